@@ -1,0 +1,76 @@
+"""UserError and its kinds: what was given, what was expected, what was found, what to do next."""
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Something that the user can put right; shown as one line, without a traceback, with exit status 2.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong, as a phrase without a final stop.
+    path : path-like, optional
+        The file or folder concerned; stands first in the line.
+    expected, found : optional
+        What should have been there, and what was.
+    remedy : str, optional
+        What to do next, as an imperative.
+    """
+
+    def __init__(self, message, *, path=None, expected=None, found=None, remedy=None):
+        self.message, self.path, self.expected, self.found, self.remedy = message, path, expected, found, remedy
+        super().__init__(self._line())
+
+    def _line(self) -> str:
+        parts = [self.message if self.path is None else f"{self.path}: {self.message}"]
+        if self.expected is not None:
+            parts.append(f"expected {self.expected}")
+        if self.found is not None:
+            parts.append(f"found {self.found}")
+        if self.remedy is not None:
+            parts.append(self.remedy)
+        return " ".join("; ".join(parts).split())
+
+
+class ConfigError(UserError):
+    """An option or a setting that does not exist, or whose value is out of its range."""
+
+
+class DataError(UserError):
+    """Images, labels, records or lists that cannot be used as they are."""
+
+
+class NetworkError(UserError):
+    """A network that cannot be built, or whose output, layers or parameters are not as needed."""
+
+
+class WeightsError(UserError):
+    """A weights file that is damaged, refused, or belongs to another network."""
+
+
+class DownloadError(UserError):
+    """Something that could not be fetched, with the addresses tried and where to put it by hand."""
+
+
+class TrainingError(UserError):
+    """Training that cannot go on: loss not finite, labels outside the head, nothing to train on."""
+
+
+class CheckpointError(UserError):
+    """A saved state that is damaged, or belongs to another network or configuration."""
+
+
+def near(name: str, known: Iterable[str], most: int = 3) -> str:
+    """'did you mean a, b?' for the names nearest to `name`, or the first few known ones."""
+    known = sorted(set(map(str, known)))
+    close = difflib.get_close_matches(str(name), known, n=most, cutoff=0.6)
+    if not close:
+        lower = {k.lower(): k for k in known}
+        close = [lower[k] for k in difflib.get_close_matches(str(name).lower(), list(lower), n=most, cutoff=0.5)]
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    shown = ", ".join(known[:8])
+    return f"known: {shown}{', ...' if len(known) > 8 else ''}"

@@ -1,0 +1,43 @@
+"""Packaging of gluon_ft. `pip install '.[cpu]'` or `pip install '.[cu112]'`; `make` uses the locked versions."""
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="gluon-ft",
+    version="0.1.0",
+    description="Fine-tuning suite for MXNet/Gluon: checked, seeded, reproducible",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.9,<3.13",
+    packages=find_packages(include=["gluon_ft", "gluon_ft.*"]),
+    package_data={"gluon_ft": ["reporting/*.html", "weights/*.toml", "weights/*.json", "data/*.toml"]},
+    install_requires=[
+        # MXNet 1.9.1 does not import under NumPy 2.
+        "numpy>=1.21,<2",
+        "click>=8",
+        "filelock",
+        "gluoncv==0.10.5.post0",
+        "imagehash",
+        "jinja2",
+        "matplotlib",
+        "pillow>=9.1",
+        "pooch>=1.6",
+        "safetensors",
+        "scikit-learn",
+        "tqdm",
+        "tomli; python_version < '3.11'",
+        # MXNet 1.9.1 imports distutils, which Python 3.12 left to setuptools.
+        "setuptools; python_version >= '3.12'",
+    ],
+    # mxnet and mxnet-cu112 install the same package `mxnet`, so neither can be a plain requirement.
+    extras_require={
+        "cpu": ["mxnet==1.9.1"],
+        "cu112": ["mxnet-cu112==1.9.1"],
+        # The last ONNX with the module onnx.mapping, which mxnet.onnx needs.
+        "export": ["onnx>=1.12,<1.15", "onnxruntime"],
+        "dev": ["pytest", "ruff"],
+    },
+    entry_points={"console_scripts": ["gluon-ft = gluon_ft.cli:main"]},
+)

@@ -1,0 +1,36 @@
+"""Shared test helpers: where the real data is, and the seeds."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import gluon_ft  # noqa: F401  (prepares MXNet's import before any test module imports it)
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def shared_data(name: str) -> Path:
+    """The folder or file `name` of the real data beside the project; skips the test where it is missing."""
+    path = SHARED / name
+    if not path.exists():
+        pytest.skip(f"../shared/data/{name} is not present")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    import random
+
+    import mxnet as mx
+    import numpy as np
+
+    random.seed(0)
+    np.random.seed(0)
+    mx.random.seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    """No test reads or writes the user's cache."""
+    monkeypatch.setenv("GLUON_FT_HOME", str(tmp_path_factory.getbasetemp() / "home"))
