@@ -1,10 +1,10 @@
 # make demo | make test: each creates .venv from requirements/lock.txt first if it is missing or out of date.
-PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3.9 python3; do \
-	$$p -c 'import sys; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
+# Another Python: make PYTHON=/path/to/python3 demo
+PYTHON ?= $(shell sh requirements/find_pythons.sh | head -n 1 | cut -d ' ' -f 2)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
-# The wheel of a framework that never asks for a display must not need one.
+# Curves are drawn into files: no display is needed, and none is asked for.
 export MPLBACKEND := Agg
 
 .PHONY: demo test test-slow test-pythons bench lint lock clean help
@@ -17,14 +17,12 @@ help:
 	@echo 'make bench         the benchmarks that take minutes'
 	@echo 'make lint          ruff'
 	@echo 'make lock          renew requirements/lock.txt'
+	@echo 'make clean         remove the environments that these made'
 
 $(READY): setup.py requirements/lock.txt
-	@test -n "$(PYTHON)" || { echo 'error: no Python from 3.9 to 3.12 found; install one, or make PYTHON=/path/to/python3' >&2; exit 2; }
-	$(PYTHON) -m venv --clear $(VENV) || { $(PYTHON) -m pip install --user --break-system-packages virtualenv \
-		&& $(PYTHON) -m virtualenv --clear $(VENV); }
-	$(BIN)/python -m pip install --quiet --no-deps -r requirements/lock.txt
-	$(BIN)/python -m pip install --quiet --no-deps -e .
-	@touch $(READY)
+	@test -n "$(PYTHON)" || { echo 'error: no Python from 3.9 to 3.12 found; install one (apt-get install python3 python3-venv), or make PYTHON=/path/to/python3' >&2; exit 2; }
+	@echo 'installing into $(VENV), with $(PYTHON)'
+	@sh requirements/make_env.sh '$(PYTHON)' $(VENV)
 
 demo: $(READY)
 	$(BIN)/python recipes/odd_or_even.py
@@ -36,7 +34,11 @@ test-slow: $(READY)
 	$(BIN)/python -m pytest -q -rs
 
 test-pythons:
-	sh tests/pythons.sh
+	@sh tests/pythons.sh
+
+bench: $(READY)
+	$(BIN)/python benchmarks/threads.py
+	$(BIN)/python benchmarks/loop_overhead.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -45,4 +47,4 @@ lock:
 	sh requirements/lock.sh
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) pythons

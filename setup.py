@@ -12,6 +12,8 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.9,<3.13",
     packages=find_packages(include=["gluon_ft", "gluon_ft.*"]),
+    # Outside the package, because it has to run where the package cannot be imported for want of MXNet.
+    py_modules=["gluon_ft_launcher"],
     package_data={"gluon_ft": ["reporting/*.html", "weights/*.toml", "weights/*.json", "data/*.toml"]},
     install_requires=[
         # MXNet 1.9.1 does not import under NumPy 2.
@@ -35,9 +37,9 @@ setup(
     extras_require={
         "cpu": ["mxnet==1.9.1"],
         "cu112": ["mxnet-cu112==1.9.1"],
-        # The last ONNX with the module onnx.mapping, which mxnet.onnx needs.
-        "export": ["onnx>=1.12,<1.15", "onnxruntime"],
+        # ONNX 1.18 is the last with the module onnx.mapping, which mxnet.onnx needs.
+        "export": ["onnx>=1.12,<1.19", "onnxruntime"],
         "dev": ["pytest", "ruff"],
     },
-    entry_points={"console_scripts": ["gluon-ft = gluon_ft.cli:main"]},
+    entry_points={"console_scripts": ["gluon-ft = gluon_ft_launcher:main"]},
 )

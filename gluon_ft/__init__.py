@@ -1,7 +1,20 @@
 """Fine-tuning suite for MXNet/Gluon: the public names and nothing else."""
 from gluon_ft import _compat  # noqa: F401  isort: skip  (before anything that imports MXNet)
-from gluon_ft import errors
+import mxnet as mx
+
+from gluon_ft import backbones, errors, freezing, heads
+from gluon_ft.data.batches import ArrayLoader, Batch
 from gluon_ft.errors import UserError
+from gluon_ft.freezing import Group, apply_groups, describe, freeze, freeze_stages, unfreeze
+from gluon_ft.heads import append_output, fine_tune_net, replace_output
+from gluon_ft.stages import stages
+from gluon_ft.training.config import TrainConfig
+from gluon_ft.training.devices import contexts
+from gluon_ft.training.fit import fit
+from gluon_ft.training.metrics import evaluate
+from gluon_ft.training.seeds import seed_all
 
 __version__ = "0.1.0"
-__all__ = ["UserError", "__version__", "errors"]
+__all__ = ["ArrayLoader", "Batch", "Group", "TrainConfig", "UserError", "__version__", "append_output", "apply_groups",
+           "backbones", "contexts", "describe", "errors", "evaluate", "fine_tune_net", "fit", "freeze",
+           "freeze_stages", "freezing", "heads", "mx", "replace_output", "seed_all", "stages", "unfreeze"]

@@ -1,76 +1,194 @@
-"""Lets MXNet 1.9.1 import, quietly and with every processor, on Python 3.9 to 3.12 and NumPy below 2.
+"""Lets MXNet 1.9.1 and GluonCV import, quietly and with every processor, on Python 3.9 to 3.12, NumPy below 2.
 
-Loaded by `gluon_ft/__init__.py` before anything imports MXNet. Nothing else patches MXNet or NumPy.
+Loaded by `gluon_ft/__init__.py` before anything imports MXNet. Nothing else patches MXNet, NumPy or GluonCV.
 """
 from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.metadata
+import importlib.machinery
 import importlib.util
-import math
 import os
 import sys
 import types
 import warnings
-from pathlib import Path
+
+from gluon_ft import processors
+from gluon_ft.errors import DependencyError
+from gluon_ft.processors import usable_processors  # noqa: F401  (part of this module's interface)
 
 # The aliases that NumPy 1.24 removed and MXNet 1.9.1 or GluonCV 0.10.5 still use (apache/mxnet#21165).
-_NUMPY_ALIASES = {"bool": bool, "int": int, "float": float, "object": object}
+_NUMPY_ALIASES = {"bool": bool, "int": int, "float": float}
 
 WHICH_MXNET = (
-    "MXNet is not installed; on a machine without a GPU: pip install 'gluon-ft[cpu]'; with an NVIDIA GPU and "
-    "CUDA 11.2: pip install 'gluon-ft[cu112]'. There are two because mxnet and mxnet-cu112 install the same "
-    "Python package 'mxnet', so that only you can say which one you need"
+    "MXNet is not installed; on a machine without a GPU: pip install mxnet==1.9.1 (or '.[cpu]' in gluon_ft's own "
+    "folder); with an NVIDIA GPU and CUDA 11.2: pip install mxnet-cu112==1.9.1 (or '.[cu112]'); there are two because "
+    "mxnet and mxnet-cu112 install the same Python package 'mxnet', so that only you can say which one you need"
 )
 
+# Where the package to install has another name than the module.
+_PACKAGE_OF = {"cv2": "opencv-python-headless", "yaml": "pyyaml", "PIL": "pillow"}
+_SYSTEM_PACKAGE_OF = {"libGL.so": "libgl1", "libgthread": "libglib2.0-0", "libgomp.so": "libgomp1",
+                      "libquadmath.so": "libquadmath0"}
 
-def usable_processors() -> int:
-    """Processors that this process may really use: affinity and the cgroup's CPU quota, at least 1."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _cgroup_quota()
-    return max(1, min(count, math.ceil(quota)) if quota else count)
-
-
-def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """CPUs granted by cgroup v2 (`cpu.max`) or v1 (`cpu.cfs_quota_us`), None where there is no limit."""
-    with contextlib.suppress(OSError, ValueError):
-        quota, period = (root / "cpu.max").read_text().split()
-        return None if quota == "max" else int(quota) / int(period)
-    with contextlib.suppress(OSError, ValueError):
-        quota = int((root / "cpu/cpu.cfs_quota_us").read_text())
-        return None if quota <= 0 else quota / int((root / "cpu/cpu.cfs_period_us").read_text())
-    return None
+# What the user had set when gluon_ft was imported, '' for nothing.
+THREADS_OF_USER = os.environ.get("OMP_NUM_THREADS", "").strip()
+# MXNet was imported before gluon_ft, without OMP_NUM_THREADS: it has settled its own thread count already.
+THREADS_TOO_LATE = "mxnet" in sys.modules and not THREADS_OF_USER
 
 
 def set_threads() -> None:
-    """Sets `OMP_NUM_THREADS` to the usable processors, unless the user has set it.
+    """Sets `OMP_NUM_THREADS` to this process's share of the processors, unless the user has set it.
 
-    MXNet's own default is half the processors it sees, which on virtual machines idles half the machine.
-    Workers of one machine that share it (`DMLC_NUM_WORKER` with `GLUON_FT_PROCESSES_PER_MACHINE`) divide it.
+    MXNet reads it once, when it is imported; without it, it takes half the processors it sees, which on virtual
+    machines idles half the machine. The share is what affinity and the cgroup's CPU quota allow, divided by
+    `GLUON_FT_PROCESSES_PER_MACHINE` (default 1): set that where several training processes share a machine.
     """
-    share = os.environ.get("GLUON_FT_PROCESSES_PER_MACHINE", "1")
-    processes = int(share) if share.isdigit() and int(share) > 0 else 1
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_processors() // processes)))
+    if not os.environ.get("OMP_NUM_THREADS", "").strip():
+        os.environ["OMP_NUM_THREADS"] = str(processors.threads())
+
+
+def import_mxnet() -> types.ModuleType:
+    """Imports MXNet with what it needs from NumPy and distutils in place.
+
+    Raises DependencyError (an ImportError) that says which of the two packages to install where there is none,
+    which NumPy where the installed one is too new, and which system library where one is missing. Warns where
+    MXNet was imported before gluon_ft and therefore uses fewer processors than it could.
+    """
+    if "mxnet" in sys.modules:
+        if THREADS_TOO_LATE and processors.seen_processors() // 2 < processors.threads():
+            warnings.warn("mxnet was imported before gluon_ft and uses half the processors: import gluon_ft first, "
+                          f"or set OMP_NUM_THREADS={processors.threads()}", RuntimeWarning, stacklevel=2)
+        return sys.modules["mxnet"]
+    if _find("mxnet") is None:
+        raise DependencyError(WHICH_MXNET)
+    import numpy
+
+    if int(numpy.__version__.split(".")[0]) >= 2:
+        raise DependencyError("MXNet 1.9.1 cannot use this NumPy", expected="a version below 2",
+                              found=numpy.__version__, remedy="pip install 'numpy<2'")
+    set_threads()
+    with _quiet():
+        _add_numpy_aliases()
+        _provide_distutils()
+        try:
+            mxnet = importlib.import_module("mxnet")
+        except (ImportError, OSError) as error:
+            raise DependencyError(f"MXNet cannot be imported: {error}", remedy=_remedy(error)) from error
+        _replace_old_scipy_names()
+    return mxnet
+
+
+def import_gluoncv() -> types.ModuleType:
+    """Imports GluonCV and its `model_zoo`, also beside torch 2 or later; a plain `import gluoncv` does the same.
+
+    Raises DependencyError (an ImportError) that names the dependency that is really missing; GluonCV itself calls
+    any of them "missing `mxnet` & `torch`".
+    """
+    if "gluoncv" not in sys.modules and _find("gluoncv") is None:
+        raise DependencyError("GluonCV is not installed", remedy="pip install gluoncv==0.10.5.post0")
+    module = importlib.import_module("gluoncv")
+    importlib.import_module("gluoncv.model_zoo")
+    return module
+
+
+class _GluonCVFinder:
+    """A finder that acts for the name `gluoncv` alone, and imports nothing before somebody asks for it."""
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name != "gluoncv":
+            return None
+        others = (f for f in sys.meta_path if f is not _GluonCVFinder and hasattr(f, "find_spec"))
+        spec = next((s for s in (f.find_spec(name, path, target) for f in others) if s is not None), None)
+        if spec is not None and type(spec.loader) is importlib.machinery.SourceFileLoader:
+            spec.loader = _GluonCVLoader(spec.loader.name, spec.loader.path)
+        return spec
+
+
+class _GluonCVLoader(importlib.machinery.SourceFileLoader):
+    """Runs GluonCV's `__init__` as on a machine without torch, and tells which import in it really failed."""
+
+    def exec_module(self, module):
+        with _quiet():
+            # GluonCV's MXNet half needs no torch; its check refuses every torch from 2.0 on ("Legacy torch").
+            check = importlib.import_module("gluoncv.check")
+            require_torch = check._require_pytorch_version
+            check._require_pytorch_version = _no_torch
+            try:
+                super().exec_module(module)
+            except ImportError as error:
+                cause = _real_cause(error)
+                _forget("gluoncv.")
+                raise DependencyError(f"GluonCV cannot be imported: {cause}", remedy=_remedy(cause)) from cause
+            finally:
+                check._require_pytorch_version = require_torch
+
+
+def _no_torch(*_versions):
+    raise ImportError("GluonCV's torch half is not used")
+
+
+def _real_cause(error: ImportError) -> ImportError:
+    """The import error under GluonCV's own: its `__init__` swallows it, so its parts are imported once more."""
+    try:
+        for part in ("data", "model_zoo", "nn", "utils", "loss"):
+            importlib.import_module(f"gluoncv.{part}")
+    except ImportError as cause:
+        return cause
+    return error
+
+
+def _remedy(error: Exception) -> str | None:
+    """What to install for an import that failed; None where that is not known."""
+    for library, package in _SYSTEM_PACKAGE_OF.items():
+        if library in str(error):
+            headless = ("pip uninstall opencv-python && pip install --force-reinstall opencv-python-headless, or "
+                        if library in ("libGL.so", "libgthread") else "")
+            return f"{headless}apt-get install {package}"
+    missing = (getattr(error, "name", None) or "").split(".")[0]
+    if isinstance(error, ModuleNotFoundError) and missing not in ("", "gluoncv", "mxnet"):
+        return f"pip install {_PACKAGE_OF.get(missing, missing)}"
+    return None
+
+
+def _find(name: str):
+    """The spec of a top-level module, None where there is none."""
+    with contextlib.suppress(ImportError, ValueError):
+        return importlib.util.find_spec(name)
+    return None
 
 
 def _add_numpy_aliases() -> None:
     import numpy
 
     for name, value in _NUMPY_ALIASES.items():
+        # vars, because asking NumPy 1.20 to 1.26 for the attribute prints a warning or fails.
         if name not in vars(numpy):
             setattr(numpy, name, value)
 
 
 def _provide_distutils() -> None:
     """Python 3.12 left `distutils` to setuptools, which provides it once it has been imported."""
-    if importlib.util.find_spec("distutils") is None:
+    if _find("distutils") is None:
         try:
             importlib.import_module("setuptools")
             importlib.import_module("distutils.version")
         except ImportError as error:
-            raise ImportError("MXNet needs distutils, which Python 3.12 left to setuptools: "
-                              "pip install setuptools") from error
+            raise DependencyError("MXNet needs distutils, which Python 3.12 left to setuptools",
+                                  remedy="pip install setuptools") from error
+
+
+def _replace_old_scipy_names() -> None:
+    """Every `mx.nd.array(list)` asks for `scipy.sparse.csr.csr_matrix`: deprecated, and gone with SciPy 2."""
+    sparse = sys.modules.get("scipy.sparse")
+    if sparse is None:
+        return
+    names = types.SimpleNamespace(csr_matrix=sparse.csr_matrix, coo_matrix=sparse.coo_matrix)
+    names.csr = names
+    for module in ("mxnet.ndarray.utils", "mxnet.ndarray.sparse"):
+        if getattr(sys.modules[module], "spsp", None) is sparse:
+            sys.modules[module].spsp = names
 
 
 @contextlib.contextmanager
@@ -80,81 +198,11 @@ def _quiet():
         yield
 
 
-def import_mxnet() -> types.ModuleType:
-    """Imports MXNet with what it needs from NumPy and distutils in place.
-
-    Raises ImportError that says which of the two packages to install where there is none, and which NumPy where
-    the installed one is too new.
-    """
-    if "mxnet" in sys.modules:
-        return sys.modules["mxnet"]
-    if importlib.util.find_spec("mxnet") is None:
-        raise ImportError(WHICH_MXNET)
-    import numpy
-
-    if int(numpy.__version__.split(".")[0]) >= 2:
-        raise ImportError(f"MXNet 1.9.1 needs NumPy below 2, found {numpy.__version__}: pip install 'numpy<2'")
-    set_threads()
-    with _quiet():
-        _add_numpy_aliases()
-        _provide_distutils()
-        return importlib.import_module("mxnet")
-
-
-def import_gluoncv() -> types.ModuleType:
-    """Imports GluonCV, also beside torch 2 or later, which its own version check refuses ("Legacy torch").
-
-    Raises ImportError that names the dependency that is really missing; GluonCV itself calls any of them
-    "missing `mxnet` & `torch`".
-    """
-    if "gluoncv" in sys.modules:
-        return sys.modules["gluoncv"]
-    spec = importlib.util.find_spec("gluoncv")
-    if spec is None:
-        raise ImportError("GluonCV is not installed: pip install gluoncv==0.10.5.post0")
-    with _quiet(), _hidden("torch"):
-        try:
-            module = importlib.import_module("gluoncv")
-            importlib.import_module("gluoncv.model_zoo")
-            return module
-        except ImportError as error:
-            raise ImportError(f"GluonCV cannot be imported: {_real_cause(spec) or error}") from error
-
-
-@contextlib.contextmanager
-def _hidden(name: str):
-    """For the block, `import name` raises ImportError, as if it were not installed."""
-    absent = object()
-    before = sys.modules.get(name, absent)
-    sys.modules[name] = None
-    try:
-        yield
-    finally:
-        if before is absent:
-            del sys.modules[name]
-        else:
-            sys.modules[name] = before
-
-
-def _real_cause(spec) -> str | None:
-    """The import error under GluonCV's own: its `__init__` swallows it, so its parts are imported without that."""
-    _forget("gluoncv")
-    bare = types.ModuleType("gluoncv")
-    bare.__path__ = list(spec.submodule_search_locations)
-    sys.modules["gluoncv"] = bare
-    try:
-        for part in ("data", "model_zoo", "nn", "utils", "loss"):
-            importlib.import_module(f"gluoncv.{part}")
-    except ImportError as error:
-        return f"{error}; pip install {error.name.split('.')[0]}" if error.name else str(error)
-    finally:
-        _forget("gluoncv")
-    return None
-
-
-def _forget(package: str) -> None:
-    for name in [m for m in sys.modules if m == package or m.startswith(package + ".")]:
+def _forget(prefix: str) -> None:
+    for name in [m for m in sys.modules if m.startswith(prefix)]:
         del sys.modules[name]
 
 
+if not any(getattr(f, "__name__", "") == "_GluonCVFinder" for f in sys.meta_path):
+    sys.meta_path.insert(0, _GluonCVFinder)
 import_mxnet()

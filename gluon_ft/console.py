@@ -1,7 +1,11 @@
 """What every command and recipe shares: options, one-line errors, exit status, progress bars, the JSON line."""
 from __future__ import annotations
 
+import errno
+import importlib
 import json
+import math
+import numbers
 import os
 import sys
 import traceback
@@ -11,75 +15,86 @@ from tqdm import tqdm
 
 from gluon_ft.errors import UserError, near
 
+EXIT_FAILURE = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
+_SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 100}
+# What the machine refuses is the user's to put right, unlike any other OSError that reaches `_run`.
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+
 
 class Command(click.Command):
-    """A click command with `--json` and `--debug`, whose errors are one line on standard error and status 2."""
+    """A click command with `--debug`, whose errors are one line on standard error and status 2.
+
+    Its function returns the exit status: None or 0 for success. `--json` is added by `json_option` or `command`.
+    An exception that is neither a `UserError` nor click's own is a bug and shows its traceback.
+    """
 
     def __init__(self, *args, **kwargs):
-        kwargs.setdefault("context_settings", {"help_option_names": ["-h", "--help"], "show_default": True,
-                                               "max_content_width": 100})
+        kwargs.setdefault("context_settings", dict(_SETTINGS))
         super().__init__(*args, **kwargs)
-        self.params.append(click.Option(["--debug"], is_flag=True, expose_value=False, is_eager=True,
-                                        callback=_remember_debug, help="Show the traceback of an error."))
+        self.params.append(_debug_option())
 
     def main(self, args=None, prog_name=None, standalone_mode=True, **extra):
         return _run(super().main, args, prog_name, standalone_mode, **extra)
 
 
 class Group(click.Group):
-    """A click group whose commands are `Command`s and whose errors are shown the same way."""
+    """A click group whose commands are `Command`s and whose errors are shown the same way.
+
+    Parameters
+    ----------
+    lazy : dict, optional
+        name -> ('module:attribute', one line of help). Such a command's module is imported when the command is
+        used, and not for the group's `--help`.
+    """
 
     command_class = Command
     group_class = type
 
-    def __init__(self, *args, **kwargs):
-        kwargs.setdefault("context_settings", {"help_option_names": ["-h", "--help"], "max_content_width": 100})
+    def __init__(self, *args, lazy=None, **kwargs):
+        kwargs.setdefault("context_settings", dict(_SETTINGS))
         super().__init__(*args, **kwargs)
+        self.lazy = dict(lazy or {})
+        self.params.append(_debug_option())
 
     def main(self, args=None, prog_name=None, standalone_mode=True, **extra):
         return _run(super().main, args, prog_name, standalone_mode, **extra)
 
+    def parse_args(self, ctx, args):
+        if not args and self.no_args_is_help and not ctx.resilient_parsing:
+            click.echo(ctx.get_help())
+            ctx.exit(0)
+        return super().parse_args(ctx, args)
+
+    def list_commands(self, ctx):
+        return sorted({*super().list_commands(ctx), *self.lazy})
+
+    def get_command(self, ctx, cmd_name):
+        if cmd_name in self.lazy:
+            module, _, attribute = self.lazy[cmd_name][0].partition(":")
+            return getattr(importlib.import_module(module), attribute)
+        return super().get_command(ctx, cmd_name)
+
     def resolve_command(self, ctx, args):
-        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+        if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
             raise click.UsageError(f"no command '{args[0]}'; {near(args[0], self.list_commands(ctx))}", ctx)
         return super().resolve_command(ctx, args)
 
-
-def _remember_debug(ctx, _param, value):
-    ctx.find_root().meta["gluon_ft.debug"] = value or ctx.find_root().meta.get("gluon_ft.debug", False)
-
-
-def _run(main, args, prog_name, standalone_mode, **extra):
-    if not standalone_mode:
-        return main(args, prog_name, standalone_mode=False, **extra)
-    argv = list(sys.argv[1:] if args is None else args)
-    try:
-        # click returns the code of a `ctx.exit(code)`, and otherwise what the command returned.
-        code = main(args, prog_name, standalone_mode=False, **extra)
-        sys.exit(code if isinstance(code, int) else 0)
-    except click.ClickException as error:
-        _fail(_one_line(error), argv)
-    except UserError as error:
-        _fail(str(error), argv)
-    except (KeyboardInterrupt, click.Abort):
-        print("interrupted", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+    def format_commands(self, ctx, formatter):
+        rows = [(name, self.lazy[name][1] if name in self.lazy else self.get_command(ctx, name).get_short_help_str(80))
+                for name in self.list_commands(ctx)]
+        if rows:
+            with formatter.section("Commands"):
+                formatter.write_dl(rows)
 
 
-def _fail(line, argv):
-    if "--debug" in argv:
-        traceback.print_exc()
-    print(f"error: {line}", file=sys.stderr)
-    sys.exit(EXIT_USER_ERROR)
-
-
-def _one_line(error: click.ClickException) -> str:
-    message = " ".join(error.format_message().split())
-    ctx = getattr(error, "ctx", None)
-    return f"{message.rstrip('.')}; see {ctx.command_path} --help" if ctx else message
+def command(name=None, **attributes):
+    """Decorator for a recipe or a tool: a `Command` that has `--json` (passed on as `as_json`) and `--debug`."""
+    def decorate(function):
+        return click.command(name, cls=Command, **attributes)(json_option(function))
+    return decorate
 
 
 def json_option(function):
@@ -88,16 +103,86 @@ def json_option(function):
                         help="End with one JSON object on the last line of standard output.")(function)
 
 
+def _debug_option():
+    # Its value is read by `_run` from the arguments, since most errors come when no context is left to ask.
+    return click.Option(["--debug"], is_flag=True, expose_value=False, help="Show the traceback of an error.")
+
+
+def _run(main, args, prog_name, standalone_mode, **extra):
+    if not standalone_mode:
+        return main(args, prog_name, standalone_mode=False, **extra)
+    argv = list(sys.argv[1:] if args is None else args)
+    try:
+        code = main(args, prog_name, standalone_mode=False, **extra)
+        # A reader that went away is noticed here rather than when Python closes.
+        sys.stdout.flush()
+    except click.ClickException as error:
+        _fail(_one_line(error), argv)
+    except UserError as error:
+        _fail(str(error), argv)
+    except (KeyboardInterrupt, click.Abort):
+        print("interrupted", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        _discard_output()
+        sys.exit(EXIT_FAILURE)
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror), argv)
+    sys.exit(code if isinstance(code, int) and not isinstance(code, bool) else 0)
+
+
+def _fail(line, argv):
+    options = argv[:argv.index("--")] if "--" in argv else argv
+    if "--debug" in options:
+        traceback.print_exc()
+    print(f"error: {line}", file=sys.stderr)
+    sys.exit(EXIT_USER_ERROR)
+
+
+def _discard_output() -> None:
+    """Nobody reads standard output any more: what is still buffered goes nowhere, without another error."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError, AttributeError):
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (open until the process ends)
+
+
+def _one_line(error: click.ClickException) -> str:
+    ctx = getattr(error, "ctx", None)
+    if isinstance(error, click.NoSuchOption):
+        # Written here whole, since the wording and the suggestions differ from click 8.1 to 8.5.
+        known = [o for p in ctx.command.get_params(ctx) for o in p.opts + p.secondary_opts
+                 if o.startswith("-")] if ctx else error.possibilities or []
+        message = f"no such option {error.option_name}; {near(error.option_name, known)}"
+    else:
+        message = " ".join(error.format_message().split()).rstrip(".")
+        message = message[:1].lower() + message[1:]
+    return f"{message}; see {ctx.command_path} --help" if ctx else message
+
+
 def emit(result: dict, as_json: bool) -> None:
-    """Prints `result` as one JSON line where `--json` was given; NumPy numbers and paths are allowed in it."""
+    """Prints `result` as one line of JSON where `--json` was given.
+
+    NumPy numbers and arrays, sets and paths are allowed in it; NaN and infinity, which JSON lacks, become null.
+    """
     if as_json:
-        print(json.dumps(result, default=_plain), flush=True)
+        print(json.dumps(_plain(result), allow_nan=False), flush=True)
 
 
 def _plain(value):
-    if hasattr(value, "item"):
-        return value.item()
-    return str(value)
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(_plain, value))
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return _plain(value.tolist()) if hasattr(value, "tolist") else str(value)
 
 
 def progress(iterable=None, **options) -> tqdm:
@@ -110,11 +195,14 @@ def progress(iterable=None, **options) -> tqdm:
 
 
 def table(rows: list[dict], columns: list[str] | None = None) -> str:
-    """Rows as aligned text; floats with three decimals, numbers to the right, missing values as '-'."""
-    columns = columns or list(rows[0])
+    """Rows as aligned text; floats with three decimals, numbers to the right, missing values as '-'.
+
+    `columns` defaults to the keys of all rows in the order in which they first appear.
+    """
+    columns = columns or list(dict.fromkeys(key for row in rows for key in row))
     cells = [[_cell(row.get(c)) for c in columns] for row in rows]
-    widths = [max(len(c), *(len(line[i]) for line in cells)) for i, c in enumerate(columns)]
-    right = [all(isinstance(row.get(c), (int, float, type(None))) for row in rows) for c in columns]
+    widths = [max(len(text) for text in (c, *(line[i] for line in cells))) for i, c in enumerate(columns)]
+    right = [bool(rows) and all(isinstance(row.get(c), (numbers.Real, type(None))) for row in rows) for c in columns]
     lines = [columns, ["-" * w for w in widths], *cells]
     return "\n".join("  ".join(t.rjust(w) if r else t.ljust(w) for t, w, r in zip(line, widths, right)).rstrip()
                      for line in lines)
@@ -123,4 +211,6 @@ def table(rows: list[dict], columns: list[str] | None = None) -> str:
 def _cell(value) -> str:
     if value is None:
         return "-"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    if isinstance(value, numbers.Real) and not isinstance(value, (numbers.Integral, bool)):
+        return f"{value:.3f}"
+    return str(value)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -32,7 +33,8 @@ class UserError(ValueError):
             parts.append(f"found {self.found}")
         if self.remedy is not None:
             parts.append(self.remedy)
-        return " ".join("; ".join(parts).split())
+        # Only line breaks are taken out: a path may well hold two spaces in a row.
+        return re.sub(r"\s*[\r\n]+\s*", " ", "; ".join(parts).strip())
 
 
 class ConfigError(UserError):
@@ -63,9 +65,15 @@ class CheckpointError(UserError):
     """A saved state that is damaged, or belongs to another network or configuration."""
 
 
+class DependencyError(UserError, ImportError):
+    """A package or a system library that is missing or does not fit, with what to install."""
+
+
 def near(name: str, known: Iterable[str], most: int = 3) -> str:
-    """'did you mean a, b?' for the names nearest to `name`, or the first few known ones."""
+    """'did you mean a or b?' for at most `most` names nearest to `name`, else the first eight known ones."""
     known = sorted(set(map(str, known)))
+    if not known:
+        return "there are none"
     close = difflib.get_close_matches(str(name), known, n=most, cutoff=0.6)
     if not close:
         lower = {k.lower(): k for k in known}

@@ -1,0 +1,1 @@
+"""One module a command of `gluon-ft`; `gluon_ft/cli.py` registers them."""

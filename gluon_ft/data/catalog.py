@@ -1,0 +1,222 @@
+"""Public data sets by name: listed, fetched, checked, unpacked and put into class folders."""
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import sys
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gluon_ft.data import cifar
+from gluon_ft.errors import ConfigError, DataError, DownloadError, near
+from gluon_ft.expected import Expected
+from gluon_ft.fetch import fetch, locked
+from gluon_ft.paths import cache_home
+from gluon_ft.unpack import remove_leftovers, unpack
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_TABLE = Path(__file__).with_name("catalog.toml")
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One file of a data set: its name, the addresses that give it, what is published about it.
+
+    unverified : it was not fetched while the table was written. archive : it is unpacked.
+    """
+
+    name: str
+    addresses: tuple[str, ...] = ()
+    expected: Expected = field(default_factory=Expected)
+    archive: bool = False
+    unverified: bool = False
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A row of the catalog; `folder` is the part of what is unpacked that holds the images ('.' for all of it).
+
+    layout : 'folders' (one a class, or train and test with one a class), 'idx' (gzip files of MNIST's format),
+    'cifar-binary' or 'prefix' (`cat.0.jpg`); the last two are put into class folders when they are unpacked.
+    """
+
+    name: str
+    title: str
+    layout: str
+    folder: str
+    images: int
+    classes: int
+    licence: str
+    home: str
+    files: tuple[DataFile, ...]
+    max_bytes: int
+    max_files: int
+    note: str = ""
+
+    @property
+    def unverified(self) -> bool:
+        """Whether any of its files was not fetched while the table was written."""
+        return any(file.unverified for file in self.files)
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether a file of it has no address, so that the user has to get it."""
+        return any(not file.addresses for file in self.files)
+
+
+@functools.cache
+def _rows() -> dict[str, DataSet]:
+    with open(_TABLE, "rb") as file:
+        table = tomllib.load(file)
+    return {name: DataSet(name=name, files=tuple(_file(f) for f in row.pop("files")), **row)
+            for name, row in table.items()}
+
+
+def _file(row):
+    hashes = {kind: row.pop(kind) for kind in ("sha256", "sha1", "md5", "size") if kind in row}
+    return DataFile(addresses=tuple(row.pop("addresses")), expected=Expected(**hashes), **row)
+
+
+def datasets() -> list[DataSet]:
+    """Every data set, by name."""
+    return [_rows()[name] for name in sorted(_rows())]
+
+
+def find(name: str) -> DataSet:
+    """The data set called `name`; ConfigError with the near names where there is none."""
+    if name not in _rows():
+        raise ConfigError(f"no data set '{name}' in the catalog", remedy=near(name, _rows()))
+    return _rows()[name]
+
+
+def where(name: str, to=None) -> Path:
+    """The folder that `get` puts a data set in: `<to>/<name>`, by default in `<cache>/data`."""
+    return (cache_home() / "data" if to is None else Path(to).absolute()) / find(name).name
+
+
+def path(name: str, to=None) -> Path | None:
+    """The folder with the images, where the data set is there already."""
+    folder = where(name, to)
+    return (folder / find(name).folder) if folder.is_dir() else None
+
+
+def get(name: str, *, source=None, to=None, progress: bool = True) -> Path:
+    """The folder with a data set's images, ready to be split and packed; fetched and unpacked where it is not there.
+
+    Parameters
+    ----------
+    name : str
+        As in `datasets()`.
+    source : path-like, optional
+        A copy at hand: the file, or a folder that holds the files by their published names. It is checked as a
+        download is, and left as it is.
+    to : path-like, optional
+        The data goes to `<to>/<name>`; by default to `<cache>/data/<name>`.
+
+    The folder appears when it is complete. Processes that want the same data wait for one another. Raises
+    ConfigError for an unknown name, DownloadError where no address works (with the place for a file got by hand),
+    DataError for a copy or an archive that is refused.
+    """
+    data = find(name)
+    folder = where(name, to)
+    if folder.is_dir():
+        return folder / data.folder
+    with locked(folder):
+        if not folder.is_dir():
+            remove_leftovers(folder)
+            files = [_obtain(data, file, source, progress) for file in data.files]
+            _prepare(data, files, folder)
+            for file, got in zip(data.files, files):
+                if got == _download(data, file):
+                    got.unlink()
+    return folder / data.folder
+
+
+def _download(data, file):
+    return cache_home() / "downloads" / data.name / file.name
+
+
+def _obtain(data, file, source, progress):
+    if source is not None:
+        return _copy_at_hand(data, file, Path(source))
+    target = _download(data, file)
+    if not file.addresses and not target.is_file():
+        raise DownloadError(f"{data.name} can only be fetched by hand", expected=f"{file.name} from {data.home}",
+                            remedy=f"put it into {target.parent}, or give it with --from")
+    return fetch(file.addresses, target, progress=progress, **vars(file.expected))
+
+
+def _copy_at_hand(data, file, source):
+    if source.is_dir():
+        source = source / file.name
+    elif len(data.files) > 1:
+        raise DataError(f"{data.name} has {len(data.files)} files", path=source,
+                        expected="a folder with " + ", ".join(f.name for f in data.files))
+    if not source.is_file():
+        raise DataError("no such file", path=source, expected=f"{file.name} of {data.name}")
+    fault = file.expected.fault(source)
+    if fault:
+        raise DataError(f"not {file.name} as published", path=source, found=fault,
+                        remedy=f"get it from {(*file.addresses, data.home)[0]}")
+    return source
+
+
+def _prepare(data, files, folder):
+    """Everything unpacked and laid out under a temporary name, then moved to `folder`."""
+    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        if any(file.archive for file in data.files):
+            unpack(files[0], temporary, max_bytes=data.max_bytes, max_files=data.max_files)
+        else:
+            temporary.mkdir(parents=True)
+            for file, got in zip(data.files, files):
+                shutil.copyfile(got, temporary / file.name)
+        _LAYOUTS[data.layout](data, temporary)
+        if not (temporary / data.folder).is_dir():
+            raise DataError(f"not {data.name}", path=files[0], expected=f"a folder {data.folder} in it",
+                            found=", ".join(sorted(p.name for p in temporary.iterdir())[:5]) or "nothing")
+        os.replace(temporary, folder)
+    except OSError as error:
+        raise DataError("cannot be prepared", path=folder, found=error.strerror or error,
+                        remedy="free some space, or choose another folder with --to") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _as_it_is(_data, _folder):
+    pass
+
+
+def _from_cifar(_data, folder):
+    batches = folder / "cifar-10-batches-bin"
+    cifar.write_folders(batches, folder)
+    shutil.rmtree(batches)
+
+
+def _by_prefix(data, folder):
+    """`train/cat.0.jpg` goes to `cat/cat.0.jpg`; where Kaggle's outer archive was given, its train.zip is unpacked."""
+    inner = folder / data.files[0].name
+    if inner.is_file():
+        unpack(inner, folder / "inner", max_bytes=data.max_bytes, max_files=data.max_files)
+        for outer in [p for p in folder.iterdir() if p.is_file()]:
+            outer.unlink()
+    images = [p for p in sorted(folder.rglob("*.jpg")) if p.name.count(".") == 2]
+    if not images:
+        raise DataError(f"not {data.name}", expected="images called cat.0.jpg, dog.0.jpg, ...", found="none in it")
+    before = [p for p in folder.iterdir() if p.is_dir()]
+    for image in images:
+        target = folder / image.name.split(".")[0]
+        target.mkdir(exist_ok=True)
+        os.replace(image, target / image.name)
+    for old in before:
+        if old.name not in {image.name.split(".")[0] for image in images}:
+            shutil.rmtree(old)
+
+
+_LAYOUTS = {"folders": _as_it_is, "idx": _as_it_is, "cifar-binary": _from_cifar, "prefix": _by_prefix}

@@ -1,0 +1,278 @@
+"""Handwritten digits as 28x28 grey images, from three kinds of source, and the odd/even task drawn from them."""
+from __future__ import annotations
+
+import hashlib
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from gluon_ft import console
+from gluon_ft.data import folders, idx
+from gluon_ft.data.split import draw_key, share
+from gluon_ft.errors import ConfigError, DataError
+
+SIZE = 28  # pixels; MNIST's, which LeNet takes
+NAMES = [str(digit) for digit in range(10)]
+MAX_PIXELS = 1 << 24  # of an image file of one digit; refused before it is decoded
+HELD_OUT = 0.1  # share of the source network's images that is kept to report its accuracy on
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Images and their labels.
+
+    Attributes
+    ----------
+    images : uint8 (n, 28, 28), 0..255
+    labels : int64 (n,), positions in `classes`
+    name : where they are from
+    classes : names in label order
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    name: str
+    classes: list[str]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, positions, labels=None, classes=None, name=None) -> Digits:
+        """Those at `positions`, in that order; optionally under other labels."""
+        positions = np.asarray(positions, dtype=np.int64)
+        labels = self.labels[positions] if labels is None else np.asarray(labels, dtype=np.int64)
+        return Digits(self.images[positions], labels, name or self.name, list(classes or self.classes))
+
+
+@dataclass(frozen=True)
+class OddEven:
+    """The parts of the odd/even task; no image of `validation` or of `source_held_out` has its equal in another part.
+
+    `train` and `validation` have the classes 'even' (0) and 'odd' (1), `source_train` and `source_held_out` the ten
+    digits.
+    """
+
+    train: Digits
+    validation: Digits
+    source_train: Digits
+    source_held_out: Digits
+
+
+def load(source=None) -> Digits:
+    """Digits from a source.
+
+    Parameters
+    ----------
+    source : None or path-like
+        None: the 1,797 digits that come with scikit-learn (8x8, 0..16), scaled to 0..255 and enlarged to 28x28 by
+        bicubic interpolation. A folder with MNIST's IDX files (see `idx.find`), all of which are taken, the training
+        part first. Or a folder with the subfolders 0 to 9 of images of any size, which are made grey, fitted into
+        28x28 (Lanczos) and, where they are not square, filled up with the colour of their border.
+
+    Raises
+    ------
+    DataError
+        Neither kind of folder; an image or an IDX file that cannot be read; images that are not 28x28 in IDX files;
+        labels beyond 9; a digit of which there is none.
+    """
+    if source is None:
+        return _bundled()
+    source = Path(source)
+    if not source.is_dir():
+        raise DataError("not a folder", path=source, found="a file" if source.exists() else "nothing there",
+                        expected="a folder with MNIST's IDX files, or with the subfolders 0 to 9")
+    try:
+        inside = sorted(path.name for path in source.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise DataError("folder cannot be read", path=source, found=error.strerror or error) from error
+    if any((source / name).is_dir() for name in NAMES):
+        return _complete(_from_folders(source), source)
+    if any("-ubyte" in name for name in inside):
+        return _complete(_from_idx(source), source)
+    raise DataError("no digits", path=source, found=", ".join(inside[:4]) or "an empty folder",
+                    expected="MNIST's IDX files (t10k-images-idx3-ubyte.gz, ...), or the subfolders 0 to 9")
+
+
+def _bundled() -> Digits:
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    # Rounded first: Pillow resizes 8-bit images in integers, the same on every processor, and `draw_odd_even` draws by
+    # the pixels.
+    small = np.rint(data.images * (255 / 16)).astype(np.uint8)
+    images = np.stack([np.asarray(Image.fromarray(image).resize((SIZE, SIZE), Image.Resampling.BICUBIC))
+                       for image in small])
+    return Digits(images, data.target.astype(np.int64), "scikit-learn's digits", list(NAMES))
+
+
+def _from_idx(source: Path) -> Digits:
+    images, labels = [], []
+    for image_file, label_file in idx.find(source).values():
+        pixels, classes = idx.read_pair(image_file, label_file)
+        if pixels.shape[1:] != (SIZE, SIZE):
+            raise DataError("images of another size", path=image_file, expected=f"{SIZE}x{SIZE} pixels",
+                            found=f"{pixels.shape[1]}x{pixels.shape[2]}")
+        if classes.max() > 9:
+            raise DataError("labels that are not digits", path=label_file, expected="0 to 9",
+                            found=f"{classes.max()} at position {classes.argmax()}")
+        images.append(pixels)
+        labels.append(classes)
+    return Digits(np.concatenate(images), np.concatenate(labels).astype(np.int64), source.name, list(NAMES))
+
+
+def _from_folders(source: Path) -> Digits:
+    scanned = folders.scan(source)
+    other = [name for name in scanned.classes if name not in NAMES]
+    if other:
+        raise DataError("a subfolder that is not a digit", path=source / other[0], expected="the subfolders 0 to 9",
+                        remedy="move it elsewhere")
+    images = np.empty((len(scanned.files), SIZE, SIZE), np.uint8)
+    for i, (path, _) in enumerate(console.progress(scanned.files, desc="reading digits", unit="image")):
+        images[i] = read_image(source / path)
+    labels = [int(scanned.classes[label]) for _, label in scanned.files]
+    return Digits(images, np.array(labels, np.int64), source.name, list(NAMES))
+
+
+def _complete(digits: Digits, source: Path) -> Digits:
+    missing = [name for name, count in zip(NAMES, np.bincount(digits.labels, minlength=10)) if count == 0]
+    if missing:
+        raise DataError("a digit without an image", path=source, expected="all of 0 to 9",
+                        found=f"none of {', '.join(missing)}")
+    return digits
+
+
+def read_image(path) -> np.ndarray:
+    """An image file as uint8 (28, 28), grey; one that is 28x28 and grey already comes back unchanged.
+
+    Alpha is put on white, 16 bits are scaled to 8, of an animation the first frame counts, EXIF orientation is
+    applied. Raises DataError where the file is no image, is damaged, or has more than 2**24 pixels.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Pillow's own limit only warns, and ours is lower.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise DataError("image is too large", path=path, expected=f"at most {MAX_PIXELS} pixels",
+                                    found=f"{image.width}x{image.height}")
+                return _grey(ImageOps.exif_transpose(image))
+    except DataError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise DataError("image is too large", path=path, expected=f"at most {MAX_PIXELS} pixels", found=error) from None
+    except Exception as error:  # Pillow's decoders raise whatever they like on damaged files
+        raise DataError("not an image that can be read", path=path, expected="an image of one digit",
+                        found=f"{type(error).__name__}: {error}".replace(str(path), "the file"),
+                        remedy="replace or remove it") from None
+
+
+def _grey(image: Image.Image) -> np.ndarray:
+    if image.mode.startswith("I"):
+        # 16-bit PNG and TIFF; Pillow's own conversion would clip at 255.
+        image = Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
+    elif image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("L")
+    if image.size == (SIZE, SIZE):
+        return np.asarray(image)
+    pixels = np.asarray(image)
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    return np.asarray(ImageOps.pad(image, (SIZE, SIZE), Image.Resampling.LANCZOS, color=int(np.median(border))))
+
+
+def draw_odd_even(digits: Digits, max_per_class: int = 100, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of at most `max_per_class` even and as many odd digits, int64, in a seeded order.
+
+    The order depends on the seed and the pixels only, not on where an image stands. Of images with equal pixels the
+    first one counts; where they are both odd and even, none does.
+
+    Raises ConfigError for `max_per_class` below 2, DataError where a class has fewer than two images.
+    """
+    if isinstance(max_per_class, bool) or not isinstance(max_per_class, (int, np.integer)) or max_per_class < 2:
+        raise ConfigError("max_per_class is out of its range", expected="a whole number, 2 or more",
+                          found=repr(max_per_class))
+    contents = _contents(digits)
+    parities: dict[bytes, set[int]] = {}
+    first: dict[bytes, int] = {}
+    for i, content in enumerate(contents):
+        parities.setdefault(content, set()).add(int(digits.labels[i]) % 2)
+        first.setdefault(content, i)
+    drawn = []
+    for parity, name in enumerate(("even", "odd")):
+        mine = [content for content in first if parities[content] == {parity}]
+        if len(mine) < 2:
+            raise DataError(f"too few {name} digits", path=digits.name, expected="2 or more that differ",
+                            found=len(mine))
+        order = sorted(mine, key=lambda content: draw_key(seed, name, content))
+        drawn.append(np.array([first[content] for content in order[:max_per_class]], np.int64))
+    return drawn[0], drawn[1]
+
+
+def odd_even(digits: Digits, max_per_class: int = 100, validation: float = 0.75, seed: int = 0) -> OddEven:
+    """The odd/even task: few images of two classes, and the rest of the digits for the source network.
+
+    Parameters
+    ----------
+    digits : Digits
+    max_per_class : most odd and most even images drawn
+    validation : share of each of the two that is for validation; the rest is for training
+    seed : any whole number
+
+    Returns
+    -------
+    OddEven
+        A tenth of the rest, digit by digit, is `source_held_out`. Copies of a drawn image are not in the rest, and
+        copies of a held-out image not in `source_train`.
+
+    Raises
+    ------
+    ConfigError
+        An option out of its range.
+    DataError
+        Too few images, of odd or even or of a digit in the rest.
+    """
+    if isinstance(validation, bool) or not isinstance(validation, (int, float)) or not 0 < validation < 1:
+        raise ConfigError("validation is out of its range", expected="a number between 0 and 1",
+                          found=repr(validation))
+    drawn = draw_odd_even(digits, max_per_class, seed)
+    train, held = [], []
+    for positions in drawn:
+        count = min(max(share(validation, len(positions)), 1), len(positions) - 1)
+        held += positions[:count].tolist()
+        train += positions[count:].tolist()
+    source_train, source_held = _rest(digits, {*train, *held}, seed)
+    task = {"classes": ["even", "odd"], "name": f"{digits.name}, odd or even"}
+    return OddEven(digits.take(train, digits.labels[train] % 2, **task),
+                   digits.take(held, digits.labels[held] % 2, **task),
+                   digits.take(source_train), digits.take(source_held))
+
+
+def _rest(digits: Digits, drawn: set[int], seed: int) -> tuple[list[int], list[int]]:
+    """Positions for the source network's training and held-out part, by digit, in a seeded order."""
+    contents = _contents(digits)
+    taken = {contents[i] for i in drawn}
+    train, held = [], []
+    by_digit = []
+    for digit, name in enumerate(digits.classes):
+        mine = [i for i in np.flatnonzero(digits.labels == digit).tolist() if contents[i] not in taken]
+        mine.sort(key=lambda i: (draw_key(seed, "source", name, contents[i]), i))
+        count = max(share(HELD_OUT, len(mine)), 1)
+        by_digit.append((name, len(mine), mine[count:]))
+        held += mine[:count]
+    held_contents = {contents[i] for i in held}
+    for name, total, mine in by_digit:
+        kept = [i for i in mine if contents[i] not in held_contents]
+        if not kept:
+            raise DataError(f"too few images of digit {name} for the source network", path=digits.name,
+                            expected="2 or more beside those drawn for odd and even", found=total,
+                            remedy="give more images, or a smaller max_per_class")
+        train += kept
+    return train, held
+
+
+def _contents(digits: Digits) -> list[bytes]:
+    return [hashlib.sha256(np.ascontiguousarray(image).data).digest() for image in digits.images]

@@ -1,0 +1,198 @@
+"""Scans a folder that holds one subfolder of images a class."""
+from __future__ import annotations
+
+import contextlib
+import os
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gluon_ft.errors import DataError, near
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
+
+PART_NAMES = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
+
+LAYOUT = "one subfolder a class, with the images of that class in it"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """What `scan` found.
+
+    Attributes
+    ----------
+    root : Path
+        The folder scanned.
+    classes : list of str
+        The subfolders' names in label order: sorted by code point, after NFC.
+    files : list of (str, int)
+        Path relative to `root`, with forward slashes, and label; sorted by label, then by path.
+    left_out : list of str
+        Files that are neither hidden nor taken: not an image by their suffix, or outside of any class.
+    """
+
+    root: Path
+    classes: list[str]
+    files: list[tuple[str, int]]
+    left_out: list[str] = field(default_factory=list)
+
+    def of_class(self, label: int) -> list[str]:
+        """The paths of one class, in order."""
+        return [path for path, of in self.files if of == label]
+
+
+def sort_key(name: str) -> tuple[str, str]:
+    """Orders names by code point, whatever the locale and however the file system composes accents.
+
+    macOS may store 'é' as two code points (NFD) where Linux has one (NFC); both sort as NFC. The name itself comes
+    second, for two names that are equal but for that.
+    """
+    return unicodedata.normalize("NFC", name), name
+
+
+def scan(root, exclude: Iterable[str] = ()) -> Folder:
+    """Lists the images under `root`: each subfolder is a class, with all that is below it.
+
+    Hidden files and folders (a leading dot) are left out, and so are files without an image suffix (`SUFFIXES`, in
+    any case). Links are followed, but for loops. No image is opened.
+
+    Parameters
+    ----------
+    root : path-like
+    exclude : names of classes to leave out
+
+    Raises
+    ------
+    DataError
+        `root` is not a folder, cannot be read or is empty; there is one class only; the subfolders are `train`,
+        `test` and the like; a class has no image; two classes differ only by case (or by Unicode
+        composition); an excluded class does not exist; a link is broken or puts one folder into two classes; a name is
+        not valid UTF-8.
+    """
+    root = Path(root)
+    folders, loose = _top(root)
+    classes = _keep(root, folders, exclude)
+    _check_case(root, classes)
+    if len(classes) < 2:
+        raise DataError("one class only" if classes else "no class left", path=root, expected=f"two or more: {LAYOUT}",
+                        found=f"'{classes[0]}'" if classes else "none")
+    if {name.lower() for name in classes} <= PART_NAMES:
+        raise DataError("parts of a split, not classes", path=root, expected=LAYOUT, found=", ".join(classes),
+                        remedy=f"give one of them, for example {root / classes[-1]}")
+    files, left_out, owner = [], list(loose), {}
+    for label, name in enumerate(classes):
+        images = _walk(root, name, left_out, owner)
+        if not images:
+            raise DataError("class without an image", path=root / name, expected=f"files ending in {_suffixes()}",
+                            found="none", remedy=f"add images, or leave the class out (exclude '{name}')")
+        files += [(path, label) for path in sorted(images, key=sort_key)]
+    return Folder(root, classes, files, sorted(left_out, key=sort_key))
+
+
+def _top(root: Path) -> tuple[list[str], list[str]]:
+    """The names of the subfolders of `root`, and of the files beside them."""
+    if not root.is_dir():
+        found = "a file" if root.exists() else "nothing there"
+        raise DataError("not a folder", path=root, expected=f"a folder with {LAYOUT}", found=found)
+    folders, loose = [], []
+    for entry in _entries(root, root):
+        (folders if _is_folder(entry) else loose).append(entry.name)
+    if not folders:
+        images = sum(os.path.splitext(name)[1].lower() in SUFFIXES for name in loose)
+        found = f"{images} images in the folder itself" if images else "an empty folder" if not loose else \
+            f"{len(loose)} files and no subfolder"
+        raise DataError("no classes", path=root, expected=LAYOUT, found=found,
+                        remedy="make one subfolder a class and put its images there" if images else None)
+    return folders, loose
+
+
+def _keep(root: Path, folders: list[str], exclude: Iterable[str]) -> list[str]:
+    exclude = [exclude] if isinstance(exclude, str) else list(exclude)
+    known = {sort_key(name)[0] for name in folders}
+    for name in exclude:
+        if sort_key(name)[0] not in known:
+            raise DataError(f"no class '{name}' to exclude", path=root, remedy=near(name, folders))
+    out = {sort_key(name)[0] for name in exclude}
+    return sorted((name for name in folders if sort_key(name)[0] not in out), key=sort_key)
+
+
+def _check_case(root: Path, classes: list[str]) -> None:
+    seen: dict[str, str] = {}
+    for name in classes:
+        # A second NFC: folding can leave a base letter and an accent apart.
+        folded = unicodedata.normalize("NFC", sort_key(name)[0].casefold())
+        if folded in seen:
+            how = "case" if sort_key(name)[0] != sort_key(seen[folded])[0] else "Unicode composition"
+            raise DataError(f"two classes differ only by {how}", path=root, found=f"'{seen[folded]}' and '{name}'",
+                            remedy="merge or rename one: not every file system keeps them apart")
+        seen[folded] = name
+
+
+def _walk(root: Path, name: str, left_out: list[str], owner: dict[str, str]) -> list[str]:
+    """The images below the class `root`/`name`; other files are added to `left_out`.
+
+    `owner` holds which class each real folder belongs to. A folder that is met again is not entered again, and a link
+    to a folder above is not followed: both would go round for ever, or give this class the images of the others.
+    Linked folders come last, so that the path taken does not depend on which name is listed first.
+    """
+    above = _and_above(os.path.realpath(root)) | _and_above(os.path.dirname(os.path.realpath(root / name)))
+    images, folders, links = [], [(name, os.path.realpath(root / name))], []
+    while folders or links:
+        inside, real = folders.pop() if folders else links.pop(0)
+        if real in above or owner.get(real) == name:
+            continue
+        if real in owner:
+            raise DataError("one folder in two classes, by a link", path=root / inside,
+                            found=f"classes '{owner[real]}' and '{name}'", remedy="remove the link")
+        owner[real] = name
+        for entry in _entries(root, root / inside):
+            path = f"{inside}/{entry.name}"
+            if not _is_folder(entry):
+                (images if _is_image(entry) else left_out).append(path)
+            elif entry.is_symlink():
+                links.append((path, os.path.realpath(entry.path)))
+            else:
+                # Asking the system for the real path of every folder is slow in deep trees.
+                folders.append((path, os.path.join(real, entry.name)))
+    return images
+
+
+def _and_above(path: str) -> set[str]:
+    return {path, *map(str, Path(path).parents)}
+
+
+def _entries(root: Path, folder: Path) -> list[os.DirEntry]:
+    try:
+        with os.scandir(folder) as listing:
+            entries = sorted((e for e in listing if not e.name.startswith(".")), key=lambda e: sort_key(e.name))
+    except OSError as error:
+        raise DataError("folder cannot be read", path=folder, found=error.strerror or str(error),
+                        remedy="check its permissions") from error
+    for entry in entries:
+        try:
+            entry.name.encode("utf-8")
+        except UnicodeEncodeError:
+            raise DataError("name is not valid UTF-8", path=root, found=ascii(os.path.relpath(entry.path, root)),
+                            remedy="rename it") from None
+    return entries
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    with contextlib.suppress(OSError):
+        if entry.is_dir():
+            return True
+    if entry.is_symlink() and not os.path.exists(entry.path):
+        # It may have been a whole class, on a disk that is not there today.
+        raise DataError("broken link", path=entry.path, expected="an image or a folder at its end",
+                        found="nothing", remedy="remove the link, or put back what it leads to")
+    return False
+
+
+def _is_image(entry: os.DirEntry) -> bool:
+    return os.path.splitext(entry.name)[1].lower() in SUFFIXES and entry.is_file()
+
+
+def _suffixes() -> str:
+    return " ".join(sorted(SUFFIXES))

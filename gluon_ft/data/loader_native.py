@@ -1,0 +1,94 @@
+"""Packed records through MXNet's own `ImageRecordIter`: decoding and augmentation in C++."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import mxnet as mx
+import numpy as np
+
+from gluon_ft.data.augment import Augmentation
+from gluon_ft.data.batches import Batch
+from gluon_ft.data.loader_records import Records, index_of, last_line
+from gluon_ft.data.preprocessing import Preprocessing
+from gluon_ft.errors import ConfigError, DataError
+
+_INTERPOLATIONS = {"bilinear": 1, "bicubic": 2, "area": 3, "lanczos": 4}
+
+
+class NativeLoader:
+    """As `loaders.Loader`, over `ImageRecordIter`; the last batch is filled up, `Batch.valid` says how far.
+
+    Each pass makes a new iterator. One that is reset goes on after the images that it repeated to fill the last
+    batch, and so leaves them out of its second pass; with `round_batch` off it passes off whatever was in memory as
+    images. Order, crops and flips depend on `seed` and `epoch` and not on `workers`; but the iterator draws the same
+    crop and flip for the same row of every batch of an epoch.
+
+    Raises ConfigError for what `ImageRecordIter` has not, or does otherwise.
+    """
+
+    def __init__(self, records: Records, preprocessing: Preprocessing, augmentation: Augmentation | None,
+                 batch_size: int, seed: int, workers: int, ahead: int):
+        self.source, self.labels, self.classes = records, records.labels, records.classes
+        self.train, self.batch_size, self.seed, self.epoch = augmentation is not None, batch_size, seed, 0
+        self.preprocessing = preprocessing
+        self._options = {**_fixed(preprocessing), **(_random(augmentation) if augmentation else {}),
+                         "path_imgrec": str(records.path), "preprocess_threads": max(1, workers), "verbose": False,
+                         # With more rows than images the last batch could not be filled.
+                         "batch_size": min(batch_size, len(records.labels)), "prefetch_buffer": max(1, ahead)}
+        if index_of(records.path).is_file():
+            self._options["path_imgidx"] = str(index_of(records.path))
+        elif self.train:
+            raise DataError("no such file", path=index_of(records.path), remedy="pack again, or use engine 'threads'",
+                            expected="the index, without which ImageRecordIter shuffles pieces of 64 MB only")
+
+    def __len__(self):
+        return -(-len(self.labels) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        options = dict(self._options)
+        if self.train:
+            order, draws = np.random.RandomState((self.seed, self.epoch)).randint(2 ** 30, size=2)
+            options.update(shuffle=True, seed=int(order), seed_aug=int(draws))
+        self.epoch += 1
+        try:
+            for batch in mx.io.ImageRecordIter(**options):
+                yield self._batch(batch)
+        except mx.base.MXNetError as error:
+            raise DataError(f"ImageRecordIter failed: {last_line(error)}", path=self.source.path,
+                            expected=f"images of {self.preprocessing.size} pixels or more that can be decoded",
+                            remedy=f"see which record with gluon-ft verify {self.source.path}") from None
+
+    def _batch(self, batch):
+        # A copy, since the iterator writes later batches into the same memory.
+        data = batch.data[0].copy()
+        if self.preprocessing.channel_order == "bgr":
+            data = data.flip(axis=1)
+        if self.preprocessing.rotate180:
+            data = data.flip(axis=(2, 3))
+        return Batch(data, batch.label[0].astype("int32"), len(data) - batch.pad)
+
+
+def _fixed(wanted):
+    if wanted.interpolation not in _INTERPOLATIONS:
+        raise ConfigError(f"ImageRecordIter has no interpolation '{wanted.interpolation}'",
+                          expected=" or ".join(_INTERPOLATIONS), remedy="use engine 'threads'")
+    options = {"data_shape": (wanted.channels, wanted.size, wanted.size),
+               "inter_method": _INTERPOLATIONS[wanted.interpolation]}
+    if wanted.resize is not None:
+        options["resize"] = wanted.resize
+    # It subtracts the mean from 0..255 and divides by the deviation; its channels are named in RGB order.
+    names = {"rgb": "rgb", "bgr": "bgr", "gray": "r"}[wanted.channel_order]
+    for name, mean, std in zip(names, wanted.mean, wanted.std):
+        options[f"mean_{name}"], options[f"std_{name}"] = mean * wanted.scale, std * wanted.scale
+    return options
+
+
+def _random(chosen):
+    if chosen.beyond_crop_and_flip:
+        raise ConfigError(f"ImageRecordIter does otherwise, or has not: {', '.join(chosen.beyond_crop_and_flip)}",
+                          remedy="use engine 'threads', or leave it out")
+    options = {"rand_mirror": chosen.flip, "rand_crop": chosen.crop == "random"}
+    if chosen.crop == "resized":
+        options.update(random_resized_crop=True, min_random_area=chosen.scale[0], max_random_area=chosen.scale[1],
+                       min_aspect_ratio=chosen.ratio[0], max_aspect_ratio=chosen.ratio[1])
+    return options

@@ -1,0 +1,173 @@
+"""One way in: a folder, a list, packed records, IDX files or arrays as batches for training and evaluation."""
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+
+import mxnet as mx
+import numpy as np
+
+from gluon_ft.data import loader_sources, loader_workers
+from gluon_ft.data.augment import PROCEDURES, Augmentation
+from gluon_ft.data.batches import Batch
+from gluon_ft.data.images import Unreadable
+from gluon_ft.data.loader_native import NativeLoader
+from gluon_ft.data.loader_records import DatasetRecords, Records
+from gluon_ft.data.preprocessing import Preprocessing
+from gluon_ft.data.transforms import Transform
+from gluon_ft.errors import ConfigError, DataError, near
+from gluon_ft.processors import threads
+
+ENGINES = ("threads", "native", "dataset")
+CACHES = ("memory", None)
+CACHE_BYTES = 1 << 30  # 1,800 photos of 500 x 375 pixels, or 5,200 of 256 x 256
+_SEEDS = 1 << 32
+
+
+def open(source, *, preprocessing: Preprocessing, train: bool, batch_size: int, seed: int = 0,
+         workers: int | None = None, augment=None, root=None, classes=None, engine: str = "threads",
+         cache: str | None = None, cache_bytes: int = CACHE_BYTES, exact_decoding: bool = False,
+         ahead: int = 2) -> Loader | NativeLoader:
+    """A loader over `source`: iterate it once an epoch for `Batch(data, label, valid)`.
+
+    data is float32 (n, channels, size, size) as `preprocessing` says, label int32 (n,); rows from `valid` on are
+    padding. Each image comes once an epoch. The loader also has `labels` (int64, in the source's order), `classes`
+    (names in label order), `len` (batches an epoch) and `epoch`, which counts the passes begun and may be set to go
+    on elsewhere.
+
+    Parameters
+    ----------
+    source : one of
+        a folder with one subfolder of images a class; a `.lst`, with class names from `<prefix>.classes.txt`; a
+        `.rec` of ours or of im2rec, with class names from its manifest; (images, labels), either two IDX files or
+        arrays: images uint8 (n, height, width[, 3]) in RGB, labels (n,)
+    preprocessing : what the network takes
+    train : True shuffles and augments; both depend on `seed`, the epoch and the image's position in the source
+        only, so that the batches are the same bit for bit whatever the number of workers. False: in order, no chance.
+    batch_size : images a batch; the last one of an epoch is smaller ('native': filled up)
+    seed : 0 to 2**32 - 1
+    workers : threads that decode, default the processors that this process may use; 0: in the consumer's own thread
+    augment : 'gluon', 'im2rec', 'none', an `Augmentation` or a dict of its fields; for training only. Default: 'gluon'
+        for colour images, 'none' for grey ones, since digits must not be mirrored
+    root : folder that the paths of a `.lst` begin at; default its own
+    classes : expected names in label order. A folder may lack some of them; elsewhere names must be equal
+    engine : 'threads' decodes here; for a `.rec` also 'native' (`ImageRecordIter`) and 'dataset'
+        (`ImageRecordDataset` reads and decodes, one image at a time)
+    cache : 'memory' keeps decoded images, resized as far as that is not random, up to `cache_bytes` (default 1 GiB)
+    exact_decoding : False decodes large JPEGs at reduced scale, to no less than twice the pixels that are wanted; True
+        always decodes the whole. The engines 'native' and 'dataset' always do.
+    ahead : batches made while one is used; each takes batch_size x channels x size x size x 4 bytes
+
+    Raises
+    ------
+    DataError : nothing there, files of a list missing, one class only, a label outside the classes, other classes
+        than expected; while iterating: an image that cannot be decoded, or that is smaller than the crop.
+    ConfigError : an option out of its range, or that the engine does not have.
+    """
+    _check(preprocessing, train, batch_size, seed, engine, cache, cache_bytes, ahead)
+    if workers is None:
+        workers = threads()
+    _whole("workers", workers, 0, 256)
+    augmentation = _augmentation(augment, preprocessing) if train else None
+    if not train and augment is not None:
+        raise ConfigError("augmentation is for training", expected="augment=None with train=False", found=augment)
+    found = loader_sources.find(source, root, classes)
+    if engine != "threads" and not isinstance(found, Records):
+        raise ConfigError(f"engine '{engine}' reads packed records", expected="a .rec", found=found.name,
+                          remedy="pack the images, or use engine 'threads'")
+    if train and len(np.unique(found.labels)) < 2:
+        raise DataError("images of one class only", path=found.name, expected="two or more to train on",
+                        found=f"'{found.classes[int(found.labels[0])]}'")
+    if engine == "native":
+        if cache is not None:
+            raise ConfigError("engine 'native' has no cache", expected="cache=None", found=f"'{cache}'")
+        return NativeLoader(found, preprocessing, augmentation, batch_size, seed, workers, ahead)
+    if engine == "dataset":
+        found = DatasetRecords(found, preprocessing.channels)
+    memory = loader_workers.Memory(cache_bytes) if cache else None
+    transform = Transform(preprocessing, augmentation)
+    return Loader(found, transform, batch_size, seed, workers, memory, exact_decoding, ahead)
+
+
+class Loader:
+    """What `open` returns for the engines 'threads' and 'dataset'; see there.
+
+    `memory` is the cache (`loader_workers.Memory`) or None.
+    """
+
+    def __init__(self, source, transform: Transform, batch_size: int, seed: int, workers: int, memory,
+                 exact_decoding: bool, ahead: int):
+        self.source, self.transform, self.memory = source, transform, memory
+        self.labels, self.classes = source.labels, source.classes
+        self.batch_size, self.seed, self.workers, self.ahead = batch_size, seed, workers, ahead
+        self.train, self.epoch = transform.augmentation is not None, 0
+        self._resize = 0 if exact_decoding else transform.decode_resize()
+
+    def __len__(self):
+        return -(-len(self.labels) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        order = np.arange(len(self.labels))
+        if self.train:
+            # RandomState, because its streams are promised not to change between NumPy's versions.
+            np.random.RandomState((self.seed, epoch)).shuffle(order)
+        wanted = self.transform.preprocessing
+        positions = [order[i:i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        filled = loader_workers.filled(positions, (wanted.channels, wanted.size, wanted.size),
+                                       lambda position, out: self._fill(epoch, position, out), self.workers, self.ahead)
+        try:
+            for chosen, data in filled:
+                label = mx.nd.array(self.labels[chosen], dtype="int32")
+                yield Batch(mx.nd.from_numpy(data), label, len(chosen))
+        finally:
+            filled.close()
+
+    def _fill(self, epoch, position, out):
+        rng = np.random.RandomState((self.seed, epoch, position)) if self.train else None
+        try:
+            image = self._prepared(position) if self.memory is None else self.memory.get(position, self._prepared)
+            self.transform.finish(image, out, rng)
+        except Unreadable as error:
+            raise DataError(f"image cannot be used: {error}", path=self.source.where(position),
+                            remedy="mend it, or remove it from the data") from None
+
+    def _prepared(self, position):
+        image = self.source.image(position, self.transform.preprocessing.channels, self._resize)
+        return self.transform.prepare(image)
+
+
+def _augmentation(augment, preprocessing) -> Augmentation:
+    if augment is None:
+        augment = "gluon" if preprocessing.channels == 3 else "none"
+    if isinstance(augment, dict):
+        return Augmentation.from_dict(augment)
+    if isinstance(augment, Augmentation):
+        return augment
+    if augment not in PROCEDURES:
+        raise ConfigError(f"no augmentation '{augment}'", remedy=near(augment, PROCEDURES))
+    return PROCEDURES[augment]
+
+
+def _check(preprocessing, train, batch_size, seed, engine, cache, cache_bytes, ahead):
+    if not isinstance(preprocessing, Preprocessing):
+        raise ConfigError("preprocessing is not a Preprocessing", found=type(preprocessing).__name__)
+    if not isinstance(train, bool):
+        raise ConfigError("train is true or false", found=repr(train))
+    _whole("batch_size", batch_size, 1, 1 << 20)
+    _whole("seed", seed, 0, _SEEDS - 1)
+    _whole("ahead", ahead, 0, 64)
+    _whole("cache_bytes", cache_bytes, 1, 1 << 50)
+    if engine not in ENGINES:
+        raise ConfigError(f"no engine '{engine}'", remedy=near(engine, ENGINES))
+    if cache not in CACHES:
+        raise ConfigError(f"no cache '{cache}'", expected="'memory' or None")
+
+
+def _whole(name, value, low, high):
+    try:
+        fits = not isinstance(value, bool) and low <= operator.index(value) <= high
+    except TypeError:
+        fits = False
+    if not fits:
+        raise ConfigError(f"{name} out of range", expected=f"a whole number from {low} to {high}", found=repr(value))

@@ -1,0 +1,166 @@
+"""The manifest beside packed records: classes, counts, sizes, options, versions and hashes, with a hash of its own."""
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import platform
+from array import array
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from gluon_ft.errors import DataError
+
+FORMAT, VERSION = "gluon_ft records", 1
+HASH_BYTES = 16  # of each record's SHA-256; 128 bits are enough to tell damage, and to compare sources
+MAX_BYTES = 1 << 30  # 46 bytes a record, so 20 million records
+
+
+@dataclass
+class Tally:
+    """What is gathered record by record; about 60 bytes each."""
+
+    counts: dict = field(default_factory=dict)
+    sizes: dict = field(default_factory=lambda: {name: array("L") for name in (
+        "source_width", "source_height", "width", "height")})
+    source_hashes: bytearray = field(default_factory=bytearray)
+    packed_hashes: bytearray = field(default_factory=bytearray)
+
+    def add(self, labels, source_size, size, source_hash: bytes, packed_hash: bytes) -> None:
+        """One record: labels, (width, height) before and after, and its two hashes (`short_hash`)."""
+        if len(labels) == 1:
+            self.counts[labels[0]] = self.counts.get(labels[0], 0) + 1
+        for name, value in zip(self.sizes, (*source_size, *size)):
+            self.sizes[name].append(value)
+        self.source_hashes += source_hash
+        self.packed_hashes += packed_hash
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest that was read and checked: its parts that others use.
+
+    `classes` are the names in label order (None where they were not known), `counts` the records of each label,
+    `packed_hashes` one of HASH_BYTES for each record in order (the whole payload: header and image),
+    `source_hashes` the same of the source files' bytes, and `data` everything.
+    """
+
+    classes: list[str] | None
+    counts: dict[float, int]
+    records: int
+    rec_sha256: str
+    idx_sha256: str
+    source_hashes: bytes
+    packed_hashes: bytes
+    data: dict
+
+    def packed_hash(self, number: int) -> bytes:
+        return self.packed_hashes[HASH_BYTES * number:HASH_BYTES * (number + 1)]
+
+
+def short_hash(data: bytes) -> bytes:
+    """The first 16 bytes of the SHA-256."""
+    return hashlib.sha256(data).digest()[:HASH_BYTES]
+
+
+def statistics(values) -> dict:
+    """{'min', 'median', 'max'} of pixel counts; empty where there are none."""
+    if not len(values):
+        return {}
+    values = np.asarray(values)
+    return {"min": int(values.min()), "median": float(np.median(values)), "max": int(values.max())}
+
+
+def versions() -> dict:
+    """What the stored bytes may depend on."""
+    import cv2
+    import PIL
+
+    from gluon_ft import __version__
+
+    return {"gluon_ft": __version__, "opencv": cv2.__version__, "pillow": PIL.__version__, "numpy": np.__version__,
+            "python": platform.python_version()}
+
+
+def to_bytes(tally: Tally, target, about: dict) -> bytes:
+    """The manifest of a written target (`rectarget.Target`) as JSON; `about` is what is known without reading.
+
+    It holds no date, folder of the target or number of workers: the same input gives the same bytes.
+    """
+    classes = about.get("classes")
+    names = {label: classes[int(label)] for label in tally.counts} if classes else {}
+    content = {
+        "format": FORMAT, "version": VERSION, "records": target.records, **about,
+        "counts": [{"label": int(label) if label.is_integer() else label, "class": names.get(label),
+                    "records": tally.counts[label]}
+                   for label in sorted(tally.counts)],
+        "sizes": {name: statistics(values) for name, values in tally.sizes.items()},
+        "rec": {"bytes": target.bytes, "sha256": target.sha256.hexdigest()},
+        "idx": {"bytes": target.idx_bytes, "sha256": target.idx_sha256.hexdigest()},
+        "versions": versions(),
+        "source_hashes": base64.b64encode(tally.source_hashes).decode(),
+        "packed_hashes": base64.b64encode(tally.packed_hashes).decode(),
+    }
+    content["sha256"] = own_hash(content)
+    return json.dumps(content, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def own_hash(content: dict) -> str:
+    """SHA-256 of the manifest's contents without its own entry 'sha256', whatever the layout of the file."""
+    rest = {key: value for key, value in content.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def read(path) -> Manifest:
+    """Reads a manifest and checks it against its own hash.
+
+    Raises DataError where it cannot be read, is no manifest of this version, or was changed or damaged.
+    """
+    content = _content(Path(path))
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise DataError("not a manifest of packed records", path=path, expected=f"'format': '{FORMAT}'")
+    if content.get("version") != VERSION:
+        raise DataError("manifest of another version", path=path, expected=VERSION, found=content.get("version"),
+                        remedy="use the gluon_ft that wrote it, or pack again")
+    if content.get("sha256") != _own_hash_of_read(content):
+        raise DataError("manifest was changed or damaged", path=path, expected="contents that fit its own sha256",
+                        remedy="pack again, or remove it to do without it")
+    try:
+        return _checked(content)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError("manifest is not complete", path=path, found=f"{type(error).__name__} {error}",
+                        remedy="pack again, or remove it to do without it") from error
+
+
+def _own_hash_of_read(content):
+    try:
+        return own_hash(content)
+    except RecursionError:  # nested more deeply than anything `to_bytes` writes
+        return None
+
+
+def _content(path: Path):
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise DataError("manifest is too large", path=path, expected=f"at most {MAX_BYTES} bytes")
+        return json.loads(path.read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise DataError("manifest cannot be read", path=path, found=error.strerror or error) from error
+    except (ValueError, RecursionError) as error:
+        raise DataError("manifest is not JSON", path=path, found=str(error)[:120]) from None
+
+
+def _checked(content):
+    classes = content["classes"]
+    if classes is not None and not all(isinstance(name, str) for name in classes):
+        raise ValueError("classes must be names")
+    records = int(content["records"])
+    hashes = {name: base64.b64decode(content[name], validate=True) for name in ("source_hashes", "packed_hashes")}
+    for name, value in hashes.items():
+        if len(value) != HASH_BYTES * records:
+            raise ValueError(f"{name} of {len(value)} bytes for {records} records")
+    counts = {float(row["label"]): int(row["records"]) for row in content["counts"]}
+    return Manifest(classes=classes, counts=counts, records=records, rec_sha256=str(content["rec"]["sha256"]),
+                    idx_sha256=str(content["idx"]["sha256"]), data=content, **hashes)

@@ -1,0 +1,124 @@
+"""Preprocessing: what a network's input must look like; it travels with weights, manifests, checkpoints and exports."""
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+from gluon_ft.errors import ConfigError, near
+
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "area", "lanczos")
+_CHANNELS = {"rgb": 3, "bgr": 3, "gray": 1}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """From a decoded 8-bit image to the input of a network: resize, crop, `(x / scale - mean) / std`, rotate.
+
+    Parameters
+    ----------
+    mean, std : tuples of floats, one a channel and in the order of the channels
+        For values already divided by `scale`. Default: ImageNet's.
+    scale : float
+        255 for inputs in 0..1 (default), 1 for inputs in 0..255.
+    channel_order : {'rgb', 'bgr', 'gray'}
+    size : int
+        Height and width of the input, pixels.
+    resize : int or None
+        Shorter edge before the centre crop of evaluation, pixels; None: no resize (the images have that size).
+    interpolation : str
+        One of 'nearest', 'bilinear', 'bicubic', 'area', 'lanczos'.
+    rotate180 : bool
+        Both spatial axes reversed, last of all.
+
+    Raises ConfigError for a value out of its range.
+    """
+
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    scale: float = 255.0
+    channel_order: str = "rgb"
+    size: int = 224
+    resize: int | None = 256
+    interpolation: str = "bilinear"
+    rotate180: bool = False
+
+    def __post_init__(self):
+        if self.channel_order not in _CHANNELS:
+            raise ConfigError(f"unknown channel order '{self.channel_order}'",
+                              remedy=near(self.channel_order, _CHANNELS))
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, self._channels(name))
+        if min(self.std) <= 0:
+            raise ConfigError("preprocessing: std must be above 0", found=self.std)
+        if not _number(self.scale) or self.scale <= 0:
+            raise ConfigError("preprocessing: scale must be above 0", expected="255 or 1", found=self.scale)
+        object.__setattr__(self, "scale", float(self.scale))
+        if not _pixels(self.size) or not (self.resize is None or _pixels(self.resize)):
+            raise ConfigError("preprocessing: size and resize are pixels", expected="whole numbers from 1",
+                              found=f"size {self.size}, resize {self.resize}")
+        if self.resize is not None and self.resize < self.size:
+            raise ConfigError("preprocessing: the crop is larger than the resized image",
+                              found=f"size {self.size}, resize {self.resize}")
+        if self.interpolation not in INTERPOLATIONS:
+            raise ConfigError(f"unknown interpolation '{self.interpolation}'",
+                              remedy=near(self.interpolation, INTERPOLATIONS))
+        if not isinstance(self.rotate180, bool):
+            raise ConfigError("preprocessing: rotate180 is true or false", found=self.rotate180)
+
+    def _channels(self, name):
+        values = getattr(self, name)
+        count = _CHANNELS[self.channel_order]
+        if not isinstance(values, (tuple, list)) or len(values) != count or not all(_number(v) for v in values):
+            raise ConfigError(f"preprocessing: {name} has one number a channel",
+                              expected=f"{count} for channel order '{self.channel_order}'", found=values)
+        return tuple(float(v) for v in values)
+
+    @property
+    def channels(self) -> int:
+        """Channels of the input, 3 or 1."""
+        return _CHANNELS[self.channel_order]
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Lowest and highest pixel value before mean and std: (0, 1) or (0, 255)."""
+        return (0.0, 255.0 / self.scale)
+
+    @property
+    def crop_fraction(self) -> float:
+        """Size over resize: the share of the shorter edge that the centre crop keeps (0.875 for 224 of 256)."""
+        return 1.0 if self.resize is None else self.size / self.resize
+
+    def to_dict(self) -> dict:
+        """Plain values only, for JSON and TOML."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> Preprocessing:
+        """The inverse of `to_dict`; what is missing has its default. ConfigError for an unknown key."""
+        known = [field.name for field in dataclasses.fields(cls)]
+        for key in values:
+            if key not in known:
+                raise ConfigError(f"unknown preprocessing setting '{key}'", remedy=near(key, known))
+        return cls(**values)
+
+    def __str__(self) -> str:
+        values = f"{self.channel_order} in 0..{self.range[1]:g}"
+        if any(self.mean) or any(s != 1 for s in self.std):
+            values += f", mean {_list(self.mean)}, std {_list(self.std)}"
+        shape = f"{self.size}x{self.size}"
+        if self.resize is not None:
+            shape += f" of {self.resize} ({self.interpolation})"
+        return f"{shape}, {values}{', rotated by 180 degrees' if self.rotate180 else ''}"
+
+
+def _list(values):
+    return " ".join(f"{v:.4g}" for v in values)
+
+
+def _number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _pixels(value):
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

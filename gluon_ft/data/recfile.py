@@ -1,0 +1,211 @@
+"""MXNet's RecordIO framing and image header: written, read and checked without trusting a single length.
+
+A record is one part or more; a part is the magic number, a word (3 bits: place of the part, 29 bits: length), its
+bytes, and zeros up to a multiple of 4. A payload that holds the magic number at a multiple of 4 is cut there and the
+number left out, so that a reader can find the next record after damage (dmlc-core `recordio.h`, `src/recordio.cc`).
+"""
+from __future__ import annotations
+
+import re
+import struct
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from gluon_ft.errors import DataError
+
+MAGIC = 0xCED7230A
+MAGIC_BYTES = struct.pack("<I", MAGIC)
+MAX_PART = (1 << 29) - 1  # bytes, the length field has 29 bits
+WHOLE, FIRST, MIDDLE, LAST = range(4)
+
+_HEADER = struct.Struct("<IfQQ")  # number of labels, label, id, id2: mx.recordio's IRHeader
+_WORDS = struct.Struct("<II")
+_SEARCH = 1 << 20  # bytes read at once when looking for the next record after damage
+_INDEX_LINE = re.compile(rb"([0-9]{1,19})\t([0-9]{1,19})\r?\n?")
+
+
+class Damaged(ValueError):
+    """A record that is not as it should be; the text says how. Internal: `scan` turns it into a `Damage`."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record: its number from 0, the byte it begins at, the byte after it, and its payload."""
+
+    number: int
+    offset: int
+    end: int
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What is wrong, with the record's number and the byte it begins at (None: the file as a whole)."""
+
+    record: int | None
+    byte: int | None
+    reason: str
+
+    def __str__(self):
+        where = "file" if self.record is None else f"record {self.record}"
+        return f"{where}{'' if self.byte is None else f' at byte {self.byte}'}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """`labels` float32 values, the record's `id`, and where the image's bytes begin in the payload."""
+
+    labels: tuple[float, ...]
+    id: int
+    start: int
+
+
+def frame(payload: bytes) -> bytes:
+    """`payload` as MXNet's own writer frames it, byte for byte; DataError from 512 MB on."""
+    if len(payload) > MAX_PART:
+        raise DataError("record is too large", expected=f"at most {MAX_PART} bytes", found=len(payload))
+    cuts = list(_aligned_magics(payload))
+    parts, begin = [], 0
+    for cut in [*cuts, len(payload)]:
+        place = WHOLE if not cuts else FIRST if not parts else LAST if cut == len(payload) else MIDDLE
+        body = payload[begin:cut]
+        parts.append(_WORDS.pack(MAGIC, place << 29 | len(body)) + body + bytes(-len(body) % 4))
+        begin = cut + 4
+    return b"".join(parts)
+
+
+def _aligned_magics(payload: bytes) -> Iterator[int]:
+    at = payload.find(MAGIC_BYTES)
+    while at >= 0:
+        if at % 4 == 0:
+            yield at
+        at = payload.find(MAGIC_BYTES, at + (4 if at % 4 == 0 else 1))
+
+
+def read_record(file, offset: int, size: int, number: int = 0) -> Record:
+    """The record at byte `offset` of a file of `size` bytes.
+
+    Nothing is read that the file does not hold. Raises Damaged where a part has no magic number, ends after the file,
+    or is out of place (a middle part without a first one).
+    """
+    parts, at = [], offset
+    while True:
+        place, length = _part_header(file, at, size)
+        if (place in (MIDDLE, LAST)) != bool(parts):
+            raise Damaged(f"part at byte {at} is out of place (kind {place})")
+        end = at + 8 + length + -length % 4
+        if end > size:
+            raise Damaged(f"declares {length} bytes and the file ends {end - size} bytes before their end")
+        parts.append(file.read(length))
+        if len(parts[-1]) != length:
+            raise Damaged("file became shorter while it was read")
+        at = end
+        if place in (WHOLE, LAST):
+            return Record(number, offset, end, MAGIC_BYTES.join(parts))
+
+
+def _part_header(file, at, size):
+    if size - at < 8:
+        raise Damaged(f"{max(size - at, 0)} bytes left where a header of 8 bytes is due")
+    file.seek(at)
+    head = file.read(8)
+    if len(head) < 8:
+        raise Damaged("file became shorter while it was read")
+    magic, word = _WORDS.unpack(head)
+    if magic != MAGIC:
+        raise Damaged(f"no record begins at byte {at}: expected 0x{MAGIC:08x}, found 0x{magic:08x}")
+    if word >> 29 > LAST:
+        raise Damaged(f"part at byte {at} is of kind {word >> 29}, expected 0 to 3")
+    return word >> 29, word & MAX_PART
+
+
+def scan(file, size: int) -> Iterator[Record | Damage]:
+    """Every record of an open file of `size` bytes in order; a Damage in place of each that cannot be read.
+
+    After damage the search goes on at the next byte where a record begins. A record whose declared length leads to a
+    place where none begins is reported and not returned: either it or the next one is damaged.
+    """
+    offset, number = 0, 0
+    while offset < size:
+        try:
+            record = read_record(file, offset, size, number)
+            if record.end < size and not _begins(file, record.end, size):
+                raise Damaged(f"its length leads to byte {record.end}, where no record begins: either this record's "
+                              "length or the next record's header is damaged")
+            yield record
+            offset = record.end
+        except Damaged as error:
+            yield Damage(number, offset, str(error))
+            offset = _next_record(file, offset + 4, size)
+        number += 1
+
+
+def _begins(file, at, size) -> bool:
+    try:
+        place, length = _part_header(file, at, size)
+    except Damaged:
+        return False
+    return place in (WHOLE, FIRST) and at + 8 + length <= size
+
+
+def _next_record(file, at: int, size: int) -> int:
+    """The first multiple of 4 from `at` on where a record begins, or `size`."""
+    while at < size:
+        file.seek(at)
+        words = np.frombuffer(_whole_words(file.read(_SEARCH)), dtype="<u4")
+        if not len(words):
+            return size
+        for i in np.flatnonzero(words == MAGIC):
+            if _begins(file, at + 4 * int(i), size):
+                return at + 4 * int(i)
+        at += 4 * len(words)
+    return size
+
+
+def _whole_words(data: bytes) -> bytes:
+    return data[:len(data) // 4 * 4]
+
+
+def pack_header(labels, record_id: int) -> bytes:
+    """The image header as `mx.recordio.pack` writes it: one label in the header itself, several after it."""
+    if len(labels) == 1:
+        return _HEADER.pack(0, labels[0], record_id, 0)
+    return _HEADER.pack(len(labels), 0, record_id, 0) + np.asarray(labels, dtype="<f4").tobytes()
+
+
+def read_header(payload: bytes) -> ImageHeader:
+    """The image header of a payload; Damaged where the payload is too short for it."""
+    if len(payload) < _HEADER.size:
+        raise Damaged(f"{len(payload)} bytes, too short for an image header of {_HEADER.size}")
+    count, label, record_id, _ = _HEADER.unpack_from(payload)
+    end = _HEADER.size + 4 * count
+    if count == 0:
+        return ImageHeader((label,), record_id, end)
+    if end > len(payload):
+        raise Damaged(f"header declares {count} labels and the record holds {len(payload)} bytes")
+    labels = np.frombuffer(payload, dtype="<f4", count=count, offset=_HEADER.size)
+    return ImageHeader(tuple(labels.tolist()), record_id, end)
+
+
+def read_index(path) -> tuple[array, array]:
+    """Keys and byte offsets of a `.idx` file, two arrays of unsigned 64-bit numbers in the file's order.
+
+    Raises DataError with the line for anything but two whole numbers separated by a tab.
+    """
+    keys, offsets = array("Q"), array("Q")
+    try:
+        with open(path, "rb") as file:
+            for number, line in enumerate(iter(lambda: file.readline(64), b""), 1):
+                found = _INDEX_LINE.fullmatch(line)
+                if not found:
+                    raise DataError("bad line", path=f"{path}:{number}", expected="key and byte, separated by a tab",
+                                    found=repr(line[:40]))
+                keys.append(int(found[1]))
+                offsets.append(int(found[2]))
+    except OSError as error:
+        raise DataError("cannot be read", path=path, expected="an index of records",
+                        found=error.strerror or error) from error
+    return keys, offsets

@@ -1,0 +1,301 @@
+"""`pack`: a list of images to checked records (`.rec`, `.idx`, manifest) that MXNet's own readers read."""
+from __future__ import annotations
+
+import contextlib
+import functools
+import glob
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from gluon_ft import console
+from gluon_ft.data import images, lists, manifest, recfile, recpool
+from gluon_ft.data.rectarget import Target, with_suffix
+from gluon_ft.errors import ConfigError, DataError
+
+DEFAULT_QUALITY = {".jpg": 95, ".png": 3}  # im2rec's for JPEG, OpenCV's for PNG
+MOST_SHOWN = 20  # unreadable images named on the terminal; the report has them all
+_CHUNK_IMAGES, _CHUNK_BYTES = 8, 4 << 20  # a task of a worker ends at whichever comes first
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An image of the list that could not be read, and why."""
+
+    index: int
+    path: str
+    reason: str
+
+
+@dataclass
+class Packed:
+    """One packed file: its path, records, bytes, what was left out, and how many images were passed through with an
+    EXIF orientation that a reader of the records may not apply."""
+
+    rec: Path
+    records: int = 0
+    bytes: int = 0
+    skipped: list[Skipped] = field(default_factory=list)
+    not_upright: int = 0
+
+
+class UnreadableImages(DataError):
+    """Images that cannot be read, all of them in `skipped` and in the file `report`; nothing was packed."""
+
+    def __init__(self, skipped, total, lst, report):
+        self.skipped, self.report = skipped, report
+        first = skipped[0]
+        super().__init__(f"{len(skipped)} of {total} images cannot be read, the first is {first.path}: {first.reason}",
+                         path=lst, remedy=f"all are listed in {report}; mend or remove them, or leave them out with "
+                         "--on-error skip; nothing was packed")
+
+
+def pack(lst, root, out_prefix=None, *, resize=0, center_crop=False, quality=None, color=1, encoding=".jpg",
+         pass_through=False, max_megapixels=images.MAX_MEGAPIXELS, workers=1, shards=1, shard=None, on_error="fatal",
+         force=False) -> list[Packed]:
+    """Packs the images of a list; the result is the same, byte for byte, whatever the number of workers.
+
+    Parameters
+    ----------
+    lst : path of a `.lst`; class names are read from `<prefix>.classes.txt` beside it where there is one
+    root : folder that the list's paths begin at
+    out_prefix : `<out_prefix>.rec`, `.idx` and `.manifest.json` are written; default the list's path without `.lst`
+    resize : shorter edge in pixels, 0 keeps the size; center_crop : cut the longer edge to a square first
+    quality : JPEG 1..100 (default 95) or PNG compression 0..9 (default 3)
+    color : 1 RGB, 0 grey, -1 as it is; encoding : '.jpg' or '.png'
+    pass_through : store the files' own bytes (JPEG and PNG only), checked but not changed
+    max_megapixels : an image whose header declares more is refused before it is decoded; default 100
+    workers : processes
+    shards : write so many files `<out_prefix>_<i>.rec`, consecutive parts of the list: put together they are the one
+        file. `ImageRecordIter(path_imgrec='a_0.rec;a_1.rec', num_parts=..., part_index=...)` reads them
+    shard : i, from 0, writes only that one of `shards`, the same bytes
+    on_error : 'fatal' packs nothing if one image cannot be read, 'skip' leaves it out; all are tried and listed
+    force : replace an earlier result
+
+    Returns
+    -------
+    list of Packed, one a file written.
+
+    Raises
+    ------
+    UnreadableImages : with on_error='fatal'; the list of them is written to `<out_prefix>.unreadable.txt`.
+    DataError : list, labels, root or target not as needed, or the disk is full; nothing is left half-written.
+    ConfigError : an option out of its range.
+    """
+    options = _options(resize, center_crop, quality, color, encoding, pass_through, max_megapixels)
+    _check_run(workers, shards, shard, on_error)
+    if not os.path.isdir(root):
+        raise DataError("no such folder", path=root, expected="the folder that the list's paths begin at")
+    prefix = Path(out_prefix) if out_prefix is not None else _without_lst(lst)
+    entries = lists.read(lst)
+    classes = find_classes(lst)
+    _check_labels(entries, classes, lst)
+    parts = _parts(len(entries), shards, shard)
+    names = {i: prefix if shards == 1 else Path(f"{prefix}_{i}") for i in parts}
+    _check_other_shards(prefix, shards)
+    about = {"classes": classes, "options": {**asdict(options), "on_error": on_error},
+             "list": {"name": Path(lst).name, "sha256": hashlib.sha256(Path(lst).read_bytes()).hexdigest(),
+                      "entries": len(entries)}, "source": Path(os.path.abspath(root)).name}
+    with contextlib.ExitStack() as stack:
+        jobs = [_Job(stack.enter_context(Target(names[i], force)), begin, end,
+                     {**about, "shard": None if shards == 1 else {"number": i, "of": shards}})
+                for i, (begin, end) in parts.items()]
+        _fill(jobs, entries, root, options, workers, stop=on_error == "fatal")
+        _finish(jobs, lst, prefix, on_error)
+    return [job.packed for job in jobs]
+
+
+class _Job:
+    """One target and the part [begin, end) of the list that goes into it."""
+
+    def __init__(self, target, begin, end, about):
+        self.target, self.begin, self.end, self.about = target, begin, end, about
+        self.tally = manifest.Tally()
+        self.packed = Packed(target.path(".rec"))
+
+
+def _fill(jobs, entries, root, options, workers, stop):
+    """Converts the images and writes them in order; after a failure that is to stop it, only looks for more of them."""
+    read = functools.partial(_read_chunk, os.fspath(root))
+    convert = functools.partial(_convert_chunk, options)
+    failed = False
+    with console.progress(total=sum(job.end - job.begin for job in jobs), unit="image", desc="pack") as bar:
+        for job in jobs:
+            chunks = _chunks(entries, job.begin, job.end, root, options)
+            position = job.begin
+            for results in recpool.ordered(convert, chunks, workers=workers, weight=lambda chunk: chunk[0],
+                                           prepare=read):
+                for result in results:
+                    entry = entries[position]
+                    if isinstance(result, str):
+                        job.packed.skipped.append(Skipped(entry.index, entry.path, result))
+                        failed = stop
+                    elif not failed:
+                        _store(job, entry, *result)
+                    position += 1
+                bar.update(len(results))
+
+
+def _store(job, entry, converted, source_hash):
+    payload = recfile.pack_header(entry.labels, entry.index) + converted.data
+    job.target.write(entry.index, payload)
+    job.tally.add(entry.labels, converted.source_size, converted.size, source_hash, manifest.short_hash(payload))
+    if job.about["options"]["pass_through"] and converted.orientation != 1:
+        job.packed.not_upright += 1
+
+
+def _chunks(entries, begin, end, root, options) -> Iterator[tuple[int, list[str]]]:
+    """(bytes that the results may take, paths) of one task after the other."""
+    # A PNG that is not resized takes several times the bytes of the JPEG that it was.
+    growth = 8 if options.encoding == ".png" and not (options.resize or options.pass_through) else 1
+    paths, weight = [], 0
+    for position in range(begin, end):
+        path = entries[position].path
+        size = growth * _size(os.path.join(root, path))
+        if paths and (len(paths) == _CHUNK_IMAGES or weight + size > _CHUNK_BYTES):
+            yield weight, paths
+            paths, weight = [], 0
+        paths.append(path)
+        weight += size
+    if paths:
+        yield weight, paths
+
+
+def _size(path) -> int:
+    try:
+        return os.stat(path).st_size
+    except (OSError, ValueError):
+        return 0
+
+
+def _read_chunk(root, chunk):
+    """(bytes, their hash) of each path, or the reason why not; runs in a worker, without MXNet."""
+    results = []
+    for path in chunk[1]:
+        try:
+            data = images.read_file(os.path.join(root, path))
+            results.append((data, manifest.short_hash(data)))
+        except images.Unreadable as error:
+            results.append(str(error))
+    return results
+
+
+def _convert_chunk(options, read):
+    """(Converted, hash of the file) of each image, or the reason why not; runs in a worker, without MXNet."""
+    results = []
+    for each in read:
+        try:
+            results.append(each if isinstance(each, str) else (images.convert(each[0], options), each[1]))
+        except images.Unreadable as error:
+            results.append(str(error))
+        except MemoryError:
+            results.append("not enough memory to decode it")
+    return results
+
+
+def _finish(jobs, lst, prefix, on_error):
+    skipped = [s for job in jobs for s in job.packed.skipped]
+    total = sum(job.end - job.begin for job in jobs)
+    report = with_suffix(prefix, ".unreadable.txt")
+    empty = next((job for job in jobs if not job.target.records), None)
+    if skipped and (on_error == "fatal" or empty):
+        text = "".join(f"{s.path}\t{s.reason}\n" for s in skipped)
+        with contextlib.suppress(OSError):
+            report.write_text(text, encoding="utf-8", errors="backslashreplace")
+        raise UnreadableImages(skipped, total, lst, report)
+    for job in jobs:
+        about = {**job.about, "skipped": [asdict(s) for s in job.packed.skipped]}
+        job.target.commit(manifest.to_bytes(job.tally, job.target, about))
+        job.packed.records, job.packed.bytes = job.target.records, job.target.bytes
+    with contextlib.suppress(OSError):
+        report.unlink()
+
+
+def _options(resize, center_crop, quality, color, encoding, pass_through, max_megapixels):
+    if encoding not in DEFAULT_QUALITY:
+        raise ConfigError(f"no encoding '{encoding}'", expected=".jpg or .png")
+    if pass_through and (resize or center_crop or quality is not None or color != 1 or encoding != ".jpg"):
+        raise ConfigError("--pass-through stores the files as they are", expected="no option that changes the image",
+                          remedy="drop --pass-through, or --resize, --center-crop, --quality, --color and --encoding")
+    if not (isinstance(resize, int) and 0 <= resize <= 16384):
+        raise ConfigError("bad resize", expected="pixels of the shorter edge, 1 to 16384, or 0", found=resize)
+    low, high = (1, 100) if encoding == ".jpg" else (0, 9)
+    quality = DEFAULT_QUALITY[encoding] if quality is None else quality
+    if not (isinstance(quality, int) and low <= quality <= high):
+        raise ConfigError("bad quality", expected=f"{low} to {high} for {encoding}", found=quality)
+    if color not in (-1, 0, 1):
+        raise ConfigError("bad color", expected="1 (RGB), 0 (grey) or -1 (as it is)", found=color)
+    if not max_megapixels > 0:
+        raise ConfigError("bad max_megapixels", expected="a number over 0", found=max_megapixels)
+    return images.ImageOptions(resize, bool(center_crop), quality, color, encoding, bool(pass_through), max_megapixels)
+
+
+def _check_run(workers, shards, shard, on_error):
+    if not (isinstance(workers, int) and 1 <= workers <= 256):
+        raise ConfigError("bad number of workers", expected="1 to 256", found=workers)
+    if not (isinstance(shards, int) and 1 <= shards <= 10_000):
+        raise ConfigError("bad number of shards", expected="1 to 10000", found=shards)
+    if shard is not None and not (isinstance(shard, int) and 0 <= shard < shards):
+        raise ConfigError("bad shard", expected=f"0 to {shards - 1} of {shards}", found=shard)
+    if on_error not in ("fatal", "skip"):
+        raise ConfigError("bad on_error", expected="'fatal' or 'skip'", found=on_error)
+
+
+def _parts(count, shards, shard) -> dict[int, tuple[int, int]]:
+    """Shard number -> [begin, end) of the list."""
+    if shards > count:
+        raise ConfigError("more shards than images", expected=f"at most {count}", found=shards)
+    chosen = range(shards) if shard is None else [shard]
+    return {i: (i * count // shards, (i + 1) * count // shards) for i in chosen}
+
+
+def _check_other_shards(prefix, shards):
+    if shards == 1:
+        return
+    for path in glob.glob(f"{glob.escape(str(prefix))}_*.rec"):
+        number = re.fullmatch(r"_([0-9]+)\.rec", path[len(str(prefix)):])
+        if number and int(number[1]) >= shards:
+            raise DataError("belongs to another number of shards", path=path, expected=f"shards 0 to {shards - 1}",
+                            remedy="remove it with its .idx and .manifest.json, or choose another name")
+
+
+def _check_labels(entries, classes, lst):
+    for line, entry in enumerate(entries, 1):
+        if classes and len(entry.labels) == 1 and not entry.labels[0] < len(classes):
+            raise DataError("label out of range", path=f"{lst}:{line}", expected=f"0 to {len(classes) - 1}, as there "
+                            f"are {len(classes)} class names", found=f"{entry.labels[0]:g}")
+
+
+def _without_lst(lst) -> Path:
+    text = os.fspath(lst)
+    return Path(text[:-4] if text.endswith(".lst") else text)
+
+
+def find_lists(prefix) -> list[Path]:
+    """The lists of a prefix: itself where it ends in .lst, else `<prefix>.lst`, `<prefix>-*.lst`, `<prefix>_*.lst`.
+
+    Raises DataError where there are none.
+    """
+    text = os.fspath(prefix)
+    if text.endswith(".lst"):
+        return [Path(text)]
+    found = [Path(f"{text}.lst")] if os.path.isfile(f"{text}.lst") else []
+    found += sorted(Path(p) for mark in "-_" for p in glob.glob(f"{glob.escape(text)}{mark}*.lst"))
+    if not found:
+        raise DataError("no list", path=f"{text}.lst", expected=f"it, or {text}-train.lst and the like",
+                        remedy="write lists with gluon-ft split")
+    return found
+
+
+def find_classes(lst) -> list[str] | None:
+    """Class names of a list: `<prefix>.classes.txt` with the longest prefix that its name begins with; None if none."""
+    path = _without_lst(lst)
+    ends = [match.start() for match in re.finditer("[-_]", path.name)]
+    for end in [len(path.name), *reversed(ends)]:
+        names = path.with_name(f"{path.name[:end]}.classes.txt") if path.name[:end] else None
+        if names is not None and names.is_file():
+            return lists.read_classes(names)
+    return None

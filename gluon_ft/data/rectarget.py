@@ -1,0 +1,135 @@
+"""The three files of a packed list, written under temporary names and put in place together, or not at all."""
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from gluon_ft.data import recfile
+from gluon_ft.errors import DataError
+
+KINDS = (".rec", ".idx", ".manifest.json")
+
+
+def with_suffix(prefix, kind: str) -> Path:
+    """`<prefix><kind>`; dots in the prefix's name stay."""
+    return Path(f"{os.fspath(prefix)}{kind}")
+
+
+class Target:
+    """Writes `<prefix>.rec`, `.idx` and `.manifest.json`; use as a context manager.
+
+    The `.rec` appears last, and where one is replaced it goes first, so that a process killed at any moment leaves
+    either no `.rec` or a whole one with the `.idx` and manifest that belong to it. An exception removes what was
+    written; what a killed process left is removed when the same target is packed again.
+
+    Raises
+    ------
+    DataError
+        The target exists and `force` is False; the folder does not exist; another process is packing the same target;
+        writing fails (a full disk), and then nothing is left behind.
+    """
+
+    def __init__(self, prefix, force: bool = False):
+        self.prefix, self.force = Path(prefix), force
+        self.sha256, self.idx_sha256 = hashlib.sha256(), hashlib.sha256()
+        self.records = self.bytes = self.idx_bytes = 0
+        self._files: dict = {}
+        self._done = False
+
+    def path(self, kind: str) -> Path:
+        return with_suffix(self.prefix, kind)
+
+    def _temporary(self, kind: str) -> Path:
+        return self.prefix.with_name(f".{self.prefix.name}{kind}.packing")
+
+    def check(self) -> None:
+        """Raises DataError where the target may not be written, before any work is done for it."""
+        if not self.prefix.parent.is_dir():
+            raise DataError("folder does not exist", path=self.prefix.parent, remedy="create it, or choose another")
+        if os.path.lexists(self.path(".rec")) and not self.force:
+            raise DataError("exists already", path=self.path(".rec"),
+                            remedy="choose another name, or replace it with --force")
+
+    def __enter__(self):
+        self.check()
+        self._lock = FileLock(self.prefix.with_name(f".{self.prefix.name}.lock"))
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise DataError("another process is packing this target", path=self.path(".rec"),
+                            remedy="wait for it, or choose another name") from None
+        except OSError as error:
+            raise self._failed(error) from error
+        try:
+            self._remove_temporaries()
+            for kind in KINDS:
+                self._files[kind] = open(self._temporary(kind), "wb")
+        except OSError as error:
+            self._leave()
+            raise self._failed(error) from error
+        return self
+
+    def write(self, key: int, payload: bytes) -> None:
+        """Appends one record and its line in the index."""
+        framed, line = recfile.frame(payload), b"%d\t%d\n" % (key, self.bytes)
+        try:
+            self._files[".rec"].write(framed)
+            self._files[".idx"].write(line)
+        except OSError as error:
+            raise self._failed(error) from error
+        self.sha256.update(framed)
+        self.idx_sha256.update(line)
+        self.records += 1
+        self.bytes += len(framed)
+        self.idx_bytes += len(line)
+
+    def commit(self, manifest: bytes) -> None:
+        """Writes the manifest, syncs all three to the disk and gives them their names."""
+        try:
+            self._files[".manifest.json"].write(manifest)
+            for file in self._files.values():
+                file.flush()
+                os.fsync(file.fileno())
+                file.close()
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path(".rec"))
+            self._sync_folder()
+            for kind in reversed(KINDS):
+                os.replace(self._temporary(kind), self.path(kind))
+            self._sync_folder()
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def __exit__(self, *_):
+        self._leave()
+
+    def _leave(self):
+        for file in self._files.values():
+            with contextlib.suppress(OSError):
+                file.close()
+        self._remove_temporaries()
+        # filelock sees when the file that it has locked is no longer there, so it can be removed while it is held.
+        with contextlib.suppress(OSError):
+            os.unlink(self._lock.lock_file)
+        self._lock.release()
+
+    def _remove_temporaries(self):
+        for kind in KINDS:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._temporary(kind))
+
+    def _sync_folder(self):
+        if hasattr(os, "O_DIRECTORY"):
+            folder = os.open(self.prefix.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+    def _failed(self, error: OSError) -> DataError:
+        return DataError("cannot be written", path=self.path(".rec"), found=error.strerror or error,
+                         remedy="nothing was left behind; make room or choose another folder")

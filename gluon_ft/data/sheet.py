@@ -1,0 +1,62 @@
+"""A contact sheet: thumbnails with captions on one picture."""
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import matplotlib
+from PIL import Image, ImageDraw, ImageFont
+
+_MARGIN, _CAPTION = 6, 16  # pixels
+
+
+def contact_sheet(pictures: Sequence[tuple[Image.Image, str]], *, columns: int = 8, thumb: int = 128,
+                  title: str = "") -> Image.Image:
+    """Thumbnails in rows, each with its caption (cut to the width) below.
+
+    Parameters
+    ----------
+    pictures : (image, caption), in order; any size and mode
+    columns : thumbnails in a row
+    thumb : edge of the square that a thumbnail is fitted into, pixels
+    title : a line above
+
+    Returns an RGB image.
+    """
+    columns = max(1, min(columns, len(pictures)))
+    rows = -(-len(pictures) // columns)
+    top = _MARGIN + (_CAPTION + _MARGIN if title else 0)
+    step_x, step_y = thumb + _MARGIN, thumb + _CAPTION + _MARGIN
+    sheet = Image.new("RGB", (_MARGIN + columns * step_x, top + rows * step_y), "white")
+    draw, font = ImageDraw.Draw(sheet), _font()
+    if title:
+        draw.text((_MARGIN, _MARGIN), _cut(draw, title, font, sheet.width - 2 * _MARGIN), fill="black", font=font)
+    for i, (picture, caption) in enumerate(pictures):
+        x, y = _MARGIN + i % columns * step_x, top + i // columns * step_y
+        small = _thumbnail(picture, thumb)
+        draw.rectangle((x, y, x + thumb - 1, y + thumb - 1), fill="#eeeeee")
+        sheet.paste(small, (x + (thumb - small.width) // 2, y + (thumb - small.height) // 2))
+        draw.text((x, y + thumb + 1), _cut(draw, caption, font, thumb), fill="black", font=font)
+    return sheet
+
+
+def _thumbnail(picture, edge):
+    small = picture.convert("RGBA") if picture.mode in ("P", "PA", "LA") else picture.copy()
+    small.thumbnail((edge, edge), Image.Resampling.LANCZOS)
+    if small.mode == "RGBA":
+        small = Image.alpha_composite(Image.new("RGBA", small.size, "white"), small)
+    return small.convert("RGB")
+
+
+def _font():
+    # Comes with matplotlib and has Latin, Greek, Cyrillic and Arabic letters; Pillow's own has Latin only.
+    return ImageFont.truetype(os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), 10)
+
+
+def _cut(draw, text, font, width):
+    text = " ".join(text.split())
+    if draw.textlength(text, font=font) <= width:
+        return text
+    while text and draw.textlength(f"{text}…", font=font) > width:
+        text = text[:-1]
+    return f"{text}…"

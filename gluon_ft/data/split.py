@@ -1,0 +1,268 @@
+"""Splits a folder of images into training, validation and test lists, seeded, without touching the images."""
+from __future__ import annotations
+
+import hashlib
+import math
+import operator
+import os
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+from gluon_ft.data import lists
+from gluon_ft.data.folders import Folder, scan
+from gluon_ft.data.lists import Entry
+from gluon_ft.errors import ConfigError, DataError
+
+SMALLEST = 2  # images of a class: one to train on and one to validate with
+
+
+@dataclass(frozen=True)
+class Split:
+    """Lists of one folder.
+
+    Attributes
+    ----------
+    root : Path
+        The folder that the lists' paths are relative to.
+    classes : list of str
+        Names in label order.
+    parts : dict of str to list of Entry
+        'train' and 'val', or 'fold0-train', 'fold0-val', 'fold1-train', ...; and 'test' where asked for. An image has
+        the same index in every part: its position in the sorted folder. Training parts are shuffled by the seed,
+        because records are read in sequence; the others are sorted.
+    seed : int
+    options : dict
+        What the split was made with.
+    """
+
+    root: Path
+    classes: list[str]
+    parts: dict[str, list[Entry]]
+    seed: int = 0
+    options: dict = field(default_factory=dict)
+
+    def counts(self) -> list[dict]:
+        """A row a class: `class`, then the number of images in each part."""
+        totals = {part: [0] * len(self.classes) for part in self.parts}
+        for part, entries in self.parts.items():
+            for entry in entries:
+                totals[part][entry.label] += 1
+        return [{"class": name, **{part: totals[part][label] for part in self.parts}}
+                for label, name in enumerate(self.classes)]
+
+
+def draw_key(seed: int, *names: str | bytes) -> bytes:
+    """The place of something in a seeded order: SHA-256 of the seed and its names, 32 bytes.
+
+    Sorting by it in place of shuffling with a random generator has two reasons: it is the same for ever on every
+    machine, Python and NumPy; and the place of one image depends on no other, so that adding or removing images leaves
+    the rest of the order as it was. Text is taken as NFC, which is how macOS and Linux agree on accents.
+    """
+    digest = hashlib.sha256(b"%d" % seed)
+    for name in names:
+        data = unicodedata.normalize("NFC", name).encode("utf-8") if isinstance(name, str) else name
+        # The length keeps ('a', 'bc') and ('ab', 'c') apart.
+        digest.update(b"%d:" % len(data) + data)
+    return digest.digest()
+
+
+def share(fraction: float, count: int) -> int:
+    """`fraction` of `count`, rounded half up, from the decimal digits of `fraction`: 0.15 of 10 is 2."""
+    return math.floor(Fraction(str(fraction)) * count + Fraction(1, 2))
+
+
+def split(folder, *, per_class: int | None = None, fraction: float | None = None, folds: int | None = None,
+          test: int | float | None = None, cap: int | None = None, exclude: Iterable[str] = (), seed: int = 0,
+          allow_short: bool = False) -> Split:
+    """Draws training, validation and test images, class by class.
+
+    In the seeded order of a class (see `draw_key`) the first `cap` images are used; the test part takes the first of
+    those, training the next, validation the rest. So a smaller `per_class` is a part of a larger one of the same seed.
+
+    Parameters
+    ----------
+    folder : path-like or Folder
+    per_class : images a class for training, the rest for validation
+    fraction : share of a class for training, between 0 and 1
+    folds : number of stratified folds, 2 or more; one of `per_class`, `fraction` and `folds` is given
+    test : images a class (int) or share of a class (float) for a third part, outside of all folds
+    cap : most images of a class that are used
+    exclude : classes left out
+    seed : any whole number
+    allow_short : a class with fewer images than asked for gives what it has, at least one to training and one to
+        validation, then up to `test` to the test part
+
+    Raises
+    ------
+    ConfigError
+        An option out of its range, or none or two of `per_class`, `fraction`, `folds`.
+    DataError
+        From `scan`; or classes with too few images, with their counts. Two images are needed in any case.
+    """
+    options = _checked({"per_class": per_class, "fraction": fraction, "folds": folds, "test": test, "cap": cap})
+    seed = _whole("seed", seed, None)
+    exclude = [exclude] if isinstance(exclude, str) else sorted(exclude)
+    folder = _folder(folder, exclude)
+    by_class: list[list[str]] = [[] for _ in folder.classes]
+    for path, label in folder.files:
+        by_class[label].append(path)
+    _check_enough(folder, [len(paths) for paths in by_class], options, allow_short)
+    names = [f"fold{i}-{part}" for i in range(folds) for part in ("train", "val")] if folds else ["train", "val"]
+    chosen: dict[str, set[str]] = {name: set() for name in [*names, *(["test"] if test is not None else [])]}
+    for name, paths in zip(folder.classes, by_class):
+        order = sorted(paths, key=lambda path: (draw_key(seed, name, path.partition("/")[2]), path))
+        for part, drawn in _draw(order[:cap], draw_key(seed, name), options).items():
+            chosen[part].update(drawn)
+    parts = {part: [Entry(i, (label,), path) for i, (path, label) in enumerate(folder.files) if path in drawn]
+             for part, drawn in chosen.items()}
+    for part in parts:
+        if part.endswith("train"):
+            parts[part].sort(key=lambda entry: (draw_key(seed, "order of training", entry.path), entry.path))
+    return Split(folder.root, folder.classes, parts, seed,
+                 {**options, "exclude": exclude, "allow_short": allow_short})
+
+
+def _draw(order: list[str], class_key: bytes, options: dict) -> dict[str, list[str]]:
+    """One class's images by part; `order` is seeded, and capped already."""
+    tested, training = _sizes(len(order), options)
+    parts = {} if options["test"] is None else {"test": order[:tested]}
+    rest, folds = order[tested:], options["folds"]
+    if not folds:
+        return {**parts, "train": rest[:training], "val": rest[training:]}
+    # Each class deals from another fold on, or the first fold would get every class's odd image.
+    first = int.from_bytes(class_key, "big") % folds
+    for i in range(folds):
+        mine = {path for j, path in enumerate(rest) if (first + j) % folds == i}
+        parts[f"fold{i}-train"] = [path for path in rest if path not in mine]
+        parts[f"fold{i}-val"] = [path for path in rest if path in mine]
+    return parts
+
+
+def _sizes(count: int, options: dict) -> tuple[int, int]:
+    """Images of a class of `count` that go to test and to training; two are kept for training and validation."""
+    tested = min(_test_size(count, options["test"]), max(0, count - SMALLEST))
+    rest = count - tested
+    wanted = options["per_class"] if options["per_class"] else share(options["fraction"] or 0, rest)
+    return tested, min(max(wanted, 1), rest - 1)
+
+
+def _test_size(count: int, test: int | float | None) -> int:
+    return share(test, count) if isinstance(test, float) else test or 0
+
+
+def _check_enough(folder: Folder, counts: list[int], options: dict, allow_short: bool) -> None:
+    needed = SMALLEST if allow_short else _needed(options)
+    short = [(name, n) for name, n in zip(folder.classes, counts) if min(n, options["cap"] or n) < needed]
+    if not short:
+        return
+    shown = ", ".join(f"'{name}' has {count}" for name, count in short[:6])
+    more = f" and {len(short) - 6} more classes" if len(short) > 6 else ""
+    raise DataError(f"{len(short)} of {len(counts)} classes with too few images", path=folder.root,
+                    expected=f"at least {needed} a class ({_reason(options, allow_short)})", found=shown + more,
+                    remedy="add images or leave the class out (--exclude)" if allow_short else
+                    "ask for fewer, leave the class out (--exclude), or take what there is (--allow-short)")
+
+
+def _needed(options: dict) -> int:
+    """The fewest images with which a class gives each part what was asked for, and at least one."""
+    half, test = Fraction(1, 2), options["test"]
+    if options["folds"]:
+        rest = options["folds"]
+    elif options["per_class"]:
+        rest = options["per_class"] + 1
+    else:
+        # share(f, n) is 1 or more from n = 1/2 / f on, and n - share(f, n) above n = 1/2 / (1 - f).
+        training = Fraction(str(options["fraction"]))
+        rest = max(math.ceil(half / training), math.floor(half / (1 - training)) + 1, SMALLEST)
+    if not isinstance(test, float):
+        return rest + (test or 0)
+    tested = Fraction(str(test))
+    return max(math.ceil(half / tested), math.floor((rest - half) / (1 - tested)) + 1)
+
+
+def _reason(options: dict, allow_short: bool) -> str:
+    if allow_short:
+        return "one for training, one for validation"
+    parts = [f"{options['test']} for test"] if options["test"] is not None else []
+    if options["folds"]:
+        parts.append(f"one for each of {options['folds']} folds")
+    elif options["per_class"]:
+        parts.append(f"{options['per_class']} for training, one or more for validation")
+    else:
+        parts.append(f"{options['fraction']} for training, at least one image in each part")
+    return ", ".join(parts)
+
+
+def _checked(options: dict) -> dict:
+    ways = [name for name in ("per_class", "fraction", "folds") if options[name] is not None]
+    if len(ways) != 1:
+        raise ConfigError("how to split is not clear", expected="one of per_class, fraction and folds",
+                          found=" and ".join(ways) or "none", remedy="for example --per-class 60 or --fraction 0.75")
+    checked = dict.fromkeys(options)
+    for name, least in (("per_class", 1), ("folds", 2), ("cap", SMALLEST)):
+        if options[name] is not None:
+            checked[name] = _whole(name, options[name], least)
+    if options["fraction"] is not None:
+        checked["fraction"] = _fraction("fraction", options["fraction"])
+    if options["test"] is not None:
+        is_share = isinstance(options["test"], float)
+        checked["test"] = _fraction("test", options["test"]) if is_share else _whole("test", options["test"], 1)
+    if checked["cap"] is not None and checked["cap"] < _needed(checked):
+        raise ConfigError("cap leaves too few images", found=checked["cap"],
+                          expected=f"{_needed(checked)} or more ({_reason(checked, False)})")
+    return checked
+
+
+def _whole(name: str, value, least: int | None) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or (least is not None and number < least):
+        raise ConfigError(f"{name} is out of its range", found=repr(value),
+                          expected="a whole number" + ("" if least is None else f", {least} or more"))
+    return number
+
+
+def _fraction(name: str, value) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
+        raise ConfigError(f"{name} is out of its range", expected="a number between 0 and 1", found=repr(value))
+    return float(value)
+
+
+def _folder(folder, exclude) -> Folder:
+    if not isinstance(folder, Folder):
+        return scan(folder, exclude)
+    # Scanned already, perhaps without the exclusions asked for now.
+    return scan(folder.root, exclude) if exclude else folder
+
+
+def write(split: Split, prefix, *, force: bool = False) -> list[Path]:
+    """Writes `<prefix>-<part>.lst` for each part and `<prefix>.classes.txt`, all or none; returns their paths.
+
+    Raises DataError where the prefix is inside the source folder, where its folder does not exist, where a path cannot
+    stand in a list, and where lists of that prefix exist, unless `force`. With `force` the lists of an earlier split
+    that this one does not have (more folds, a test part) are removed: beside the new ones they would be wrong.
+    """
+    prefix = Path(prefix)
+    root, folder = os.path.realpath(split.root), os.path.realpath(prefix.parent)
+    if prefix.name in ("", ".."):
+        raise ConfigError("prefix has no name", found=f"'{prefix}'", expected="such as lists/photos")
+    if Path(root) in (Path(folder), *Path(folder).parents):
+        raise DataError("inside the source folder, which is never changed", path=prefix,
+                        expected=f"a place outside {split.root}", remedy="choose another prefix")
+    files = {lists.list_file(prefix, part): lists.to_bytes(entries, lists.list_file(prefix, part))
+             for part, entries in split.parts.items()}
+    files[lists.classes_file(prefix)] = lists.classes_to_bytes(split.classes, lists.classes_file(prefix))
+    lists.write_together(files, force=force, obsolete=[p for p in _of_prefix(prefix) if p not in files])
+    return list(files)
+
+
+def _of_prefix(prefix: Path) -> list[Path]:
+    own = re.compile(re.escape(prefix.name) + r"-(fold[0-9]+-)?(train|val|test)\.lst")
+    found = prefix.parent.glob("*.lst") if prefix.parent.is_dir() else []
+    return sorted(path for path in found if own.fullmatch(path.name))

@@ -1,0 +1,182 @@
+"""From a decoded uint8 image to a network's input: crop, resize, flip, normalise, by `Preprocessing`.
+
+The two published procedures, exactly:
+
+'gluon'   training: random part of the image (area 0.08..1, ratio 3/4..4/3) resized to 224, flip; evaluation: shorter
+          edge to 256, centre crop of 224; both to [0, 1], then mean and std. As `mx.gluon.data.vision.transforms`'
+          RandomResizedCrop, Resize(256, keep_ratio=True), CenterCrop, ToTensor and Normalize.
+'im2rec'  training: random crop of 224 from images whose shorter edge is 256, flip; evaluation: centre crop; raw
+          0..255. As `ImageRecordIter` with rand_crop and rand_mirror.
+"""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from gluon_ft.data import augment
+from gluon_ft.data.augment import Augmentation
+from gluon_ft.data.images import Unreadable
+from gluon_ft.data.preprocessing import Preprocessing
+from gluon_ft.errors import ConfigError
+
+INTERPOLATIONS = {"nearest": cv2.INTER_NEAREST, "bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC,
+                  "area": cv2.INTER_AREA, "lanczos": cv2.INTER_LANCZOS4}
+TRIES = 10  # of the random part, before the centre is taken; MXNet's `random_size_crop` and torchvision have 10 too
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Training transform with an `augmentation`, evaluation transform without.
+
+    It has two halves, so that the result of the first can be kept: `prepare` draws nothing at random.
+    Raises ConfigError for colour augmentation of grey images.
+    """
+
+    preprocessing: Preprocessing
+    augmentation: Augmentation | None = None
+    _table: np.ndarray = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self):
+        object.__setattr__(self, "_table", value_table(self.preprocessing))
+        grey = [name for name in ("saturation", "hue") if self.augmentation and getattr(self.augmentation, name)]
+        if grey and self.preprocessing.channels == 1:
+            raise ConfigError(f"augmentation: {' and '.join(grey)} of grey images", expected="0",
+                              found=getattr(self.augmentation, grey[0]))
+
+    @property
+    def _resized_crop(self) -> bool:
+        return self.augmentation is not None and self.augmentation.crop == "resized"
+
+    def decode_resize(self) -> int:
+        """What `images.decode` is told as `resize`: it may reduce a JPEG to twice that and no further; 0: not at all.
+
+        It depends on no random number, so that an image is the same in every epoch. The smallest part that training
+        can draw keeps at least the input's size, where it has it without reduction.
+        """
+        wanted = self.preprocessing
+        if not self._resized_crop:
+            return wanted.resize or 0
+        share, ratios = self.augmentation.scale[0], self.augmentation.ratio
+        return math.ceil(wanted.size / math.sqrt(share * min(ratios[0], 1 / ratios[1])) / 2)
+
+    def prepare(self, image: np.ndarray) -> np.ndarray:
+        """Resize and, in evaluation, crop.
+
+        image : uint8 (height, width, 3) in RGB, or (height, width) for grey networks. Raises Unreadable for an image
+        that is smaller than the crop.
+        """
+        wanted = self.preprocessing
+        if self._resized_crop:
+            return image
+        if wanted.resize is not None:
+            image = resize_short(image, wanted.resize, wanted.interpolation)
+        if self.augmentation is None or self.augmentation.crop == "centre":
+            return centre_crop(image, wanted.size)
+        return image
+
+    def finish(self, image: np.ndarray, out: np.ndarray, rng: np.random.RandomState | None = None) -> None:
+        """Writes what the network takes into `out`, float32 (channels, size, size); `rng` in training only."""
+        wanted, chosen = self.preprocessing, self.augmentation
+        if chosen is not None:
+            if self._resized_crop:
+                image = random_resized_crop(image, wanted.size, rng, chosen.scale, chosen.ratio, wanted.interpolation)
+            elif chosen.crop == "random":
+                image = random_crop(image, wanted.size, rng)
+            if chosen.flip and rng.randint(2):
+                image = cv2.flip(image, 1)
+            image = augment.apply(image, chosen, rng)
+        _normalise(image, wanted, self._table, out)
+
+    def __call__(self, image: np.ndarray, rng: np.random.RandomState | None = None) -> np.ndarray:
+        """Both halves: uint8 (height, width[, 3]) to float32 (channels, size, size)."""
+        out = np.empty((self.preprocessing.channels, self.preprocessing.size, self.preprocessing.size), np.float32)
+        self.finish(self.prepare(image), out, rng)
+        return out
+
+
+def resize_short(image: np.ndarray, size: int, interpolation: str = "bilinear") -> np.ndarray:
+    """The shorter edge gets `size` pixels, the longer in proportion, rounded down as MXNet and im2rec do."""
+    height, width = image.shape[:2]
+    new = (size, size * height // width) if height > width else (size * width // height, size)
+    return _resize(image, *new, interpolation)
+
+
+def _resize(image, width, height, interpolation):
+    if image.shape[1::-1] == (width, height):
+        return image
+    return cv2.resize(image, (width, height), interpolation=INTERPOLATIONS[interpolation])
+
+
+def centre_crop(image: np.ndarray, size: int) -> np.ndarray:
+    """The middle `size` x `size`, rounded to the top left as MXNet does; Unreadable for a smaller image."""
+    height, width = _at_least(image, size)
+    top, left = (height - size) // 2, (width - size) // 2
+    return image[top:top + size, left:left + size]
+
+
+def random_crop(image: np.ndarray, size: int, rng: np.random.RandomState) -> np.ndarray:
+    """`size` x `size` from a place drawn uniformly; Unreadable for a smaller image."""
+    height, width = _at_least(image, size)
+    top, left = rng.randint(height - size + 1), rng.randint(width - size + 1)
+    return image[top:top + size, left:left + size]
+
+
+def _at_least(image, size):
+    height, width = image.shape[:2]
+    if min(height, width) < size:
+        raise Unreadable(f"{width} x {height} pixels, and a crop of {size} x {size} is taken; set resize in the "
+                         "preprocessing, or pack the images with --resize")
+    return height, width
+
+
+def random_part(height: int, width: int, rng: np.random.RandomState, scale=(0.08, 1.0),
+                ratio=(3 / 4, 4 / 3)) -> tuple[int, int, int, int] | None:
+    """(left, top, width, height) of a random part; None where none fitted in ten tries.
+
+    The area's share is uniform in `scale`, the logarithm of width over height in that of `ratio` (Szegedy et al.
+    2014, https://arxiv.org/abs/1409.4842; `mx.image.random_size_crop`).
+    """
+    for _ in range(TRIES):
+        area = rng.uniform(*scale) * height * width
+        aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            return rng.randint(width - w + 1), rng.randint(height - h + 1), w, h
+    return None
+
+
+def random_resized_crop(image: np.ndarray, size: int, rng: np.random.RandomState, scale=(0.08, 1.0),
+                        ratio=(3 / 4, 4 / 3), interpolation: str = "bilinear") -> np.ndarray:
+    """A random part (`random_part`) resized to `size` x `size`.
+
+    Where none fits, as in a very long image, the middle square of `size`, or of the shorter edge where that is less;
+    MXNet does so, torchvision takes the largest part with an allowed ratio.
+    """
+    height, width = image.shape[:2]
+    part = random_part(height, width, rng, scale, ratio)
+    if part is None:
+        image = centre_crop(image, min(size, height, width))
+    else:
+        left, top, w, h = part
+        image = image[top:top + h, left:left + w]
+    return _resize(image, size, size, interpolation)
+
+
+def value_table(preprocessing: Preprocessing) -> np.ndarray:
+    """float32 (channels, 256): what each grey level becomes, `(x / scale - mean) / std`, in the channels' order."""
+    levels = np.arange(256, dtype=np.float32) / np.float32(preprocessing.scale)
+    return np.stack([(levels - np.float32(mean)) / np.float32(std)
+                     for mean, std in zip(preprocessing.mean, preprocessing.std)])
+
+
+def _normalise(image, wanted, table, out):
+    if wanted.rotate180:
+        image = cv2.flip(image, -1)
+    planes = [np.ascontiguousarray(image)] if image.ndim == 2 else cv2.split(image)
+    if wanted.channel_order == "bgr":
+        planes = planes[::-1]
+    for plane, values, target in zip(planes, table, out):
+        cv2.LUT(plane, values, dst=target)

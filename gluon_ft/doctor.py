@@ -1,0 +1,267 @@
+"""What is installed, what this machine offers, what is missing, and what to do about it (`gluon-ft doctor`)."""
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from gluon_ft import hardware, paths, processors
+
+LEVELS = ("ok", "hint", "problem")
+LEAST_FREE_GB = 2.0
+PYTHONS = ((3, 9), (3, 12))
+_REQUIRED = ("click", "filelock", "imagehash", "jinja2", "matplotlib", "pillow", "pooch", "safetensors",
+             "scikit-learn", "tqdm")
+_OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
+_REINSTALL_OPENCV = ("pip uninstall opencv-python opencv-contrib-python && "
+                     "pip install --force-reinstall --no-deps 'opencv-python-headless<4.12'")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report.
+
+    topic groups lines; value is a string, number, boolean, list or None (not there); level is 'ok', 'hint' (works,
+    could be better, or is optional) or 'problem' (prevents use); remedy is what to do, None where nothing is.
+    """
+
+    topic: str
+    name: str
+    value: object
+    level: str = "ok"
+    remedy: str | None = None
+
+
+def examine() -> list[Finding]:
+    """Every finding about this Python environment and machine; changes nothing, downloads nothing."""
+    parts = (_python, _packages, _opencv, _mxnet, _gluoncv, _processors, _gpus, _cache, _optional)
+    return [finding for part in parts for finding in part()]
+
+
+def as_dict(findings: list[Finding]) -> dict:
+    """`{"usable": bool, "problems": n, "hints": n, "findings": [{topic, name, value, level, remedy}, ...]}`."""
+    counts = {level: sum(f.level == level for f in findings) for level in LEVELS}
+    return {"usable": counts["problem"] == 0, "problems": counts["problem"], "hints": counts["hint"],
+            "findings": [asdict(f) for f in findings]}
+
+
+def as_text(findings: list[Finding]) -> str:
+    """The findings as aligned text by topic, then the problems and hints with their remedies, then the verdict."""
+    width = max(len(f.name) for f in findings)
+    lines = []
+    for topic in dict.fromkeys(f.topic for f in findings):
+        lines += [topic] + [f"  {_MARKS[f.level]} {f.name.ljust(width)}  {_shown(f.value)}".rstrip()
+                            for f in findings if f.topic == topic] + [""]
+    for level, title in (("problem", "to put right"), ("hint", "worth knowing")):
+        told = [f for f in findings if f.level == level and f.remedy]
+        if told:
+            lines += [title] + [f"  {_MARKS[level]} {f.name.ljust(width)}  {f.remedy}" for f in told] + [""]
+    problems = sum(f.level == "problem" for f in findings)
+    lines.append("gluon_ft can be used" if not problems else
+                 f"gluon_ft cannot be used as it should: {problems} problem{'s' if problems > 1 else ''}")
+    return "\n".join(lines)
+
+
+_MARKS = {"ok": " ", "hint": "-", "problem": "!"}
+
+
+def _shown(value) -> str:
+    if value is None:
+        return "not there"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _python() -> Iterator[Finding]:
+    fits = PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]
+    yield Finding("versions", "python", platform.python_version(), "ok" if fits else "problem",
+                  None if fits else "use Python 3.9 to 3.12, the ones that MXNet 1.9.1 imports on")
+    yield Finding("versions", "gluon-ft", _version("gluon-ft"))
+    numpy = _version("numpy")
+    fits = numpy is not None and int(numpy.split(".")[0]) < 2
+    yield Finding("versions", "numpy", numpy, "ok" if fits else "problem", None if fits else "pip install 'numpy<2'")
+
+
+def _packages() -> Iterator[Finding]:
+    for package in _REQUIRED:
+        version = _version(package)
+        yield Finding("versions", package, version, "ok" if version else "problem",
+                      None if version else f"pip install {package}")
+
+
+def _opencv() -> Iterator[Finding]:
+    installed = {name: version for name in _OPENCV if (version := _version(name))}
+    try:
+        importlib.import_module("cv2")
+        failure = None
+    except (ImportError, OSError, AttributeError) as error:
+        failure = str(error)
+    value = [f"{name} {version}" for name, version in installed.items()] or None
+    if failure is None:
+        several = len(installed) > 1
+        yield Finding("versions", "opencv", value or "cv2 without a package", "hint" if several else "ok",
+                      f"these overwrite each other's module cv2; keep one: {_REINSTALL_OPENCV}" if several else None)
+    elif installed:
+        library = ", or apt-get install libgl1 libglib2.0-0" if "libGL" in failure or "libgthread" in failure else ""
+        yield Finding("versions", "opencv", value, "problem", f"{failure}; {_REINSTALL_OPENCV}{library}")
+    else:
+        yield Finding("versions", "opencv", None, "problem", "pip install 'opencv-python-headless<4.12'")
+
+
+def _mxnet() -> Iterator[Finding]:
+    installed = {name: version for name in ("mxnet", "mxnet-cu112") if (version := _version(name))}
+    value = [f"{name} {version}" for name, version in installed.items()] or None
+    if len(installed) > 1:
+        yield Finding("mxnet", "package", value, "problem",
+                      "both install the same package 'mxnet', the later one wins: pip uninstall mxnet mxnet-cu112, "
+                      "then pip install the one that you need")
+        return
+    try:
+        from gluon_ft import _compat
+
+        mx = _compat.import_mxnet()
+    except ImportError as error:
+        yield Finding("mxnet", "package", value, "problem", str(error))
+        return
+    yield Finding("mxnet", "package", value or f"mxnet {mx.__version__}, of unknown origin")
+    features = sorted(f.name for f in mx.runtime.Features().values() if f.enabled)
+    slow = "MKLDNN" not in features
+    yield Finding("mxnet", "features", features, "hint" if slow else "ok",
+                  "built without oneDNN (MKLDNN), training on the CPU crawls: install mxnet==1.9.1" if slow else None)
+    yield _training_step(mx)
+
+
+def _training_step(mx) -> Finding:
+    """Whether the installed MXNet really computes: a convolution, its gradient and an update on the CPU."""
+    start = time.perf_counter()
+    try:
+        with mx.cpu():
+            weight = mx.nd.ones((4, 3, 3, 3))
+            weight.attach_grad()
+            with mx.autograd.record():
+                loss = mx.nd.Convolution(mx.nd.ones((2, 3, 8, 8)), weight, kernel=(3, 3), num_filter=4,
+                                         no_bias=True).sum()
+            loss.backward()
+            mx.nd.sgd_update(weight, weight.grad, lr=0.01, out=weight)
+            # 2 images x 6 x 6 positions, every input 1: each gradient is 72.
+            right = abs(float(weight.mean().asscalar()) - (1 - 0.01 * 72)) < 1e-5
+    except mx.base.MXNetError as error:
+        return Finding("mxnet", "training step", str(error).splitlines()[0], "problem", "install MXNet afresh")
+    taken = f"right, {time.perf_counter() - start:.3f} s"
+    return Finding("mxnet", "training step", taken if right else "wrong numbers", "ok" if right else "problem",
+                   None if right else "install MXNet afresh")
+
+
+def _gluoncv() -> Iterator[Finding]:
+    installed = _version("gluoncv")
+    if "mxnet" not in sys.modules:
+        yield Finding("mxnet", "gluoncv", installed, "hint", "not tried, as MXNet is not there")
+        return
+    try:
+        from gluon_ft import _compat
+
+        gluoncv = _compat.import_gluoncv()
+    except ImportError as error:
+        yield Finding("mxnet", "gluoncv", installed, "problem", str(error))
+        return
+    own = gluoncv.__version__
+    yield Finding("mxnet", "gluoncv", installed if own == installed else f"{installed}, which calls itself {own}")
+
+
+def _processors() -> Iterator[Finding]:
+    usable, quota = processors.usable_processors(), processors.cpu_quota()
+    yield Finding("processors", "seen", processors.seen_processors())
+    yield Finding("processors", "usable", usable if quota is None else f"{usable} (quota {quota:g})")
+    share = processors.processes_per_machine()
+    if share > 1:
+        yield Finding("processors", "processes", f"{share} ({processors.PROCESSES_VARIABLE})")
+    yield _threads(processors.threads())
+    flags = hardware.bfloat16_flags()
+    yield Finding("processors", "bfloat16", flags or "no, so that bfloat16 is slower than float32 here")
+
+
+def _threads(best: int) -> Finding:
+    compat = sys.modules.get("gluon_ft._compat")
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    if compat is None:
+        return Finding("processors", "OMP_NUM_THREADS", threads or "unset, as MXNet is not loaded")
+    if compat.THREADS_TOO_LATE:
+        return Finding("processors", "OMP_NUM_THREADS", "MXNet was imported before it was set", "hint",
+                       f"MXNet uses half the processors: import gluon_ft first, or set OMP_NUM_THREADS={best}")
+    if not compat.THREADS_OF_USER:
+        return Finding("processors", "OMP_NUM_THREADS", f"{threads}, set by gluon_ft")
+    fits = threads == str(best)
+    return Finding("processors", "OMP_NUM_THREADS", f"{threads}, set by you", "ok" if fits else "hint",
+                   None if fits else f"{best} would use what this process may use; unset it, and gluon_ft sets it")
+
+
+def _gpus() -> Iterator[Finding]:
+    mx = sys.modules.get("mxnet")
+    gpus = hardware.nvidia_gpus()
+    count = _mxnet_gpus(mx)
+    yield Finding("devices", "GPUs", f"{count} for MXNet, {len(gpus)} seen by NVIDIA's driver")
+    with_cuda = mx is not None and mx.runtime.Features().is_enabled("CUDA")
+    for number, gpu in enumerate(gpus):
+        about = f"{gpu['name']}, {gpu['memory_mib']} MiB, driver {gpu['driver']}"
+        obstacle = hardware.gpu_obstacle(gpu)
+        if obstacle:
+            # The CPU still works, so nothing prevents use.
+            yield Finding("devices", f"gpu {number}", about, "hint", f"{obstacle}; train on the CPU, or elsewhere")
+        elif not with_cuda:
+            yield Finding("devices", f"gpu {number}", about, "hint", "the mxnet here is the one for the CPU: "
+                          "pip uninstall mxnet && pip install mxnet-cu112==1.9.1")
+        else:
+            yield Finding("devices", f"gpu {number}", about)
+    if with_cuda and not count:
+        yield Finding("devices", "cuda", "mxnet-cu112 finds no GPU", "hint",
+                      "training runs on the CPU; without a GPU, pip uninstall mxnet-cu112 && pip install mxnet==1.9.1")
+
+
+def _mxnet_gpus(mx) -> int:
+    if mx is None:
+        return 0
+    try:
+        return mx.context.num_gpus()
+    except mx.base.MXNetError:
+        return 0
+
+
+def _cache() -> Iterator[Finding]:
+    home = paths.cache_home()
+    existing = next(p for p in (home, *home.parents) if p.exists())
+    writable = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+    yield Finding("cache", "folder", str(home), "ok" if writable else "problem",
+                  None if writable else f"{existing} is not a folder that you may write to; set {paths.HOME_VARIABLE}")
+    free = shutil.disk_usage(existing if existing.is_dir() else Path(existing).parent).free / 1e9
+    enough = free >= LEAST_FREE_GB
+    yield Finding("cache", "free disk", f"{free:.1f} GB", "ok" if enough else "hint",
+                  None if enough else f"weights and data need some GB; set {paths.HOME_VARIABLE} to a bigger disk")
+
+
+def _optional() -> Iterator[Finding]:
+    export = "pip install 'onnx<1.19' onnxruntime"
+    onnx = _version("onnx")
+    newest = onnx is None or tuple(int(p) for p in onnx.split(".")[:2] if p.isdecimal()) < (1, 19)
+    yield Finding("optional", "onnx", onnx, "ok" if onnx and newest else "hint",
+                  f"for export to ONNX: {export}" if onnx is None else
+                  None if newest else "mxnet.onnx needs onnx.mapping, gone since 1.19: pip install 'onnx<1.19'")
+    runtime = _version("onnxruntime")
+    yield Finding("optional", "onnxruntime", runtime, "ok" if runtime else "hint",
+                  None if runtime else f"to check an exported model: {export}")
+    # Never needed: weights are read without torch. It is shown since GluonCV refuses versions from 2 on.
+    yield Finding("optional", "torch", _version("torch") or "not there, not needed")

@@ -1,0 +1,187 @@
+"""Which parameters are trained, and how fast: freezing, layer groups, BatchNorm's mode, and a table of it all.
+
+Frozen means that nothing moves: no gradient is computed (`grad_req='null'`), so weight decay cannot act either, and
+BatchNorm normalises by its running statistics instead of updating them (apache/mxnet#8066, #10077). A learning-rate
+multiplier of 0 is not the same: the gradient is still computed, and the statistics still drift.
+"""
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+
+from mxnet.gluon import Block, SymbolBlock, nn
+
+from gluon_ft import console, tracing
+from gluon_ft.errors import ConfigError, NetworkError, near
+from gluon_ft.stages import Stage, stages
+
+FROZEN, TRAINED = "frozen", "train"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters that share their settings.
+
+    pattern : regular expression searched in the parameters' paths ('features.5.0.conv1.weight'); or
+    stage : name of a stage of `stages(net)` ('stem', 'stage1', ..., 'output'). Exactly one of the two.
+    lr_mult, wd_mult : multipliers, None leaves them. frozen : see `freeze`.
+    """
+
+    pattern: str | None = None
+    stage: str | None = None
+    lr_mult: float | None = None
+    wd_mult: float | None = None
+    frozen: bool = False
+
+
+def freeze(net: Block, batchnorm: str = FROZEN) -> Block:
+    """Freezes all parameters of a network or block, in place, and returns it.
+
+    batchnorm : 'frozen' (default) holds BatchNorm's running statistics as well and normalises by them; 'train' lets
+    them follow the batches, as the published examples (unknowingly) do.
+    Raises ConfigError for another value, NetworkError for a SymbolBlock with BatchNorm, whose mode is in its graph.
+    """
+    for parameter in net.collect_params().values():
+        parameter.grad_req = "null"
+    return set_batchnorm(net, batchnorm)
+
+
+def unfreeze(net: Block, batchnorm: str = TRAINED) -> Block:
+    """Sets all parameters of a network or block free, in place; running statistics never have gradients."""
+    for parameter in net.collect_params().values():
+        # Gluon keeps 'null' for what is not differentiable (running statistics, the gamma of scale=False).
+        parameter.grad_req = "write"
+    return set_batchnorm(net, batchnorm)
+
+
+def set_batchnorm(net: Block, mode: str) -> Block:
+    """'frozen': BatchNorm normalises by its running statistics and leaves them; 'train': as the network was built."""
+    if mode not in (FROZEN, TRAINED):
+        raise ConfigError(f"unknown BatchNorm mode '{mode}'", expected="'frozen' or 'train'")
+    for path, block in tracing.blocks(net):
+        if isinstance(block, nn.BatchNorm) or hasattr(block, "running_mean"):
+            _set_mode(block, mode)
+        elif isinstance(block, SymbolBlock) and mode == FROZEN and any(
+                name.endswith(("moving_mean", "running_mean")) for name in block.params):
+            raise NetworkError(f"'{path or type(block).__name__}' is a SymbolBlock with BatchNorm, whose mode is fixed "
+                               "in its graph", remedy="freeze the network before it is exported, or build it from the "
+                                                      "registry and load the parameters")
+    tracing.forget_graphs(net)
+    return net
+
+
+def _set_mode(block, mode):
+    # What the block was built with comes back with 'train': some networks are made with fixed statistics.
+    if not hasattr(block, "_built_with_global_stats"):
+        block._built_with_global_stats = block._kwargs["use_global_stats"]
+    block._kwargs["use_global_stats"] = True if mode == FROZEN else block._built_with_global_stats
+
+
+def freeze_stages(net: Block, count: int, batchnorm: str = FROZEN, input_shape=None) -> list[Stage]:
+    """Freezes the first `count` stages (0 to all but the output) and returns them; the others are left as they are."""
+    found = stages(net, input_shape)
+    if not 0 <= count < len(found):
+        raise ConfigError(f"cannot freeze the first {count} stages", expected=f"0 to {len(found) - 1}",
+                          found=", ".join(stage.name for stage in found))
+    for stage in found[:count]:
+        for block in stage.blocks:
+            freeze(block, batchnorm)
+    tracing.forget_graphs(net)
+    return found[:count]
+
+
+def apply_groups(net: Block, groups: list[Group], batchnorm: str = FROZEN, input_shape=None) -> dict[str, Group | None]:
+    """Gives each parameter the settings of the first group that matches it; returns path -> group (None: no group).
+
+    Raises ConfigError for a group that matches nothing, or nothing that an earlier group has not taken (the order is
+    wrong then); for an unknown stage, with the near names; for a regular expression that does not compile.
+    """
+    parameters = net._collect_params_with_prefix()
+    members = [_members(net, group, parameters, input_shape) for group in groups]
+    taken: dict[str, Group | None] = dict.fromkeys(parameters)
+    for group, paths in zip(groups, members):
+        fresh = [path for path in paths if taken[path] is None]
+        if not fresh:
+            what = f"stage '{group.stage}'" if group.stage else f"pattern '{group.pattern}'"
+            found = "only parameters of earlier groups" if paths else "no parameter"
+            raise ConfigError(f"{what} matches nothing", found=found,
+                              remedy=f"parameters are named like {', '.join(list(parameters)[:3])}")
+        for path in fresh:
+            taken[path] = group
+            _set(parameters[path], group)
+    _freeze_statistics(net, taken, batchnorm)
+    return taken
+
+
+def _members(net, group, parameters, input_shape):
+    if (group.pattern is None) == (group.stage is None):
+        raise ConfigError("a group needs either a pattern or a stage", found=repr(group))
+    if group.stage is not None:
+        found = {stage.name: stage for stage in stages(net, input_shape)}
+        if group.stage not in found:
+            raise ConfigError(f"no stage '{group.stage}'", remedy=near(group.stage, found))
+        return [path for path in found[group.stage].parameters() if path in parameters]
+    try:
+        expression = re.compile(group.pattern)
+    except re.error as error:
+        raise ConfigError(f"'{group.pattern}' is not a regular expression", found=str(error)) from error
+    return [path for path in parameters if expression.search(path)]
+
+
+def _set(parameter, group):
+    if group.frozen:
+        parameter.grad_req = "null"
+    if group.lr_mult is not None:
+        parameter.lr_mult = group.lr_mult
+    if group.wd_mult is not None:
+        parameter.wd_mult = group.wd_mult
+
+
+def _freeze_statistics(net, taken, batchnorm):
+    """BatchNorm layers all of whose parameters are in frozen groups hold their statistics."""
+    for path, block in tracing.blocks(net):
+        if hasattr(block, "running_mean"):
+            own = [f"{path}.{key}" if path else key for key in block._reg_params]
+            if all(taken[key] is not None and taken[key].frozen for key in own if not key.endswith(
+                    ("running_mean", "running_var"))):
+                _set_mode(block, batchnorm)
+    tracing.forget_graphs(net)
+
+
+@dataclass(frozen=True)
+class Description:
+    """The table of `describe`: `rows` are dicts (parameter, shape, count, grad_req, lr, wd); str() prints it."""
+
+    rows: list[dict] = field(default_factory=list)
+    trained: int = 0
+    frozen: int = 0
+    statistics: int = 0
+
+    def __str__(self):
+        lines = [console.table([{**row, "lr": f"{row['lr']:g}", "wd": f"{row['wd']:g}"} for row in self.rows]), "",
+                 f"{self.trained:,} numbers trained, {self.frozen:,} frozen, {self.statistics:,} running statistics"]
+        return "\n".join(lines)
+
+
+def describe(net: Block, lr: float = 1.0, wd: float = 1.0) -> Description:
+    """What will be trained: each parameter's path, shape, grad_req and effective learning rate and weight decay.
+
+    lr, wd : the optimiser's; with the default 1 the columns show the multipliers themselves. Frozen parameters have
+    0 in both columns whatever their multipliers. A shape that is not known before the first forward pass has no
+    count and is not in the totals.
+    """
+    rows, totals = [], {"trained": 0, "frozen": 0, "statistics": 0}
+    held = {f"{path}.running_mean" if path else "running_mean" for path, block in tracing.blocks(net)
+            if hasattr(block, "running_mean") and block._kwargs["use_global_stats"]}
+    for path, parameter in net._collect_params_with_prefix().items():
+        count = math.prod(parameter.shape) if parameter.shape and 0 not in parameter.shape else None
+        statistics = path.endswith(("running_mean", "running_var"))
+        trained = parameter.grad_req != "null"
+        totals["statistics" if statistics else "trained" if trained else "frozen"] += count or 0
+        stem = path.rsplit(".", 1)[0] + ".running_mean" if "." in path else "running_mean"
+        state = ("held" if stem in held else "updated") if statistics else parameter.grad_req
+        rows.append({"parameter": path, "shape": "x".join(map(str, parameter.shape or ())), "count": count,
+                     "grad_req": state, "lr": lr * parameter.lr_mult if trained else 0.0,
+                     "wd": wd * parameter.wd_mult if trained else 0.0})
+    return Description(rows, **totals)

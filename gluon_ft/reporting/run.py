@@ -1,0 +1,281 @@
+"""The run folder: config.json, environment.json, metrics.jsonl, result.json, the curves and report.html."""
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import re
+import statistics
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from gluon_ft.errors import ConfigError, DataError, UserError, near
+from gluon_ft.reporting import html, plots
+from gluon_ft.reporting.atomic import write_atomic
+from gluon_ft.reporting.environment import environment
+
+ROW_KEYS = ("name", "seed", "train_accuracy", "validation_accuracy")
+
+
+class Run:
+    """One run's folder, made at once with `config.json` and `environment.json` in it.
+
+    Parameters
+    ----------
+    root : path-like, default 'runs'
+        Where the folder `<name>-<YYYYmmdd-HHMMSS>` (local time; `-2`, `-3` ... where that is taken) is made.
+    name : str, default 'run'
+        Letters, digits, '.', '_' and '-'; also the report's title.
+    config : dict
+        The resolved configuration: every setting with its value.
+    folder : path-like, optional
+        Exactly this folder instead; it must be missing or empty.
+
+    Attributes: `folder` (Path), `name`, `config`, `environment`.
+
+    Raises UserError where the folder is not empty or cannot be made, ConfigError for an unusable name.
+    """
+
+    def __init__(self, root="runs", name: str = "run", config: dict | None = None, folder=None):
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            raise ConfigError("unusable name of a run", expected="letters, digits, '.', '_' and '-'",
+                              found=repr(name))
+        self.name, self.config, self.environment = name, plain(config or {}), environment()
+        self.folder = _new_folder(Path(root), name) if folder is None else _given_folder(Path(folder))
+        with _writing(self.folder):
+            _write_json(self.folder / "config.json", self.config)
+            _write_json(self.folder / "environment.json", self.environment)
+
+    def log(self, series: str, **values) -> None:
+        """Appends one record to `metrics.jsonl` and syncs it to disk, so meant for epochs rather than batches.
+
+        A record of an epoch has `epoch` (1-based), `train_loss`, `train_accuracy`, `validation_loss`,
+        `validation_accuracy`, optionally `seed`, `train_top5`, `validation_top5`, `lr` and `seconds`; accuracies
+        are 0..1. Numbers that are not finite are written as null; what was not measured is left out.
+        """
+        record = plain({"series": series, "time": round(time.time(), 3), **values})
+        with _writing(self.folder), open(self.folder / "metrics.jsonl", "ab") as file:
+            file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def history(self) -> list[dict]:
+        """Every record logged so far, in order."""
+        path = self.folder / "metrics.jsonl"
+        return read_metrics(path) if path.exists() else []
+
+    def finish(self, rows: list[dict], summary: dict | None = None, pictures: list[Path] | None = None,
+               notes: list[str] | None = None, series: list[str] | None = None) -> Path:
+        """Writes `result.json`, `curves.png` (where epochs were logged) and `report.html`; returns the report's path.
+
+        Parameters
+        ----------
+        rows : list of dict
+            One a network and seed, with at least `name`, `seed`, `train_accuracy` and `validation_accuracy` (0..1).
+        summary : dict, optional
+            Further keys of `result.json` beside `rows`.
+        pictures : list of paths, optional
+            PNG, JPEG, GIF or WebP files to show, captioned by their file names.
+        notes : list of str, optional
+            Warnings for the report. Values that were not finite and unreadable pictures are added to them.
+
+        series : list of str, optional
+            The series to draw, in this order; default: all, as logged.
+
+        Raises DataError where a row lacks one of the keys or a series was not logged, UserError where the folder
+        cannot be written.
+        """
+        _check_rows(rows)
+        rows, notes, history = plain(rows), list(notes or []), self.history()
+        drawn = _by_series(history, series)
+        notes += _gap_notes(history) + _row_notes(rows)
+        with _writing(self.folder):
+            _write_json(self.folder / "result.json", {**plain(summary or {}), "rows": rows})
+            shown = self._curves(drawn)
+            for path in map(Path, pictures or []):
+                try:
+                    shown.append(html.Picture(path.read_bytes(), path.stem.replace("_", " ").replace("-", " ")))
+                except (OSError, ValueError) as error:
+                    notes.append(f"The picture {path.name} could not be shown: {error}")
+            page = html.render(title=self.name, rows=rows, summary=summarise(rows), pictures=shown,
+                               config=self.config, environment=self.environment, extra=plain(summary or {}),
+                               notes=notes)
+            return write_atomic(self.folder / "report.html", page)
+
+    def _curves(self, series: dict[str, list[dict]]) -> list[html.Picture]:
+        """Writes curves.png; no picture where no epoch has a metric that can be drawn."""
+        keys = {key for records in series.values() for record in records for key in record}
+        metrics = tuple(m for m in plots.LABELS if {f"train_{m}", f"validation_{m}"} & keys)
+        if not metrics:
+            return []
+        wide = plots.curves(series, self.folder / "curves.png", metrics=metrics).read_bytes()
+        measured = " and ".join(map(plots.short_label, metrics))
+        caption = f"{measured[0].upper()}{measured[1:]} by epoch: {', '.join(series)}"
+        return [html.Picture(wide, caption, plots.curves_png(series, metrics=metrics, columns=1), plot=True)]
+
+
+def read_metrics(path) -> list[dict]:
+    """The records of a `metrics.jsonl`, in order; a last line that a crash cut short is left out.
+
+    Raises UserError where there is no such file, DataError where any other line is not a record.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise UserError("cannot read the metrics", path=path, expected="metrics.jsonl of a run",
+                        found=error.strerror) from error
+    records = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+            if not isinstance(record, dict):
+                raise ValueError("not an object")
+        except ValueError as error:
+            # A whole line ends with a line feed, so what follows the last one was being written.
+            if number == len(lines):
+                break
+            raise DataError("not a record of metrics", path=f"{path}, line {number}", expected="one JSON object",
+                            found=repr(line[:40].decode("utf-8", "replace")),
+                            remedy="remove the line to use the others") from error
+        records.append(record)
+    return records
+
+
+def summarise(rows: list[dict]) -> list[dict]:
+    """One row a name, in order of appearance, for `console.table`.
+
+    Keys: `name`, `seeds` (number of rows), then `train_median`, `train_min`, `train_max`, `validation_median`,
+    `validation_min`, `validation_max` (0..1). Values that are None or not finite are left out; None where no
+    other is left. Raises DataError where a row lacks a key.
+    """
+    _check_rows(rows)
+    result = []
+    for name in dict.fromkeys(row["name"] for row in rows):
+        mine = [row for row in rows if row["name"] == name]
+        line = {"name": name, "seeds": len(mine)}
+        for part in ("train", "validation"):
+            values = [float(row[f"{part}_accuracy"]) for row in mine if _finite(row[f"{part}_accuracy"])]
+            for label, function in (("median", statistics.median), ("min", min), ("max", max)):
+                line[f"{part}_{label}"] = function(values) if values else None
+        result.append(line)
+    return result
+
+
+def plain(value):
+    """`value` as what JSON can hold: NaN and infinities become None, NumPy values lists and numbers, others text."""
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return plain({field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return [plain(item) for item in sorted(value, key=str)]
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    return str(value)
+
+
+def _by_series(history: list[dict], wanted: list[str] | None) -> dict[str, list[dict]]:
+    """Series -> its records of epochs, those wanted in the order wanted."""
+    series: dict[str, list[dict]] = {}
+    for record in history:
+        if record.get("epoch") is not None:
+            series.setdefault(record["series"], []).append(record)
+    if wanted is None:
+        return series
+    for name in wanted:
+        if name not in series:
+            raise DataError(f"no epoch of a series '{name}' was logged", found=", ".join(series) or "none",
+                            remedy=near(name, series) if series else None)
+    return {name: series[name] for name in wanted}
+
+
+def _finite(value) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _check_rows(rows):
+    if not rows:
+        raise DataError("a result has no rows", expected="at least one")
+    for number, row in enumerate(rows):
+        missing = [key for key in ROW_KEYS if key not in row]
+        if missing:
+            raise DataError(f"row {number} of the result is incomplete", expected=", ".join(ROW_KEYS),
+                            found=f"no {', '.join(missing)}")
+
+
+def _gap_notes(history) -> list[str]:
+    """A sentence for each series, seed and metric that was not a finite number in some epoch."""
+    gaps: dict[tuple, list[int]] = {}
+    for record in history:
+        for key, value in record.items():
+            if "epoch" in record and value is None and key.startswith(("train_", "validation_")):
+                gaps.setdefault((record["series"], record.get("seed"), key), []).append(record["epoch"])
+    return [f"{series}{'' if seed is None else f', seed {seed}'}: {key} was not a finite number in "
+            f"epoch{'s' if len(epochs) > 1 else ''} {', '.join(map(str, epochs[:6]))}"
+            f"{', ...' if len(epochs) > 6 else ''}; the curve leaves it out."
+            for (series, seed, key), epochs in gaps.items()]
+
+
+def _row_notes(rows) -> list[str]:
+    notes = []
+    for name in dict.fromkeys(row["name"] for row in rows):
+        mine = [row for row in rows if row["name"] == name]
+        for key in ROW_KEYS[2:]:
+            missing = sum(not _finite(row[key]) for row in mine)
+            if missing:
+                notes.append(f"{name}: {missing} of {len(mine)} runs have no {key}; the table leaves them out.")
+    return notes
+
+
+def _new_folder(root: Path, name: str) -> Path:
+    stem, number = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}", 1
+    with _writing(root):
+        root.mkdir(parents=True, exist_ok=True)
+        while True:
+            folder = root / (stem if number == 1 else f"{stem}-{number}")
+            try:
+                folder.mkdir()
+                return folder
+            except FileExistsError:
+                number += 1
+
+
+def _given_folder(folder: Path) -> Path:
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        found = sorted(path.name for path in folder.iterdir())
+    if found:
+        kind = "holds a finished run" if "result.json" in found else "is not empty"
+        raise UserError(f"the run's folder {kind}", path=folder, expected="a new or empty folder",
+                        found=f"{', '.join(found[:3])}{', ...' if len(found) > 3 else ''}",
+                        remedy="name another folder, or move this one away")
+    return folder
+
+
+@contextlib.contextmanager
+def _writing(folder: Path):
+    """Turns what the file system refuses into a UserError that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        found = "a file" if folder.is_file() else error.strerror or str(error)
+        raise UserError("cannot write the run's folder", path=folder, expected="a folder that can be written",
+                        found=found, remedy="name another one, or make room in it") from error
+
+
+def _write_json(path: Path, value) -> None:
+    write_atomic(path, json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")

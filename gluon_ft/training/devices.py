@@ -1,0 +1,36 @@
+"""Devices by name: 'cpu', 'cpu:2' (two contexts on one CPU), 'gpu', 'gpu:8' (the first eight)."""
+from __future__ import annotations
+
+import re
+
+import mxnet as mx
+
+from gluon_ft.errors import ConfigError
+
+
+def contexts(spec: str = "auto") -> list[mx.Context]:
+    """Contexts for `spec`: 'auto' (every GPU, or else the CPU), 'cpu', 'cpu:N', 'gpu', 'gpu:N' (N of them).
+
+    Raises ConfigError for another form, or more GPUs than there are.
+    """
+    gpus = mx.context.num_gpus()
+    if spec == "auto":
+        return [mx.gpu(i) for i in range(gpus)] or [mx.cpu()]
+    found = re.fullmatch(r"(cpu|gpu)(?::([1-9]\d{0,2}))?", spec)
+    if not found:
+        raise ConfigError(f"unknown device '{spec}'", expected="auto, cpu, cpu:N, gpu or gpu:N with N at least 1")
+    kind, count = found[1], int(found[2] or 1)
+    if kind == "gpu" and count > gpus:
+        raise ConfigError(f"device '{spec}' is not there", expected=f"{count} GPUs", found=f"{gpus} that MXNet can use",
+                          remedy="see gluon-ft doctor, or use cpu")
+    return [mx.cpu(i) if kind == "cpu" else mx.gpu(i) for i in range(count)]
+
+
+def of(net) -> list[mx.Context]:
+    """The contexts that the network's parameters are on (or will be, where their initialisation is deferred)."""
+    for parameter in net.collect_params().values():
+        if parameter._data is not None:
+            return parameter.list_ctx()
+        if parameter._deferred_init:
+            return list(parameter._deferred_init[1])
+    raise ConfigError("the network is not initialised", remedy="call net.initialize(), or use fine_tune_net")

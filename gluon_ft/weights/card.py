@@ -1,0 +1,63 @@
+"""What travels beside a file of weights: backbone, preprocessing, class names, where it came from."""
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from gluon_ft.data.preprocessing import Preprocessing
+from gluon_ft.errors import ConfigError, WeightsError
+from gluon_ft.reporting.atomic import write_atomic
+
+METADATA_KEY = "gluon_ft"
+
+
+@dataclass(frozen=True)
+class Card:
+    """backbone : its name; preprocessing : of the input; classes : names in the output's order, None where not known;
+    source : name of the catalog's row or of the file; source_sha256 : of the file that was converted; sha256 : of
+    the file that this stands beside; notes : what to know before using them."""
+
+    backbone: str
+    preprocessing: Preprocessing
+    classes: list[str] | None = None
+    source: str = ""
+    source_sha256: str = ""
+    sha256: str = ""
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """One JSON object."""
+        values = dataclasses.asdict(self)
+        values["preprocessing"] = self.preprocessing.to_dict()
+        return json.dumps(values, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str, path) -> Card:
+        """The inverse of `to_json`; WeightsError naming `path` for anything else."""
+        try:
+            values = json.loads(text)
+            values["preprocessing"] = Preprocessing.from_dict(values["preprocessing"])
+            return cls(**{**values, "notes": tuple(values.get("notes", ()))})
+        except (ValueError, TypeError, KeyError, ConfigError) as error:
+            raise WeightsError(f"not a description of weights ({error})", path=path,
+                               remedy="delete it, or convert the weights again") from error
+
+
+def beside(path) -> Path:
+    """Where the card of a .params file is: the same name with '.json' behind it."""
+    return Path(f"{path}.json")
+
+
+def write(path, card: Card) -> Path:
+    """Writes the card of the file at `path`."""
+    return write_atomic(beside(path), card.to_json() + "\n")
+
+
+def read(path, metadata: dict | None = None) -> Card | None:
+    """The card of a weights file, from beside it or from a safetensors header's metadata; None where there is none."""
+    if beside(path).is_file():
+        return Card.from_json(beside(path).read_text(encoding="utf-8"), beside(path))
+    text = (metadata or {}).get(METADATA_KEY)
+    return Card.from_json(text, path) if isinstance(text, str) else None

@@ -1,0 +1,124 @@
+"""The table of pretrained weights: by backbone and tag, with sources, hashes, licence, top-1 and preprocessing."""
+from __future__ import annotations
+
+import functools
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gluon_ft.data.preprocessing import Preprocessing
+from gluon_ft.errors import WeightsError, near
+from gluon_ft.expected import Expected
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_TABLE = Path(__file__).with_name("catalog.toml")
+FORMATS = ("params", "torch", "safetensors", "symbol")
+ROLES = ("main", "overlay", "symbol")
+_EXPECTED = ("sha256", "sha1", "md5", "sha256_prefix", "sha1_prefix", "size")
+
+
+@dataclass(frozen=True)
+class File:
+    """One file of a source.
+
+    name : here and in look-aside folders; format : one of `FORMATS`; addresses : may be empty (look-aside only);
+    expected : published hashes and size; member : the addresses give zip archives, and this member of them is the
+    file; role : 'main', 'overlay' (parameters that replace some of the main ones) or 'symbol'.
+    """
+
+    name: str
+    format: str
+    addresses: tuple[str, ...]
+    expected: Expected
+    member: str | None = None
+    role: str = "main"
+
+
+@dataclass(frozen=True)
+class Row:
+    """Weights of one backbone from one place.
+
+    top1 : per cent, as published (None where not found); classes : name of the class list, `num_classes` its
+    length; sources : alternatives in the order of preference, each a tuple of the files needed, main one first;
+    unverified : no file of it was fetched while the table was written.
+    """
+
+    backbone: str
+    tag: str
+    sources: tuple[tuple[File, ...], ...]
+    classes: str
+    num_classes: int
+    preprocessing: Preprocessing
+    licence: str
+    origin: str
+    top1: float | None = None
+    preferred: bool = False
+    unverified: bool = False
+    note: str = field(default="")
+
+    @property
+    def name(self) -> str:
+        """'backbone:tag'."""
+        return f"{self.backbone}:{self.tag}"
+
+    @property
+    def hash(self) -> str | None:
+        """The published hash of the first source's main file as text, or None."""
+        return self.sources[0][0].expected.hash
+
+
+@functools.cache
+def _rows() -> tuple[Row, ...]:
+    with open(_TABLE, "rb") as file:
+        table = tomllib.load(file)
+    inputs = {name: Preprocessing.from_dict(values) for name, values in table["preprocessing"].items()}
+    return tuple(_row(row, inputs, table["classes"]) for row in table["row"])
+
+
+def _row(row, inputs, classes):
+    sources = tuple(tuple(_file(file) for file in files) for files in row.pop("sources"))
+    return Row(sources=sources, num_classes=classes[row["classes"]],
+               preprocessing=inputs[row.pop("preprocessing")], **row)
+
+
+def _file(file):
+    expected = Expected(**{key: file.pop(key) for key in _EXPECTED if key in file})
+    return File(addresses=tuple(file.pop("addresses")), expected=expected, **file)
+
+
+def rows(backbone: str | None = None) -> list[Row]:
+    """Every row, or those of one backbone with the preferred one first.
+
+    Raises WeightsError with the near names where the backbone has no row.
+    """
+    if backbone is None:
+        return list(_rows())
+    found = [row for row in _rows() if row.backbone == backbone]
+    if not found:
+        raise WeightsError(f"no pretrained weights known for backbone '{backbone}'",
+                           remedy=near(backbone, (row.backbone for row in _rows())))
+    return sorted(found, key=lambda row: not row.preferred)
+
+
+def find(name: str, tag: str | bool | None = None) -> Row:
+    """The row called `name` ('resnet50_v1b:gluon_in1k'), or that of a backbone with a tag.
+
+    tag : a tag; True, or None where `name` is a backbone alone: the preferred one. Raises WeightsError with the near
+    names for an unknown backbone or tag.
+    """
+    backbone, colon, own = name.partition(":")
+    if colon and tag not in (None, True, own):
+        raise WeightsError(f"two tags for backbone '{backbone}'", found=f"'{own}' and '{tag}'", remedy="give one")
+    known = rows(backbone)
+    wanted = own if colon else tag
+    if wanted in (None, True):
+        return known[0]
+    for row in known:
+        if row.tag == wanted:
+            return row
+    raise WeightsError(f"no weights '{wanted}' known for backbone '{backbone}'",
+                       remedy=near(str(wanted), [row.tag for row in known]))

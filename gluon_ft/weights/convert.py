@@ -1,0 +1,247 @@
+"""Weights from PyTorch's names to Gluon's and back, by explicit maps, with every parameter accounted for."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon import HybridBlock, nn
+
+from gluon_ft import backbones, tracing
+from gluon_ft.errors import WeightsError
+from gluon_ft.weights import names, names_gluon
+from gluon_ft.weights.batchnorm import refer_to_epsilon
+from gluon_ft.weights.names import NameMap
+from gluon_ft.weights.refusal import printable
+
+# Styles that are PyTorch networks; 'imgclsmob' names Gluon ones.
+TORCH_STYLES = ("torchvision", "timm", "akamaster")
+_OUTPUT_LEFT_OUT = "the output layer is left out"
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """Parameters for a network here, and where each came from.
+
+    backbone, net : the network's name, and the network (not filled yet: see `fill`).
+    params : path in the network -> float32 array, of the shapes that the network has.
+    used : name in the source -> path in the network.
+    dropped : name in the source -> why it was left out.
+    filled : paths that have no source and got the value that does nothing (see `names.Inserted`).
+    style, model : whose names the source has, and which network it is there; 'gluon' for Gluon's own names.
+    classes : of the source's output; None where it has none.
+    """
+
+    backbone: str
+    net: HybridBlock
+    params: dict[str, np.ndarray]
+    used: dict[str, str]
+    dropped: dict[str, str]
+    filled: tuple[str, ...]
+    style: str
+    model: str
+    classes: int | None
+
+
+def to_gluon(tensors: dict[str, np.ndarray], backbone: str, net: HybridBlock | None = None, output: bool = True,
+             epsilon: float | None = None) -> Conversion:
+    """The parameters of a backbone from a state dict of the PyTorch network that equals it, or with Gluon's own names.
+
+    Parameters
+    ----------
+    tensors : dict
+        Name -> array, as `tensor_files.read_tensors` gives them; floats of any width become float32.
+    backbone : str
+        A name of `names.backbones()`, or any backbone for tensors with Gluon's own names.
+    net : HybridBlock, optional
+        The network to convert for; by default it is built with as many classes as the source has.
+    output : bool, default True
+        Whether the output layer is taken; without it the source's is left out, and the network's not given.
+    epsilon : float, optional
+        Of the source's BatchNorm layers, where it differs from the network's: then the variances are shifted so that
+        the function in inference stays the same. Default: as in the network, true of all networks known here.
+
+    Raises
+    ------
+    WeightsError for a backbone that no PyTorch network is known to equal, and for tensors that are missing, left over,
+    not finite or of another shape, with the first of them, and which network they look like.
+    """
+    probe = net or backbones.build(backbone)
+    mapped, tensors = _map_for(tensors, backbone, probe)
+    classes = _classes(tensors, mapped)
+    if net is None:
+        net = backbones.build(backbone, classes=classes) if classes else probe
+    shapes, layers = target_shapes(net, backbone), dict(tracing.blocks(net))
+    plan = _plan(mapped, layers, output)
+    _check_names(tensors, mapped, plan, shapes, output)
+    _check_values(tensors, mapped, plan, shapes)
+    params = {path: np.ascontiguousarray(tensors[name], "float32").reshape(shapes[path])
+              for name, path in plan.items()}
+    if epsilon is not None:
+        refer_to_epsilon(params, net, epsilon)
+    for extra in mapped.inserted:
+        params.update(extra.make(params, {path: shapes[path] for path in extra.paths}))
+    wanted = {path for path in shapes if output or not _within(path, mapped.layers[mapped.output])}
+    if wanted != set(params):
+        raise WeightsError(f"{backbone} has parameters that the names of {mapped.model} do not cover",
+                           found=_few(sorted(wanted ^ set(params))), remedy="give a network of that architecture")
+    dropped = {name: mapped.reason_to_drop(name) or _OUTPUT_LEFT_OUT for name in tensors if name not in plan}
+    return Conversion(backbone, net, params, plan, dropped, tuple(p for e in mapped.inserted for p in e.paths),
+                      mapped.style, mapped.model, classes)
+
+
+def fill(conversion: Conversion, ctx=None, init=None) -> HybridBlock:
+    """Puts converted parameters into their network; what it has beyond them (an output left out) is initialised.
+
+    ctx : context or list of them, default mx.cpu(); init : default Xavier(). Returns the network.
+    """
+    ctx, own = ctx or mx.cpu(), conversion.net._collect_params_with_prefix()
+    for path, parameter in own.items():
+        if path in conversion.params:
+            # What Block.load_parameters does with each array of a file.
+            parameter._load_init(mx.nd.array(conversion.params[path]), ctx, cast_dtype=True)
+    rest = [parameter for path, parameter in own.items() if path not in conversion.params]
+    for parameter in rest:
+        if parameter._data is None and not parameter._deferred_init:
+            parameter.initialize(init=None, ctx=ctx, default_init=init or mx.init.Xavier())
+    tracing.forget_graphs(conversion.net)
+    return conversion.net
+
+
+def to_torch(net: HybridBlock, backbone: str, style: str | None = None) -> dict[str, np.ndarray]:
+    """The state dict of the PyTorch network that equals a backbone: the way back from `to_gluon`.
+
+    style : 'torchvision', 'timm' or 'akamaster'; default: the first that is known for the backbone. Auxiliary
+    classifiers are not in it (build torchvision's inception_v3 with `aux_logits=False`); every BatchNorm's
+    `num_batches_tracked` is 0.
+
+    Raises WeightsError where no such network is known, where `net` is not that backbone or is not initialised, and
+    where a part that the PyTorch network does not have has been trained.
+    """
+    mapped = next((m for m in names.of(backbone, style) if m.style in TORCH_STYLES), None)
+    if mapped is None:
+        raise WeightsError(f"no PyTorch network is known that equals '{backbone}'")
+    arrays, layers = _arrays(net), dict(tracing.blocks(net))
+    plan = _plan(mapped, layers, output=True)
+    extra = {path for entry in mapped.inserted for path in entry.paths}
+    if set(plan.values()) | extra != set(arrays):
+        raise WeightsError(f"the network is not a {backbone}", found=_few(sorted(
+            (set(plan.values()) | extra) ^ set(arrays))),
+            remedy="export the backbone with its output replaced, not appended to")
+    for entry in mapped.inserted:
+        if not entry.holds(arrays):
+            raise WeightsError(f"{mapped.style}'s {mapped.model} cannot express this network: it has no "
+                               f"{entry.paths[0].rpartition('.')[0]} ({entry.why}), which was trained here",
+                               remedy=_other_backbones(mapped))
+    state = {}
+    for name, path in plan.items():
+        shape = mapped.weight_shapes.get(name.rpartition(".")[0]) if name.endswith(".weight") else None
+        state[name] = arrays[path].reshape(shape) if shape else arrays[path]
+        if name.endswith(".running_var"):
+            state[name.replace(".running_var", "." + names.COUNTER)] = np.zeros((), "int64")
+    return state
+
+
+def _other_backbones(mapped):
+    others = [b for b, entries in names.all_maps().items() for e in entries
+              if (e.style, e.model) == (mapped.style, mapped.model) and not e.inserted]
+    return f"fine-tune {others[0]} instead" if others else "export to MXNet or ONNX"
+
+
+def target_shapes(net: HybridBlock, backbone: str) -> dict[str, tuple[int, ...]]:
+    """Shape of every parameter by path, inferred from the backbone's input; nothing is computed or initialised."""
+    graph = tracing.symbol(net)
+    arguments, _, states = graph.infer_shape(data=backbones.input_shape(backbone))
+    shapes = dict(zip([*graph.list_arguments(), *graph.list_auxiliary_states()], [*arguments, *states]))
+    return {path: tuple(shapes.get(p.name, p.shape)) for path, p in net._collect_params_with_prefix().items()}
+
+
+def output_shapes(tensors: dict, backbone: str, net: HybridBlock) -> dict[str, tuple[int, ...]]:
+    """Shapes of the source's output layer: 'weight', and 'bias' where it has one; empty where it has no output."""
+    mapped, tensors = _map_for(tensors, backbone, net)
+    return {kind: tensors[f"{mapped.output}.{kind}"].shape for kind in ("weight", "bias")
+            if f"{mapped.output}.{kind}" in tensors}
+
+
+def _map_for(tensors, backbone, net):
+    """The map for these tensors, and the tensors with that map's names."""
+    own = names_gluon.by_path(tensors, net)
+    known = names.best(backbone, tensors) if own is None or backbone in names.all_maps() else None
+    # Some networks have half of their names there and here.
+    if own is not None and (known is None or names_gluon.likeness(own, net) >= known.likeness(tensors)):
+        return names_gluon.own_map(net, backbone), own
+    return known, tensors
+
+
+def _plan(mapped: NameMap, layers: dict, output: bool) -> dict[str, str]:
+    """Name there -> path here, of every parameter of every layer in the map."""
+    plan = {}
+    for there, here in mapped.layers.items():
+        if here not in layers:
+            raise WeightsError(f"the network has no layer '{here}', which is '{there}' in {mapped.model}",
+                               remedy=f"give a {mapped.backbone}")
+        if there == mapped.output and not output:
+            continue
+        renamed = {own: theirs for theirs, own in mapped.batchnorm.items()} if isinstance(
+            layers[here], nn.BatchNorm) else {}
+        for own in layers[here]._reg_params:
+            plan[f"{there}.{renamed.get(own, own)}"] = f"{here}.{own}"
+    return plan
+
+
+def _classes(tensors, mapped) -> int | None:
+    weight = tensors.get(mapped.output + ".weight")
+    return weight.shape[0] if weight is not None and weight.ndim else None
+
+
+def _check_names(tensors, mapped, plan, shapes, output):
+    skipped = () if output else (mapped.output + ".",)
+    missing = [f"{name} {shapes[path]}" for name, path in plan.items() if name not in tensors]
+    left = [name for name in tensors if name not in plan and not mapped.reason_to_drop(name)
+            and not name.startswith(skipped)]
+    if not missing and not left:
+        return
+    expected = f"{_few(missing)}, as in {mapped.style}'s {mapped.model}" if missing else None
+    if left == [mapped.output + ".bias"] and not missing:
+        others = [b for b in names.backbones() if b == f"{mapped.backbone.rpartition('/')[2]}_bias"]
+        raise WeightsError(f"the output of {mapped.backbone} has no bias, the source has one", found=left[0],
+                           remedy=f"use {' or '.join(others)}, or leave the output out")
+    raise WeightsError(f"not the weights of {mapped.backbone}", expected=expected,
+                       found=f"{_few(left)}, which has no place" if left else None, remedy=_likeness(tensors, mapped))
+
+
+def _likeness(tensors, mapped) -> str:
+    alike = list(dict.fromkeys(m.backbone for m in names.looks_like(tensors)))
+    if alike and mapped.backbone not in alike:
+        return f"they look like {' or '.join(alike[:4])}"
+    return f"give a file with all weights of {mapped.style}'s {mapped.model}"
+
+
+def _check_values(tensors, mapped, plan, shapes):
+    for name, path in plan.items():
+        array, shape, (module, _, kind) = tensors[name], shapes[path], name.rpartition(".")
+        there = mapped.weight_shapes.get(module) if kind == "weight" else None
+        there = (shape[0], *there[1:]) if there else shape
+        if array.shape != there:
+            raise WeightsError(f"not the weights of {mapped.backbone}", expected=f"{printable(name)} {there}",
+                               found=tuple(array.shape), remedy=_likeness(tensors, mapped))
+        if array.dtype.kind != "f":
+            raise WeightsError(f"{printable(name)} holds no floating-point numbers", found=array.dtype)
+        if not np.isfinite(array).all():
+            raise WeightsError(f"{printable(name)} has values that are not finite")
+
+
+def _arrays(net):
+    empty = [path for path, p in net._collect_params_with_prefix().items() if p._data is None]
+    if empty:
+        raise WeightsError("the network is not initialised", found=_few(empty), remedy="load its weights first")
+    return {path: p.data(p.list_ctx()[0]).asnumpy() for path, p in net._collect_params_with_prefix().items()}
+
+
+def _within(path, block):
+    return path.startswith(block + ".")
+
+
+def _few(items) -> str:
+    shown = ", ".join(printable(item, 120) for item in items[:3])
+    return f"{shown} and {len(items) - 3} more" if len(items) > 3 else shown

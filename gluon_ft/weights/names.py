@@ -1,0 +1,124 @@
+"""Which module of a PyTorch network is which block of a Gluon one: the maps, and how to find the one that fits."""
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gluon_ft.errors import WeightsError, near
+
+# Parameters of a BatchNorm there and here; those of all other layers have the same names.
+TORCH_BATCHNORM = {"weight": "gamma", "bias": "beta", "running_mean": "running_mean", "running_var": "running_var"}
+COUNTER = "num_batches_tracked"
+
+
+@dataclass(frozen=True)
+class Inserted:
+    """Blocks here that have no counterpart there, because there they do nothing.
+
+    paths : of their parameters; make : from the parameters already mapped (path -> array) and the shapes of those to
+    make (path -> shape) to their arrays; holds : whether such parameters (path -> array) still do nothing, so that
+    the network can go back; why : for messages.
+    """
+
+    paths: tuple[str, ...]
+    make: Callable[[dict, dict], dict[str, np.ndarray]]
+    holds: Callable[[dict], bool]
+    why: str
+
+
+@dataclass(frozen=True)
+class NameMap:
+    """One network there and the backbone here that equals it.
+
+    backbone : the name here; style : whose names ('torchvision', 'timm', 'akamaster', 'imgclsmob'); model : the
+    network's name there; layers : module there -> block here; output : the module that makes the classes;
+    weight_shapes : shapes there of weights that are matrices there and convolutions here, or the reverse (-1: the
+    number of rows); dropped : beginnings of names that are left out, with the reason; markers : shapes of some
+    weights, to tell networks apart that have the same names; batchnorm : how a BatchNorm's parameters are named.
+    """
+
+    backbone: str
+    style: str
+    model: str
+    layers: dict[str, str]
+    output: str
+    weight_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    dropped: dict[str, str] = field(default_factory=dict)
+    inserted: tuple[Inserted, ...] = ()
+    markers: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    batchnorm: dict[str, str] = field(default_factory=lambda: dict(TORCH_BATCHNORM))
+
+    def fits(self, tensors: dict) -> bool:
+        """Whether a state dict has a weight for every module, nothing else but what is dropped, and the markers."""
+        found = {name.rpartition(".")[0] for name in tensors if not self.reason_to_drop(name)}
+        return found == set(self.layers) and all(
+            name in tensors and tensors[name].shape[1:] == shape[1:] and shape[0] in (-1, tensors[name].shape[0])
+            for name, shape in self.markers.items())
+
+    def likeness(self, tensors: dict) -> float:
+        """Share of modules in common, 0 to 1."""
+        found = {name.rpartition(".")[0] for name in tensors}
+        return len(found & set(self.layers)) / max(len(found | set(self.layers)), 1)
+
+    def reason_to_drop(self, name: str) -> str | None:
+        """Why a parameter there has no place here; None where it must have one."""
+        if name.endswith("." + COUNTER):
+            return "counts batches, which MXNet's BatchNorm does not"
+        return next((reason for start, reason in self.dropped.items() if name.startswith(start)), None)
+
+
+@functools.cache
+def all_maps() -> dict[str, tuple[NameMap, ...]]:
+    """Every map by backbone, the usual style first."""
+    from gluon_ft.weights import (
+        names_densenet,
+        names_inception,
+        names_mobilenet,
+        names_plain,
+        names_preresnet,
+        names_resnet,
+        names_resnext,
+    )
+
+    table: dict[str, tuple[NameMap, ...]] = {}
+    for module in (names_resnet, names_resnext, names_inception, names_plain, names_densenet, names_mobilenet,
+                   names_preresnet):
+        for entry in module.maps():
+            table[entry.backbone] = (*table.get(entry.backbone, ()), entry)
+    return table
+
+
+def backbones() -> list[str]:
+    """Names of the backbones that have a map."""
+    return sorted(all_maps())
+
+
+def of(backbone: str, style: str | None = None) -> tuple[NameMap, ...]:
+    """The maps of a backbone, or the one in the given style.
+
+    Raises WeightsError where the backbone has no map, or none in that style.
+    """
+    table = all_maps()
+    if backbone not in table:
+        raise WeightsError(f"no PyTorch network is known that equals '{backbone}'",
+                           remedy=near(backbone, table))
+    found = tuple(entry for entry in table[backbone] if style in (None, entry.style))
+    if not found:
+        raise WeightsError(f"no '{style}' names known for '{backbone}'",
+                           expected=" or ".join(entry.style for entry in table[backbone]))
+    return found
+
+
+def best(backbone: str, tensors: dict) -> NameMap:
+    """The backbone's map that has most in common with a state dict."""
+    return max(of(backbone), key=lambda entry: entry.likeness(tensors))
+
+
+def looks_like(tensors: dict) -> list[NameMap]:
+    """The maps that fit a state dict wholly; the names alone decide, with a few shapes."""
+    return [entry for entries in all_maps().values() for entry in entries if entry.fits(tensors)]
+
+

@@ -1,0 +1,225 @@
+"""`pretrained=`: networks filled from the catalog or from a file, with class names and preprocessing attached."""
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon import HybridBlock
+
+from gluon_ft import backbones, tracing
+from gluon_ft.data.preprocessing import Preprocessing
+from gluon_ft.errors import NetworkError, WeightsError, near
+from gluon_ft.weights import card, catalog, class_names, convert, names, store
+from gluon_ft.weights.batchnorm import FOLDED_NOTE, batchnorm_is_folded
+from gluon_ft.weights.card import Card
+from gluon_ft.weights.tensor_files import read_tensors, sha256_of
+
+# Part of the names of converted files in the cache: raise it when a map changes.
+_CONVERTER = 1
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What was put into a network.
+
+    card : source, preprocessing, class names (None where the output was left out), and notes to show;
+    output : whether the network has the source's output layer.
+    """
+
+    card: Card
+    output: bool
+
+
+def pretrained_net(backbone: str, pretrained: bool | str | os.PathLike = True, ctx=None) -> HybridBlock:
+    """The source network with its own output and classes, hybridised.
+
+    Parameters
+    ----------
+    backbone : str
+        Such as 'resnet50_v1b'; of 'mobilenetv2_1.0' with PyTorch's weights the form with a bias in the output,
+        'mobilenetv2_1.0_bias', is returned.
+    pretrained : True, a tag of the catalog ('gluon_in1k'), or a path
+        True: the catalog's preferred row.
+    ctx : mx.Context or list of them, default mx.cpu()
+
+    Returns
+    -------
+    net
+        With `classes` (list of names, None where not known), `preprocessing` (Preprocessing), and `weights` (Card).
+
+    Raises WeightsError for an unknown tag and for a file that does not fit, DownloadError where it cannot be had.
+    """
+    tensors, origin = _source(backbone, pretrained)
+    target = _with_bias(backbone, tensors)
+    conversion, tensors = _converted(tensors, target, origin, output=True)
+    net = convert.fill(conversion, ctx)
+    net.hybridize()
+    return attach(net, _noted(origin, net, target))
+
+
+def load(net: HybridBlock, backbone: str, pretrained: bool | str | os.PathLike = True, ctx=None, init=None) -> Loaded:
+    """Fills a network of a backbone in place; its output too where the source's has as many classes, and a bias or not.
+
+    Otherwise the output is initialised with `init` (default Xavier()) and a note says so: for networks whose output
+    is replaced anyway. Parameters and errors as in `pretrained_net`, whose attributes the network gets as well.
+    """
+    tensors, origin = _source(backbone, pretrained)
+    fits = _output_fits(net, tensors, backbone)
+    conversion, _ = _converted(tensors, backbone, origin, output=fits, net=net)
+    convert.fill(conversion, ctx, init)
+    found = _noted(origin, net, backbone)
+    if not fits:
+        found = replace(found, classes=None, notes=(*found.notes, "the output was left out: it does not fit"))
+    attach(net, found)
+    return Loaded(found, fits)
+
+
+def attach(net: HybridBlock, found: Card) -> HybridBlock:
+    """Sets `classes`, `preprocessing` and `weights` of a network from a card."""
+    net.classes, net.preprocessing, net.weights = found.classes, found.preprocessing, found
+    return net
+
+
+def resolve(backbone: str, pretrained) -> catalog.Row | Path:
+    """What `pretrained` means: a row of the catalog, or a path. WeightsError, naming both, where it is neither."""
+    if pretrained is True:
+        return catalog.find(backbone)
+    text = os.fspath(pretrained)
+    with contextlib.suppress(WeightsError):
+        return catalog.find(backbone, text)
+    path = Path(text).expanduser()
+    if path.exists():
+        return path
+    tags = [row.tag for row in catalog.rows() if row.backbone == backbone]
+    raise WeightsError(f"no weights '{text}' for backbone '{backbone}'", expected="a tag of the catalog, or a file",
+                       remedy=near(text, tags))
+
+
+def convert_row(row: catalog.Row, offline: bool = False, progress: bool = True) -> Path:
+    """Fetches the files of a row, converts them, keeps the result in the cache; the path of the .params file.
+
+    The backbone in the card beside it may be the form with a bias in the output, see `pretrained_net`.
+    """
+    tensors, origin = _row_tensors(row, offline, progress)
+    target = _with_bias(row.backbone, tensors)
+    kept = _place(target, origin, output=True)
+    if not kept.is_file():
+        write_params(kept, convert.to_gluon(tensors, target).params, replace(origin, backbone=target))
+    return kept
+
+
+def write_params(path, params: dict[str, np.ndarray], about: Card) -> Path:
+    """Writes a .params file for `load_parameters`, and its card beside it; whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        mx.nd.save(str(temporary), {name: mx.nd.array(array) for name, array in params.items()})
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        card.write(path, replace(about, sha256=sha256_of(temporary)))
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    return path
+
+
+def describe(path, backbone: str, found) -> Card:
+    """The card of a file that was read: its own, that of the catalog's row with its hash, or the backbone's defaults.
+
+    found : the TensorFile.
+    """
+    own = card.read(path, found.metadata)
+    if own is not None:
+        return replace(own, source_sha256=found.sha256)
+    for row in catalog.rows():
+        if row.backbone.rpartition("/")[2] in backbone and any(
+                _published(file, found.sha256) for files in row.sources for file in files[:1]):
+            return replace(_row_card(row), source_sha256=found.sha256)
+    entry = backbones.get(backbone)
+    mean, std = (entry.mean, entry.std) if len(entry.mean) == 3 else (entry.mean * 3, entry.std * 3)
+    usual = Preprocessing(mean=mean, std=std, size=entry.input_size,
+                          resize=None if entry.input_size < 64 else round(entry.input_size / 0.875))
+    return Card(backbone, usual, None, Path(path).name, found.sha256,
+                notes=(f"preprocessing not known; taken to be the usual one of {backbone}: {usual}",))
+
+
+def _published(file, digest) -> bool:
+    expected = file.expected
+    return expected.sha256 == digest or bool(expected.sha256_prefix and digest.startswith(expected.sha256_prefix))
+
+
+def _source(backbone, pretrained) -> tuple[dict, Card]:
+    found = resolve(backbone, pretrained)
+    if isinstance(found, catalog.Row):
+        return _row_tensors(found)
+    file = read_tensors(found)
+    return file.tensors, describe(found, backbone, file)
+
+
+def _row_card(row) -> Card:
+    notes = tuple(text for text in (row.note,) if text)
+    return Card(row.backbone, row.preprocessing, class_names.named(row.classes), row.name, notes=notes)
+
+
+def _row_tensors(row, offline=False, progress=True) -> tuple[dict, Card]:
+    """The tensors of a row, overlays put over the main ones, and its card."""
+    found = store.get(row, offline, progress)
+    if any(file.role == "symbol" for file in found.files):
+        raise WeightsError(f"{row.name} are the weights of a symbolic network", path=found.path,
+                           remedy="use gluon_ft.symbolic")
+    main, *overlays = [read_tensors(path) for path in found.paths]
+    tensors = dict(main.tensors)
+    for overlay in overlays:
+        stray = [name for name in overlay.tensors if name not in tensors]
+        if stray:
+            raise WeightsError("does not go with the main file", path=overlay.path, found=stray[0])
+        tensors.update(overlay.tensors)
+    return tensors, replace(_row_card(row), source_sha256=main.sha256)
+
+
+def _converted(tensors, target, origin, output, net=None):
+    """The conversion, from the cache where it was made before."""
+    kept = _place(target, origin, output)
+    if kept.is_file():
+        file, about = read_tensors(kept), card.read(kept)
+        if about is not None and about.sha256 == file.sha256:
+            tensors = file.tensors
+    return convert.to_gluon(tensors, target, net=net, output=output), tensors
+
+
+def _place(target, origin, output) -> Path:
+    name = "--".join((target, origin.source.rpartition(":")[2], origin.source_sha256[:12],
+                      *([] if output else ["no-output"]), f"v{_CONVERTER}"))
+    return store.folder() / "converted" / f"{name.replace('/', '-')}.params"
+
+
+def _with_bias(backbone, tensors) -> str:
+    """The backbone, or its form with a bias in the output where the source has one and the backbone has not."""
+    form = f"{backbone.rpartition('/')[2]}_bias"
+    if form in names.all_maps() and backbone in names.all_maps():
+        mapped = names.best(form, tensors)
+        if mapped.likeness(tensors) > 0.5 and f"{mapped.output}.bias" in tensors:
+            return form
+    return backbone
+
+
+def _output_fits(net, tensors, backbone) -> bool:
+    layer = tracing.output_layer(net)
+    shapes = convert.output_shapes(tensors, backbone, net)
+    return shapes.get("weight", (None,))[0] == layer.classes and ("bias" in shapes) == (layer.block.bias is not None)
+
+
+def _noted(origin, net, target) -> Card:
+    notes = (*origin.notes, FOLDED_NOTE) if batchnorm_is_folded(net) else origin.notes
+    classes = origin.classes
+    with contextlib.suppress(NetworkError):
+        if classes is not None and len(classes) != tracing.output_layer(net).classes:
+            classes = None
+    return replace(origin, backbone=target, notes=tuple(dict.fromkeys(notes)), classes=classes)

@@ -1,0 +1,149 @@
+"""One way in for every file of weights: what it is, is seen from its content; nothing in it is run."""
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import stat
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from gluon_ft.errors import WeightsError
+from gluon_ft.weights.checkpoint_layout import find_state, without_prefixes
+from gluon_ft.weights.params_files import LIST_MAGIC, read_params
+from gluon_ft.weights.refusal import DAMAGED, refusing
+from gluon_ft.weights.safetensors_files import is_safetensors, read_safetensors, write_safetensors
+from gluon_ft.weights.strided_tensors import Tensor, check_copies
+from gluon_ft.weights.torch_files import TorchFile, read_torch_legacy, read_torch_zip
+
+__all__ = ["TensorFile", "read_tensors", "sha256_of", "write_safetensors"]
+
+_PIECE = 1 << 20
+# What people hand over by mistake, and how it begins.
+_OTHERS = (
+    (b"version https://git-lfs", "this is a Git LFS pointer, not the file itself", "fetch it with: git lfs pull"),
+    (b"<!doctype html", "this is a web page, not the file", "fetch the file from the address that the page links"),
+    (b"<html", "this is a web page, not the file", "fetch the file from the address that the page links"),
+    (b"<?xml", "this is an XML document, probably a server's error message", "fetch the file again"),
+    (b"\x89hdf\r\n", "this is an HDF5 file (Keras)", "save the weights as safetensors"),
+    (b"\x1f\x8b", "this is a gzip archive", "unpack it first"),
+    (b"\x93numpy", "this is a single NumPy array", "save the weights as safetensors"),
+    (b"{", "this is a JSON text, perhaps an MXNet symbol", "give the .params file beside it"),
+)
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """The tensors of a file.
+
+    path : the file.
+    format : 'torch zip', 'torch legacy', 'safetensors' or 'mxnet params'.
+    tensors : name -> C-contiguous array of its own, in the file's order; dtypes as stored, but bfloat16 as float32.
+    sha256 : of the whole file, in hexadecimal.
+    key : under which key of a checkpoint the tensors stood ('state_dict', 'model.net'), '' for none.
+    prefix : what was removed before every name ('module.' of DataParallel), '' for nothing.
+    metadata : small values beside the tensors (epoch, best accuracy, class names; the safetensors header's).
+    auxiliary : names marked 'aux:' in an MXNet file (BatchNorm's running statistics).
+    """
+
+    path: Path
+    format: str
+    tensors: dict[str, np.ndarray]
+    sha256: str
+    key: str = ""
+    prefix: str = ""
+    metadata: dict = field(default_factory=dict)
+    auxiliary: tuple[str, ...] = ()
+
+
+def read_tensors(path, key: str | None = None) -> TensorFile:
+    """The tensors in a PyTorch (zip or older), safetensors or MXNet .params file.
+
+    Parameters
+    ----------
+    path : path-like
+    key : str, optional
+        For PyTorch checkpoints: the dotted key of the state dict to take; default: the usual ones
+        (`checkpoint_layout.USUAL_KEYS`).
+
+    Raises WeightsError, and only that, for files that are missing, damaged, of another kind, or that want more than
+    tensors. It takes memory for the tensors that it returns; a refused file costs under a second and 200 MB.
+    """
+    path = Path(path)
+    with refusing(path):
+        data = _mapped(path)
+        kind = _recognised(data)
+        if key is not None and not kind.startswith("torch"):
+            raise WeightsError(f"a {kind} file has no keys to choose from", remedy="leave the key out")
+        if kind == "safetensors":
+            tensors, metadata = read_safetensors(path, data)
+            tensors, prefix = without_prefixes(tensors)
+            found = {"tensors": tensors, "prefix": prefix, "metadata": metadata}
+        elif kind == "mxnet params":
+            tensors, auxiliary = read_params(data)
+            found = {"tensors": tensors, "auxiliary": tuple(auxiliary)}
+        else:
+            found = _from_torch(read_torch_zip(data) if kind == "torch zip" else read_torch_legacy(data), key,
+                                len(data))
+        if not found["tensors"]:
+            raise WeightsError("the file holds no tensors", remedy="give a file of network weights")
+        return TensorFile(path, kind, sha256=sha256_of(path), **found)
+
+
+def sha256_of(path) -> str:
+    """The SHA-256 of a file in hexadecimal, read in pieces."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _mapped(path: Path) -> memoryview:
+    """The file's bytes, mapped into memory: pages that nobody asks for are never read."""
+    try:
+        # Not a pipe or a device, which could make the reader wait for ever.
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise WeightsError("not a file", remedy="give the path of a file of weights")
+        if not status.st_size:
+            raise WeightsError("the file is empty", remedy=DAMAGED)
+        return memoryview(np.memmap(path, np.uint8, "r"))
+    except OSError as error:
+        raise WeightsError(f"cannot be read: {error.strerror or error}", remedy="check the path") from error
+
+
+def _recognised(data) -> str:
+    head = bytes(data[:512])
+    if head.startswith(b"PK\3\4"):
+        return "torch zip"
+    if len(head) >= 8 and struct.unpack_from("<Q", head)[0] == LIST_MAGIC:
+        return "mxnet params"
+    if is_safetensors(data):
+        return "safetensors"
+    if head[257:262] == b"ustar" or head.startswith(b"sys_info\0"):
+        raise WeightsError("a tar archive, the format of PyTorch before 0.1.10, which is not supported",
+                           remedy="load it with torch and save its state dict again")
+    for start, what, remedy in _OTHERS:
+        if head.lower().startswith(start):
+            raise WeightsError(what, remedy=remedy)
+    if head.startswith(pickle.PROTO):
+        return "torch legacy"
+    raise WeightsError("not a file of weights that is known here",
+                       expected="PyTorch (.pth), safetensors, or MXNet (.params)",
+                       found="a TFLite model" if head[4:8] == b"TFL3" else f"bytes {head[:8].hex(' ')}",
+                       remedy="convert it to one of these")
+
+
+def _from_torch(file: TorchFile, key: str | None, size: int) -> dict:
+    layout = find_state(file.content, key)
+    metadata = dict(layout.metadata)
+    lone = {name: value for name, value in metadata.items() if isinstance(value, Tensor)}
+    check_copies([t for t in (*layout.tensors.values(), *lone.values()) if isinstance(t, Tensor)], size)
+    metadata.update({name: file.read(value).item() for name, value in lone.items()})
+    tensors = {name: file.read(value) if isinstance(value, Tensor) else value.array
+               for name, value in layout.tensors.items()}
+    return {"tensors": tensors, "key": layout.key, "prefix": layout.prefix, "metadata": metadata}
