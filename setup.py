@@ -23,7 +23,7 @@ setup(
         "gluoncv==0.10.5.post0",
         "imagehash",
         "jinja2",
-        "matplotlib",
+        "matplotlib>=3.7",
         "pillow>=9.1",
         "pooch>=1.6",
         "safetensors",

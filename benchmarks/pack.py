@@ -8,8 +8,8 @@ of them upscaled to 4000 x 3000 pixels; grainy are the same with noise added, as
 undoing the compression takes a larger part, and for which no target is set. Both tools get the same list and
 `--resize 256 --quality 90`, and run as a command each. The time of packing one image (start of Python, import of MXNet)
 is measured too and taken off; `ratio` is the median of the pairs' ratios, `cpu_ratio` that of the processor time used,
-which depends less on what else the machine does. Targets: 1.0 times im2rec on small and 2.5 times on large photos, under
-500 MB. Rows are appended to benchmarks/results/pack.csv. Exit status 1 where a target is missed.
+which depends less on what else the machine does. Targets: 1.0 times im2rec on small and 2.5 times on large photos,
+under 500 MB. Rows are appended to benchmarks/results/pack.csv. Exit status 1 where a target is missed.
 """
 from __future__ import annotations
 
@@ -200,7 +200,8 @@ def main(small, large, repeats, workers, kinds, no_record):
                 rows += [{**known, **row} for row in both]
                 for row in both:
                     print(f"{row['tool']:9s} {kind} {count} workers: {row['median']} images/s "
-                          f"({row['min']}..{row['max']}), ratio {row['ratio']} (processor time {row['cpu_ratio']}), peak {row['peak_mb']} MB", flush=True)
+                          f"({row['min']}..{row['max']}), ratio {row['ratio']} "
+                          f"(processor time {row['cpu_ratio']}), peak {row['peak_mb']} MB", flush=True)
                 if float(both[1]["ratio"]) < TARGETS.get(kind, 0) or float(both[1]["peak_mb"]) > LIMIT_MB:
                     missed.append(f"{kind} photos, {count} workers")
     if not no_record:

@@ -9,7 +9,7 @@ import mxnet as mx
 from mxnet.gluon import HybridBlock
 from mxnet.gluon.model_zoo import vision
 
-from gluon_ft import _compat, networks
+from gluon_ft import _compat, nasnet, networks
 from gluon_ft.errors import NetworkError, WeightsError, near
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -22,7 +22,8 @@ class Backbone:
 
     name : its name here; zoo : 'gluon', 'gluoncv' or 'gluon_ft'; zoo_name : its name there; input_size : height and
     width it was made for; min_size : the smallest that it accepts; channels : of its input; classes : of its own
-    output; mean, std : of the usual preprocessing, for input in 0..1; options : of its constructor.
+    output; mean, std : of the usual preprocessing, for input in 0..1; classes_option : what its
+    constructor calls the number of classes; options : of its constructor.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Backbone:
     classes: int = 1000
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    classes_option: str = "classes"
     options: dict = field(default_factory=dict)
 
 
@@ -99,8 +101,10 @@ def _entry(name, zoo, zoo_name):
     if zoo == "gluon_ft" and cifar:
         # akamaster's CIFAR recipe normalises with ImageNet's statistics.
         return Backbone(name, zoo, zoo_name, size, least, 3, 10)
-    return Backbone(name, zoo, zoo_name, size, least, 3, 10 if cifar else 1000,
-                    _CIFAR_MEAN if cifar else IMAGENET_MEAN, _CIFAR_STD if cifar else IMAGENET_STD, dict(options))
+    # HRNet's constructor swallows `classes` without using it.
+    classes_option = "num_classes" if zoo_name.startswith("hrnet") else "classes"
+    return Backbone(name, zoo, zoo_name, size, least, 3, 10 if cifar else 1000, _CIFAR_MEAN if cifar else IMAGENET_MEAN,
+                    _CIFAR_STD if cifar else IMAGENET_STD, classes_option, dict(options))
 
 
 def names() -> list[str]:
@@ -124,12 +128,14 @@ def build(name: str, **options) -> HybridBlock:
     """
     entry = get(name)
     options = {**entry.options, **options}
+    if "classes" in options:
+        options[entry.classes_option] = options.pop("classes")
     try:
         net = _constructor(entry)(**options)
     except (TypeError, KeyError) as error:
         raise NetworkError(f"backbone '{name}' cannot be built with {options}", found=str(error)) from error
     net.backbone = entry
-    return net
+    return nasnet.make_trainable(net) if name.startswith("nasnet") else net
 
 
 def _constructor(entry):

@@ -7,6 +7,12 @@ from gluon_ft import __version__, console
 
 # name -> (module:attribute, one line of help)
 COMMANDS = {
+    "split": ("gluon_ft.commands.split:split", "Draw a seeded split of a folder of images; write lists for pack."),
+    "pack": ("gluon_ft.commands.records:pack", "Pack the images of lists into RecordIO files."),
+    "verify": ("gluon_ft.commands.records:verify", "Read every record of a .rec file and say what is damaged."),
+    "inspect": ("gluon_ft.commands.records:inspect", "Show what a .rec file holds: a table and a contact sheet."),
+    "audit": ("gluon_ft.commands.audit:audit", "Look for copies and bad files in a data set or between its parts."),
+    "data": ("gluon_ft.commands.data:data", "Public data sets: list them, get them."),
     "doctor": ("gluon_ft.commands.doctor:doctor", "Show what is installed, what is missing, and what to do about it."),
 }
 

@@ -25,7 +25,9 @@ from gluon_ft import console, mx, paths
 from gluon_ft.data import digits
 from gluon_ft.reporting import Run, image_grid, summarise
 
-SOURCE = gluon_ft.TrainConfig(epochs=10, lr=0.02, momentum=0.9, wd=5e-4, top_k=0)
+# Label smoothing draws the ten outputs of each digit together, so that a linear layer over them can tell odd from even
+# after fifty images: without it the logistic regression on these outputs ends between 0.85 and 0.93.
+SOURCE = gluon_ft.TrainConfig(epochs=10, lr=0.02, momentum=0.9, wd=5e-4, label_smoothing=0.1, top_k=0)
 TASK = gluon_ft.TrainConfig(epochs=30, lr=0.01, momentum=0.9, wd=5e-4, top_k=0)
 
 

@@ -163,7 +163,9 @@ def test_randaugment_draws_from_all_fourteen_operations():
 
 @pytest.mark.parametrize("name", sorted(OPERATIONS))
 def test_each_randaugment_operation_grows_with_its_strength(name):
-    image = Image.fromarray(picture())
+    # A ramp, where a larger shift is a larger difference.
+    ramp = np.linspace(0, 127, 40).astype(np.uint8)
+    image = Image.fromarray(np.dstack([ramp[None] + ramp[:, None]] * 3) if "translate" in name else picture())
     amounts = [np.abs(np.asarray(OPERATIONS[name](image, level, 1, 128)).astype(int) - np.asarray(image)).mean()
                for level in (0, 0.3, 1)]
     if name == "identity":

@@ -11,6 +11,7 @@ from gluon_ft.errors import CheckpointError, ConfigError, DataError, TrainingErr
 from gluon_ft.training import devices
 from gluon_ft.training.config import TrainConfig
 from gluon_ft.training.fit import fit
+from gluon_ft.training.losses import cross_entropy
 from gluon_ft.training.metrics import evaluate
 
 
@@ -167,6 +168,28 @@ def test_loss_that_is_not_finite_says_where():
         fit(net, ArrayLoader(x, y, 10), name="spoons")
 
 
+def test_smoothed_loss_is_cross_entropy_against_softened_labels():
+    rng = np.random.RandomState(0)
+    scores, labels = rng.randn(5, 4), np.array([0, 3, 1, 2, 2])
+    log_p = scores - np.log(np.exp(scores).sum(1, keepdims=True))
+    soft = 0.9 * np.eye(4)[labels] + 0.1 / 4
+    got = cross_entropy(0.1)(mx.nd.array(scores), mx.nd.array(labels)).asnumpy()
+    np.testing.assert_allclose(got, -(soft * log_p).sum(1), rtol=1e-5)
+    weights = mx.nd.array([[1], [0], [2], [1], [1]])
+    weighted = cross_entropy(0.1)(mx.nd.array(scores), mx.nd.array(labels), weights).asnumpy()
+    np.testing.assert_allclose(weighted, got * [1, 0, 2, 1, 1], rtol=1e-5)
+
+
+def test_label_smoothing_holds_the_scores_back():
+    def largest(smoothing):
+        mx.random.seed(0)
+        net = dense()
+        fit(net, ArrayLoader(*two_clouds(), 16), None, TrainConfig(epochs=15, lr=0.2, label_smoothing=smoothing))
+        return np.abs(net(mx.nd.array(two_clouds()[0])).asnumpy()).max()
+
+    assert largest(0.2) < 0.6 * largest(0.0)
+
+
 def test_nothing_to_train():
     net = dense()
     net.collect_params().setattr("grad_req", "null")
@@ -184,6 +207,7 @@ def test_saving_where_it_cannot_be_done(tmp_path):
     ({"lr": 0}, "lr out of range; expected a number above 0; found 0"),
     ({"lr": float("nan")}, "lr out of range"), ({"momentum": 1}, "momentum out of range"),
     ({"epochs": 0}, "epochs out of range; expected at least 1"), ({"wd": -1}, "wd out of range"),
+    ({"label_smoothing": 1}, "label_smoothing out of range"),
     ({"optimizer": "sdg"}, "unknown optimizer 'sdg'; did you mean sgd"),
     ({"learning_rate": 1}, "unknown setting 'learning_rate'"),
     ({"epoch": 1}, "unknown setting 'epoch'; did you mean epochs"),

@@ -12,7 +12,6 @@ from scipy import stats
 
 from gluon_ft.data import transforms
 from gluon_ft.data.augment import PROCEDURES, Augmentation
-from gluon_ft.data.images import Unreadable
 from gluon_ft.data.preprocessing import INTERPOLATIONS, Preprocessing
 from gluon_ft.data.transforms import Transform
 from gluon_ft.errors import ConfigError
@@ -142,11 +141,17 @@ def test_interpolation_is_honoured():
         assert all(np.abs(one - other).max() > 0.1 for other in results[i + 1:]), INTERPOLATIONS[i]
 
 
-def test_an_image_smaller_than_the_crop_is_refused():
-    for augmentation in (None, PROCEDURES["im2rec"]):
-        transform = Transform(Preprocessing(size=64, resize=None), augmentation)
-        with pytest.raises(Unreadable, match="50 x 80 pixels, and a crop of 64 x 64 is taken; set resize"):
-            transform(picture(80, 50), np.random.RandomState(0))
+def test_an_image_smaller_than_the_crop_is_enlarged():
+    wanted = Preprocessing(size=64, resize=None, **RAW)
+    for height, width in ((80, 50), (50, 80), (30, 40), (1, 1)):
+        image = picture(height, width)
+        result = Transform(wanted)(image)
+        assert result.shape == (3, 64, 64)
+        assert Transform(wanted, PROCEDURES["im2rec"])(image, np.random.RandomState(0)).shape == (3, 64, 64)
+    # Gluon crops first and enlarges then, which differs at the edges of the crop only.
+    smooth = transforms.resize_short(picture(4, 4), 50)
+    theirs = mx.image.center_crop(mx.nd.array(smooth, dtype="uint8"), (64, 64), 1)[0].asnumpy()
+    assert np.abs(Transform(wanted)(smooth) - theirs.transpose(2, 0, 1)).max() <= 1
 
 
 def test_grey_images_have_no_saturation():

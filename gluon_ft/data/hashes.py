@@ -20,7 +20,7 @@ NEAR = 28  # default largest Hamming distance of a candidate pair
 LIKE = 0.90  # least correlation of the grey values, aligned, of a confirmed pair
 DETAIL = 0.70  # least correlation of their edges: skies and lawns are alike in grey values only
 SURE = 0.95  # correlation as they lie from which no alignment is looked for
-POSSIBLE = 0.30  # correlation as they lie below which no alignment has been seen to help
+POSSIBLE = 0.30  # correlation as they lie below which no alignment is tried (costs a few of the 10% crops)
 FLAT = 4.0  # standard deviation of a thumbnail's grey values (0..255) below which an image counts as flat
 
 _FLIP = Image.Transpose

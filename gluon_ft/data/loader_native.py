@@ -1,13 +1,16 @@
 """Packed records through MXNet's own `ImageRecordIter`: decoding and augmentation in C++."""
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 
 import mxnet as mx
 import numpy as np
 
+from gluon_ft import console
 from gluon_ft.data.augment import Augmentation
 from gluon_ft.data.batches import Batch
+from gluon_ft.data.images import Unreadable
 from gluon_ft.data.loader_records import Records, index_of, last_line
 from gluon_ft.data.preprocessing import Preprocessing
 from gluon_ft.errors import ConfigError, DataError
@@ -23,6 +26,9 @@ class NativeLoader:
     images. Order, crops and flips depend on `seed` and `epoch` and not on `workers`; but the iterator draws the same
     crop and flip for the same row of every batch of an epoch.
 
+    Where images are to be resized, one that cannot be decoded would end the process (it divides by the width, 0). So
+    the first pass then makes sure: by the SHA-256 in the manifest, or else by decoding every record once.
+
     Raises ConfigError for what `ImageRecordIter` has not, or does otherwise.
     """
 
@@ -30,7 +36,7 @@ class NativeLoader:
                  batch_size: int, seed: int, workers: int, ahead: int):
         self.source, self.labels, self.classes = records, records.labels, records.classes
         self.train, self.batch_size, self.seed, self.epoch = augmentation is not None, batch_size, seed, 0
-        self.preprocessing = preprocessing
+        self.preprocessing, self._sure = preprocessing, preprocessing.resize is None
         self._options = {**_fixed(preprocessing), **(_random(augmentation) if augmentation else {}),
                          "path_imgrec": str(records.path), "preprocess_threads": max(1, workers), "verbose": False,
                          # With more rows than images the last batch could not be filled.
@@ -45,6 +51,9 @@ class NativeLoader:
         return -(-len(self.labels) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
+        if not self._sure:
+            _check_decodable(self.source)
+            self._sure = True
         options = dict(self._options)
         if self.train:
             order, draws = np.random.RandomState((self.seed, self.epoch)).randint(2 ** 30, size=2)
@@ -55,7 +64,7 @@ class NativeLoader:
                 yield self._batch(batch)
         except mx.base.MXNetError as error:
             raise DataError(f"ImageRecordIter failed: {last_line(error)}", path=self.source.path,
-                            expected=f"images of {self.preprocessing.size} pixels or more that can be decoded",
+                            expected="images that can be decoded",
                             remedy=f"see which record with gluon-ft verify {self.source.path}") from None
 
     def _batch(self, batch):
@@ -92,3 +101,20 @@ def _random(chosen):
         options.update(random_resized_crop=True, min_random_area=chosen.scale[0], max_random_area=chosen.scale[1],
                        min_aspect_ratio=chosen.ratio[0], max_aspect_ratio=chosen.ratio[1])
     return options
+
+
+def _check_decodable(records):
+    """DataError where a record is not as `pack` wrote it, and MXNet's decoder refuses it."""
+    if records.sha256 is not None:
+        with open(records.path, "rb") as file:
+            digest = hashlib.sha256()
+            for block in iter(lambda: file.read(1 << 20), b""):
+                digest.update(block)
+        if digest.hexdigest() == records.sha256:
+            return
+    for position in console.progress(range(len(records.labels)), desc=f"checking {records.path.name}", unit="image"):
+        try:
+            mx.image.imdecode(records.bytes(position)).wait_to_read()
+        except (mx.base.MXNetError, Unreadable) as error:
+            raise DataError(f"image cannot be used: {last_line(error)}", path=records.where(position),
+                            remedy="mend it, or remove it from the data") from None

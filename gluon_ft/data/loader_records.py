@@ -19,31 +19,36 @@ _HEADS = struct.Struct("<IIIfQQ")  # magic, kind and length of the part; number 
 
 
 class Records:
-    """The records of a `.rec`, of ours or of im2rec."""
+    """The records of a `.rec`, of ours or of im2rec; `sha256` is what the manifest says of the file, or None."""
 
-    def __init__(self, path, offsets, labels, classes: list[str] | None):
+    def __init__(self, path, offsets, labels, classes: list[str] | None, sha256: str | None = None):
+        self.sha256 = sha256
         self.name, self.path, self.offsets, self.classes = str(path), Path(path), offsets, classes
         self.labels = np.asarray(labels, dtype=np.int64)
 
     def where(self, position: int) -> str:
         return f"{self.path}: record {position} at byte {self.offsets[position]}"
 
-    def image(self, position: int, channels: int, resize: int) -> np.ndarray:
+    def bytes(self, position: int) -> bytes:
+        """The image file in a record; images.Unreadable with the reason."""
         try:
             # Opened each time: a file shared by threads has one position.
             with open(self.path, "rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 payload = recfile.read_record(file, self.offsets[position], size, position).payload
-            return decode(payload[recfile.read_header(payload).start:], channels, resize)
+            return payload[recfile.read_header(payload).start:]
         except (OSError, recfile.Damaged) as error:
             raise images.Unreadable(str(error)) from None
+
+    def image(self, position: int, channels: int, resize: int) -> np.ndarray:
+        return decode(self.bytes(position), channels, resize)
 
 
 class DatasetRecords(Records):
     """The same records, read and decoded by MXNet's own `ImageRecordDataset`, which does so one at a time."""
 
     def __init__(self, records: Records, channels: int):
-        super().__init__(records.path, records.offsets, records.labels, records.classes)
+        super().__init__(records.path, records.offsets, records.labels, records.classes, records.sha256)
         if not index_of(self.path).is_file():
             raise DataError("no such file", path=index_of(self.path), remedy="pack again, or use engine 'threads'",
                             expected="the index that ImageRecordDataset needs")
@@ -82,7 +87,7 @@ def open_records(path: Path) -> Records:
         raise DataError("cannot be read", path=path, expected="packed records (.rec)",
                         found=error.strerror or error) from None
     _check_covered(path, size, offsets, [end for _, end in heads])
-    return Records(path, list(offsets), [label for label, _ in heads], _record_classes(path, len(heads)))
+    return Records(path, list(offsets), [label for label, _ in heads], *_classes_and_hash(path, len(heads)))
 
 
 def _scan(file, size):
@@ -132,15 +137,15 @@ def _class_of(labels):
     return int(labels[0])
 
 
-def _record_classes(path, count):
+def _classes_and_hash(path, count):
     about = path.with_suffix(".manifest.json")
     if not about.is_file():
-        return find_classes(path.with_suffix(".lst"))
+        return find_classes(path.with_suffix(".lst")), None
     known = manifest.read(about)
     if known.records != count:
         raise DataError("manifest of other records", path=about, expected=f"{count} records as in {path.name}",
                         found=known.records, remedy="pack again")
-    return known.classes
+    return known.classes, known.rec_sha256
 
 
 def decode(data: bytes, channels: int, resize: int = 0) -> np.ndarray:

@@ -61,7 +61,7 @@ def open(source, *, preprocessing: Preprocessing, train: bool, batch_size: int, 
     Raises
     ------
     DataError : nothing there, files of a list missing, one class only, a label outside the classes, other classes
-        than expected; while iterating: an image that cannot be decoded, or that is smaller than the crop.
+        than expected; while iterating: an image that cannot be decoded.
     ConfigError : an option out of its range, or that the engine does not have.
     """
     _check(preprocessing, train, batch_size, seed, engine, cache, cache_bytes, ahead)

@@ -132,7 +132,7 @@ def scan(file, size: int) -> Iterator[Record | Damage]:
     while offset < size:
         try:
             record = read_record(file, offset, size, number)
-            if record.end < size and not _begins(file, record.end, size):
+            if not _leads_on(file, record.end, size):
                 raise Damaged(f"its length leads to byte {record.end}, where no record begins: either this record's "
                               "length or the next record's header is damaged")
             yield record
@@ -141,6 +141,12 @@ def scan(file, size: int) -> Iterator[Record | Damage]:
             yield Damage(number, offset, str(error))
             offset = _next_record(file, offset + 4, size)
         number += 1
+
+
+def _leads_on(file, at, size) -> bool:
+    """Whether the file ends at `at` or has a magic number there, or what a cut has left of one."""
+    file.seek(at)
+    return at >= size or MAGIC_BYTES.startswith(file.read(4))
 
 
 def _begins(file, at, size) -> bool:

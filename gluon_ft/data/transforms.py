@@ -18,7 +18,6 @@ import numpy as np
 
 from gluon_ft.data import augment
 from gluon_ft.data.augment import Augmentation
-from gluon_ft.data.images import Unreadable
 from gluon_ft.data.preprocessing import Preprocessing
 from gluon_ft.errors import ConfigError
 
@@ -65,8 +64,7 @@ class Transform:
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """Resize and, in evaluation, crop.
 
-        image : uint8 (height, width, 3) in RGB, or (height, width) for grey networks. Raises Unreadable for an image
-        that is smaller than the crop.
+        image : uint8 (height, width, 3) in RGB, or (height, width) for grey networks
         """
         wanted = self.preprocessing
         if self._resized_crop:
@@ -74,7 +72,7 @@ class Transform:
         if wanted.resize is not None:
             image = resize_short(image, wanted.resize, wanted.interpolation)
         if self.augmentation is None or self.augmentation.crop == "centre":
-            return centre_crop(image, wanted.size)
+            return centre_crop(image, wanted.size, wanted.interpolation)
         return image
 
     def finish(self, image: np.ndarray, out: np.ndarray, rng: np.random.RandomState | None = None) -> None:
@@ -84,7 +82,7 @@ class Transform:
             if self._resized_crop:
                 image = random_resized_crop(image, wanted.size, rng, chosen.scale, chosen.ratio, wanted.interpolation)
             elif chosen.crop == "random":
-                image = random_crop(image, wanted.size, rng)
+                image = random_crop(image, wanted.size, rng, wanted.interpolation)
             if chosen.flip and rng.randint(2):
                 image = cv2.flip(image, 1)
             image = augment.apply(image, chosen, rng)
@@ -110,26 +108,31 @@ def _resize(image, width, height, interpolation):
     return cv2.resize(image, (width, height), interpolation=INTERPOLATIONS[interpolation])
 
 
-def centre_crop(image: np.ndarray, size: int) -> np.ndarray:
-    """The middle `size` x `size`, rounded to the top left as MXNet does; Unreadable for a smaller image."""
-    height, width = _at_least(image, size)
-    top, left = (height - size) // 2, (width - size) // 2
+def centre_crop(image: np.ndarray, size: int, interpolation: str = "bilinear") -> np.ndarray:
+    """The middle `size` x `size`, rounded to the top left as MXNet does; a smaller image is enlarged first."""
+    image = _enlarged(image, size, interpolation)
+    top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
     return image[top:top + size, left:left + size]
 
 
-def random_crop(image: np.ndarray, size: int, rng: np.random.RandomState) -> np.ndarray:
-    """`size` x `size` from a place drawn uniformly; Unreadable for a smaller image."""
-    height, width = _at_least(image, size)
-    top, left = rng.randint(height - size + 1), rng.randint(width - size + 1)
+def random_crop(image: np.ndarray, size: int, rng: np.random.RandomState,
+                interpolation: str = "bilinear") -> np.ndarray:
+    """`size` x `size` from a place drawn uniformly; a smaller image is enlarged first."""
+    image = _enlarged(image, size, interpolation)
+    top, left = rng.randint(image.shape[0] - size + 1), rng.randint(image.shape[1] - size + 1)
     return image[top:top + size, left:left + size]
 
 
-def _at_least(image, size):
+def _enlarged(image, size, interpolation):
+    """In proportion, first to the height that is needed and then to the width, as ImageRecordIter does."""
     height, width = image.shape[:2]
-    if min(height, width) < size:
-        raise Unreadable(f"{width} x {height} pixels, and a crop of {size} x {size} is taken; set resize in the "
-                         "preprocessing, or pack the images with --resize")
-    return height, width
+    if height < size:
+        width, height = int(np.float32(size) / np.float32(height) * np.float32(width)), size
+        image = _resize(image, width, height, interpolation)
+    if width < size:
+        height = int(np.float32(size) / np.float32(width) * np.float32(height))
+        image = _resize(image, size, height, interpolation)
+    return image
 
 
 def random_part(height: int, width: int, rng: np.random.RandomState, scale=(0.08, 1.0),

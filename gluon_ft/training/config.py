@@ -18,6 +18,7 @@ class TrainConfig:
     lr : learning rate of parameters with lr_mult 1, above 0.
     momentum : of sgd and nag, 0 to below 1; ignored by the others.
     wd : weight decay (L2), at least 0.
+    label_smoothing : share of each training label that is spread over all classes, 0 to below 1.
     kvstore : MXNet's key-value store that adds up the gradients of several devices.
     seed : of Python's, NumPy's and MXNet's generators at the start; None leaves them.
     top_k : also report top-k accuracy, where there are more classes than that; 0 does not.
@@ -29,6 +30,7 @@ class TrainConfig:
     lr: float = 0.01
     momentum: float = 0.9
     wd: float = 1e-4
+    label_smoothing: float = 0.0
     kvstore: str = "device"
     seed: int | None = 0
     top_k: int = 5
@@ -41,6 +43,7 @@ class TrainConfig:
         _check(math.isfinite(self.lr) and self.lr > 0, "lr", "a number above 0", self.lr)
         _check(0 <= self.momentum < 1, "momentum", "0 to below 1", self.momentum)
         _check(math.isfinite(self.wd) and self.wd >= 0, "wd", "at least 0", self.wd)
+        _check(0 <= self.label_smoothing < 1, "label_smoothing", "0 to below 1", self.label_smoothing)
         _check(self.top_k >= 0, "top_k", "at least 0", self.top_k)
 
     def optimizer_options(self) -> dict:

@@ -13,6 +13,7 @@ from gluon_ft.data.batches import Batch, batches
 from gluon_ft.errors import DataError, NetworkError, TrainingError
 from gluon_ft.training import checkpoint, devices, seeds
 from gluon_ft.training.config import TrainConfig
+from gluon_ft.training.losses import cross_entropy
 from gluon_ft.training.metrics import Meter, evaluate, first
 
 
@@ -62,13 +63,13 @@ def fit(net, train, val=None, config: TrainConfig | None = None, *, ctx=None, sa
     if config.seed is not None:
         seeds.seed_all(config.seed)
     contexts = _place(net, ctx)
-    trainer = _trainer(net, config)
+    trainer, loss_of = _trainer(net, config), cross_entropy(config.label_smoothing)
     labels = _LabelCheck(net, train, name, config.allow_empty_classes)
     result, best, started = Result(), -1.0, time.perf_counter()
     for epoch in range(1, config.epochs + 1):
         begun = time.perf_counter()
         where = f"{name}, epoch {epoch}"
-        trained = _train_epoch(net, train, trainer, contexts, labels, Meter(where, config.top_k),
+        trained = _train_epoch(net, train, trainer, loss_of, contexts, labels, Meter(where, config.top_k),
                                f"{name} {epoch}/{config.epochs}")
         labels.end_of_epoch()
         validated = None if val is None else evaluate(net, val, contexts, config.top_k, f"{where}, validation")
@@ -99,8 +100,7 @@ def _trainer(net, config):
     return mx.gluon.Trainer(trainable, config.optimizer, config.optimizer_options(), kvstore=config.kvstore)
 
 
-def _train_epoch(net, train, trainer, contexts, labels, meter, title):
-    loss_of = mx.gluon.loss.SoftmaxCrossEntropyLoss()
+def _train_epoch(net, train, trainer, loss_of, contexts, labels, meter, title):
     total = len(train) if hasattr(train, "__len__") else None
     for batch in console.progress(batches(train), total=total, desc=title, unit="batch"):
         batch = batch.trimmed()

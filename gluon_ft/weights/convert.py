@@ -1,6 +1,7 @@
 """Weights from PyTorch's names to Gluon's and back, by explicit maps, with every parameter accounted for."""
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import mxnet as mx
@@ -100,10 +101,11 @@ def fill(conversion: Conversion, ctx=None, init=None) -> HybridBlock:
         if path in conversion.params:
             # What Block.load_parameters does with each array of a file.
             parameter._load_init(mx.nd.array(conversion.params[path]), ctx, cast_dtype=True)
-    rest = [parameter for path, parameter in own.items() if path not in conversion.params]
-    for parameter in rest:
-        if parameter._data is None and not parameter._deferred_init:
-            parameter.initialize(init=None, ctx=ctx, default_init=init or mx.init.Xavier())
+    rest = {path: p for path, p in own.items() if path not in conversion.params and p._data is None}
+    shapes = target_shapes(conversion.net, conversion.backbone) if rest else {}
+    for path, parameter in rest.items():
+        parameter.shape = shapes[path]
+        parameter.initialize(init=None, ctx=ctx, default_init=init or mx.init.Xavier(), force_reinit=True)
     tracing.forget_graphs(conversion.net)
     return conversion.net
 
@@ -146,6 +148,18 @@ def _other_backbones(mapped):
     others = [b for b, entries in names.all_maps().items() for e in entries
               if (e.style, e.model) == (mapped.style, mapped.model) and not e.inserted]
     return f"fine-tune {others[0]} instead" if others else "export to MXNet or ONNX"
+
+
+@contextlib.contextmanager
+def naming(path):
+    """For the block, a WeightsError that names no file names this one."""
+    try:
+        yield
+    except WeightsError as error:
+        if error.path is not None:
+            raise
+        raise WeightsError(error.message, path=path, expected=error.expected, found=error.found,
+                           remedy=error.remedy) from error
 
 
 def target_shapes(net: HybridBlock, backbone: str) -> dict[str, tuple[int, ...]]:

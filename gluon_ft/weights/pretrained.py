@@ -53,12 +53,16 @@ def pretrained_net(backbone: str, pretrained: bool | str | os.PathLike = True, c
 
     Raises WeightsError for an unknown tag and for a file that does not fit, DownloadError where it cannot be had.
     """
-    tensors, origin = _source(backbone, pretrained)
-    target = _with_bias(backbone, tensors)
-    conversion, tensors = _converted(tensors, target, origin, output=True)
+    found = resolve(backbone, pretrained)
+    if isinstance(found, catalog.Row):
+        conversion, origin = _whole(found)
+    else:
+        tensors, origin = _file_tensors(found, backbone)
+        with convert.naming(found):
+            conversion = convert.to_gluon(tensors, _with_bias(backbone, tensors))
     net = convert.fill(conversion, ctx)
     net.hybridize()
-    return attach(net, _noted(origin, net, target))
+    return attach(net, _noted(origin, net, conversion.backbone))
 
 
 def load(net: HybridBlock, backbone: str, pretrained: bool | str | os.PathLike = True, ctx=None, init=None) -> Loaded:
@@ -67,15 +71,19 @@ def load(net: HybridBlock, backbone: str, pretrained: bool | str | os.PathLike =
     Otherwise the output is initialised with `init` (default Xavier()) and a note says so: for networks whose output
     is replaced anyway. Parameters and errors as in `pretrained_net`, whose attributes the network gets as well.
     """
-    tensors, origin = _source(backbone, pretrained)
-    fits = _output_fits(net, tensors, backbone)
-    conversion, _ = _converted(tensors, backbone, origin, output=fits, net=net)
-    convert.fill(conversion, ctx, init)
-    found = _noted(origin, net, backbone)
+    found = resolve(backbone, pretrained)
+    if isinstance(found, catalog.Row):
+        tensors, origin = _kept(found, backbone) or _row_tensors(found)
+    else:
+        tensors, origin = _file_tensors(found, backbone)
+    with convert.naming(found.name if isinstance(found, catalog.Row) else found):
+        fits = _output_fits(net, tensors, backbone)
+        convert.fill(convert.to_gluon(tensors, backbone, net=net, output=fits), ctx, init)
+    about = _noted(origin, net, backbone)
     if not fits:
-        found = replace(found, classes=None, notes=(*found.notes, "the output was left out: it does not fit"))
-    attach(net, found)
-    return Loaded(found, fits)
+        about = replace(about, classes=None, notes=(*about.notes, "the output was left out: it does not fit"))
+    attach(net, about)
+    return Loaded(about, fits)
 
 
 def attach(net: HybridBlock, found: Card) -> HybridBlock:
@@ -92,7 +100,7 @@ def resolve(backbone: str, pretrained) -> catalog.Row | Path:
     with contextlib.suppress(WeightsError):
         return catalog.find(backbone, text)
     path = Path(text).expanduser()
-    if path.exists():
+    if path.is_file():
         return path
     tags = [row.tag for row in catalog.rows() if row.backbone == backbone]
     raise WeightsError(f"no weights '{text}' for backbone '{backbone}'", expected="a tag of the catalog, or a file",
@@ -100,16 +108,14 @@ def resolve(backbone: str, pretrained) -> catalog.Row | Path:
 
 
 def convert_row(row: catalog.Row, offline: bool = False, progress: bool = True) -> Path:
-    """Fetches the files of a row, converts them, keeps the result in the cache; the path of the .params file.
+    """Fetches the files of a row, converts them, and keeps the result in the cache; the path of the .params file.
 
-    The backbone in the card beside it may be the form with a bias in the output, see `pretrained_net`.
+    A single file that has Gluon's names already is left as it is. The backbone in the card beside the result may be the
+    form with a bias in the output, see `pretrained_net`.
     """
-    tensors, origin = _row_tensors(row, offline, progress)
-    target = _with_bias(row.backbone, tensors)
-    kept = _place(target, origin, output=True)
-    if not kept.is_file():
-        write_params(kept, convert.to_gluon(tensors, target).params, replace(origin, backbone=target))
-    return kept
+    conversion, _ = _whole(row, offline, progress)
+    kept = _place(row, conversion.backbone)
+    return kept if kept.is_file() else store.get(row, offline, progress).path
 
 
 def write_params(path, params: dict[str, np.ndarray], about: Card) -> Path:
@@ -155,12 +161,9 @@ def _published(file, digest) -> bool:
     return expected.sha256 == digest or bool(expected.sha256_prefix and digest.startswith(expected.sha256_prefix))
 
 
-def _source(backbone, pretrained) -> tuple[dict, Card]:
-    found = resolve(backbone, pretrained)
-    if isinstance(found, catalog.Row):
-        return _row_tensors(found)
-    file = read_tensors(found)
-    return file.tensors, describe(found, backbone, file)
+def _file_tensors(path, backbone) -> tuple[dict, Card]:
+    file = read_tensors(path)
+    return file.tensors, describe(path, backbone, file)
 
 
 def _row_card(row) -> Card:
@@ -184,20 +187,33 @@ def _row_tensors(row, offline=False, progress=True) -> tuple[dict, Card]:
     return tensors, replace(_row_card(row), source_sha256=main.sha256)
 
 
-def _converted(tensors, target, origin, output, net=None):
-    """The conversion, from the cache where it was made before."""
-    kept = _place(target, origin, output)
-    if kept.is_file():
-        file, about = read_tensors(kept), card.read(kept)
-        if about is not None and about.sha256 == file.sha256:
-            tensors = file.tensors
-    return convert.to_gluon(tensors, target, net=net, output=output), tensors
+def _whole(row, offline=False, progress=True) -> tuple[convert.Conversion, Card]:
+    """A row's network with its output; converted once, then taken from the cache."""
+    for target in (f"{row.backbone}_bias", row.backbone):
+        kept = _kept(row, target)
+        if kept is not None:
+            return convert.to_gluon(kept[0], target), kept[1]
+    tensors, origin = _row_tensors(row, offline, progress)
+    with convert.naming(row.name):
+        conversion = convert.to_gluon(tensors, _with_bias(row.backbone, tensors))
+    if conversion.style != "gluon" or len(row.sources[0]) > 1:
+        write_params(_place(row, conversion.backbone), conversion.params,
+                     replace(origin, backbone=conversion.backbone))
+    return conversion, origin
 
 
-def _place(target, origin, output) -> Path:
-    name = "--".join((target, origin.source.rpartition(":")[2], origin.source_sha256[:12],
-                      *([] if output else ["no-output"]), f"v{_CONVERTER}"))
-    return store.folder() / "converted" / f"{name.replace('/', '-')}.params"
+def _kept(row, target) -> tuple[dict, Card] | None:
+    """The tensors of a row as converted before for a backbone, where the file is as it was written."""
+    path = _place(row, target)
+    about = card.read(path) if path.is_file() else None
+    if about is None:
+        return None
+    file = read_tensors(path)
+    return (file.tensors, about) if file.sha256 == about.sha256 else None
+
+
+def _place(row, target) -> Path:
+    return store.folder() / "converted" / f"{target}--{row.tag}--v{_CONVERTER}.params".replace("/", "-")
 
 
 def _with_bias(backbone, tensors) -> str:

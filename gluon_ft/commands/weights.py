@@ -1,0 +1,155 @@
+"""`gluon-ft weights`: lists pretrained weights, gets them, and takes weights from PyTorch and back to it."""
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from gluon_ft import console
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_OUT = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.group(cls=console.Group)
+def weights():
+    """Pretrained weights: list, get, import from PyTorch, export to it, check."""
+
+
+@weights.command("list")
+@click.option("--backbone", help="Only those of this backbone.")
+@console.json_option
+def list_(backbone, as_json):
+    """The weights of the catalog, what input they take, and which are here already."""
+    from gluon_ft.weights import catalog, store
+
+    rows = [{"name": row.name, "preferred": row.preferred, "top1": row.top1, "classes": row.num_classes,
+             "licence": row.licence, "here": store.is_here(row), "unverified": row.unverified,
+             "preprocessing": row.preprocessing.to_dict(), "origin": row.origin, "hash": row.hash, "note": row.note,
+             "input": str(row.preprocessing)} for row in catalog.rows(backbone)]
+    shown = [{**row, "here": "yes" if row["here"] else "no", "unverified": "yes" if row["unverified"] else "no",
+              "name": row["name"] + (" *" if row["preferred"] else "")} for row in rows]
+    click.echo(console.table(shown, ["name", "top1", "classes", "licence", "here", "unverified", "input", "origin"]))
+    click.echo("*: taken for pretrained=True; unverified: addresses and figures are as published, the file was not "
+               "fetched when the table was made")
+    console.emit({"weights": rows}, as_json)
+
+
+@weights.command()
+@click.argument("name")
+@click.option("--offline", is_flag=True, help="Fetch nothing: take it from the cache or GLUON_FT_WEIGHTS.")
+@console.json_option
+def get(name, offline, as_json):
+    """Fetch weights NAME (backbone:tag, or a backbone), check them, convert them once, and say where they are."""
+    from gluon_ft.weights import card, catalog, pretrained, store
+
+    row = catalog.find(name)
+    if any(file.role == "symbol" for file in row.sources[0]):
+        path, backbone = store.get(row, offline).path, row.backbone
+    else:
+        path = pretrained.convert_row(row, offline)
+        about = card.read(path)
+        backbone = about.backbone if about else row.backbone
+    click.echo(f"{row.name}: {path}")
+    click.echo(f"backbone: {backbone}; input: {row.preprocessing}")
+    _notes([row.note] if row.note else [])
+    console.emit({"name": row.name, "path": path, "backbone": backbone, "classes": row.num_classes,
+                  "preprocessing": row.preprocessing.to_dict(), "note": row.note}, as_json)
+
+
+@weights.command("import")
+@click.argument("file", type=_FILE)
+@click.option("--backbone", required=True, help="The network here that equals the file's.")
+@click.option("-o", "--output", "out", required=True, type=_OUT, help="The .params file to write.")
+@click.option("--key", help="Dotted key of the state dict in the file (by default the usual ones).")
+@click.option("--without-output", is_flag=True, help="Leave the output layer out.")
+@click.option("--epsilon", type=float, help="Of the file's BatchNorm layers, if not as in the backbone.")
+@console.json_option
+def import_(file, backbone, out, key, without_output, epsilon, as_json):
+    """Convert FILE (.pth, .safetensors, .params) to Gluon's names; load it with `load_parameters`, or pretrained=PATH.
+
+    What is known about the weights (preprocessing, classes, origin) is written beside, as OUT.json.
+    """
+    from gluon_ft.weights import convert, pretrained
+    from gluon_ft.weights.batchnorm import FOLDED_NOTE, batchnorm_is_folded
+    from gluon_ft.weights.tensor_files import read_tensors
+
+    found = read_tensors(file, key)
+    with convert.naming(file):
+        conversion = convert.to_gluon(found.tensors, backbone, output=not without_output, epsilon=epsilon)
+    about = replace(pretrained.describe(file, backbone, found), backbone=backbone)
+    if batchnorm_is_folded(convert.fill(conversion)):
+        about = replace(about, notes=(*about.notes, FOLDED_NOTE))
+    if without_output or (about.classes and len(about.classes) != conversion.classes):
+        about = replace(about, classes=None)
+    pretrained.write_params(out, conversion.params, about)
+    reasons = {why: sum(w == why for w in conversion.dropped.values()) for why in conversion.dropped.values()}
+    click.echo(f"{out}: {len(conversion.used)} of {len(found.tensors)} parameters of {conversion.style}'s "
+               f"{conversion.model} as {backbone}, {conversion.classes or 'no'} classes")
+    for why, count in reasons.items():
+        click.echo(f"left out: {count} ({why})")
+    if conversion.filled:
+        click.echo(f"filled in: {len(conversion.filled)} that do nothing ({', '.join(conversion.filled[:3])})")
+    click.echo(f"input: {about.preprocessing}")
+    _notes(about.notes)
+    console.emit({"path": out, "backbone": backbone, "style": conversion.style, "model": conversion.model,
+                  "used": len(conversion.used), "left_out": reasons, "filled": conversion.filled,
+                  "classes": conversion.classes, "preprocessing": about.preprocessing.to_dict(),
+                  "notes": about.notes}, as_json)
+
+
+@weights.command()
+@click.argument("file", type=_FILE)
+@click.option("--backbone", required=True, help="The network that the file belongs to.")
+@click.option("--format", "form", type=click.Choice(["safetensors"]), default="safetensors", show_default=True)
+@click.option("--style", type=click.Choice(["torchvision", "timm", "akamaster"]), help="Whose names to give "
+              "(by default the first that has the network).")
+@click.option("-o", "--output", "out", required=True, type=_OUT, help="The file to write.")
+@console.json_option
+def export(file, backbone, form, style, out, as_json):
+    """Give the weights of FILE (.params) PyTorch's names, for torchvision, timm or akamaster's networks."""
+    from gluon_ft.weights import card, convert, names, pretrained
+    from gluon_ft.weights.tensor_files import read_tensors, write_safetensors
+
+    found = read_tensors(file)
+    with convert.naming(file):
+        net = convert.fill(convert.to_gluon(found.tensors, backbone))
+        state = convert.to_torch(net, backbone, style)
+    mapped = names.of(backbone, style)[0]
+    about = replace(pretrained.describe(file, backbone, found), backbone=backbone)
+    write_safetensors(out, state, {"format": "pt", card.METADATA_KEY: about.to_json()})
+    classes = state[mapped.output + ".weight"].shape[0]
+    click.echo(f"{out}: {len(state)} tensors for {mapped.style}'s {mapped.model} with {classes} classes")
+    console.emit({"path": out, "format": form, "style": mapped.style, "model": mapped.model, "tensors": len(state),
+                  "classes": classes}, as_json)
+
+
+@weights.command()
+@click.argument("file", type=_FILE)
+@click.option("--backbone", help="Also check that it fits this backbone.")
+@click.option("--key", help="Dotted key of the state dict in the file.")
+@console.json_option
+def check(file, backbone, key, as_json):
+    """Say what is in FILE, whose names it has, and which backbones it fits; nothing in it is run."""
+    from gluon_ft.weights import convert, names
+    from gluon_ft.weights.tensor_files import read_tensors
+
+    found = read_tensors(file, key)
+    numbers = sum(array.size for array in found.tensors.values())
+    click.echo(f"{file}: {found.format}, {len(found.tensors)} tensors, {numbers:,} numbers, sha256 {found.sha256}")
+    fits = [{"backbone": m.backbone, "style": m.style, "model": m.model} for m in names.looks_like(found.tensors)]
+    if backbone:
+        with convert.naming(file):
+            conversion = convert.to_gluon(found.tensors, backbone)
+        click.echo(f"fits {backbone}, as {conversion.style}'s {conversion.model}")
+    else:
+        known = ", ".join(dict.fromkeys(f"{m['backbone']} ({m['style']}'s {m['model']})" for m in fits))
+        click.echo(f"fits: {known or 'no PyTorch network that is known here'}")
+    console.emit({"path": file, "format": found.format, "tensors": len(found.tensors), "numbers": numbers,
+                  "sha256": found.sha256, "fits": fits, "backbone": backbone}, as_json)
+
+
+def _notes(notes):
+    for note in notes:
+        click.echo(f"note: {note}")
