@@ -90,11 +90,22 @@ class Group(click.Group):
                 formatter.write_dl(rows)
 
 
-def command(name=None, **attributes):
-    """Decorator for a recipe or a tool: a `Command` that has `--json` (passed on as `as_json`) and `--debug`."""
+def command(name=None, text=None, **attributes):
+    """Decorator for a recipe or a tool: a `Command` that has `--json` (passed on as `as_json`) and `--debug`.
+
+    text : a module's docstring, shown by `--help` with its indented examples as they stand.
+    """
+    if text is not None:
+        attributes["help"] = "\n\n".join(_kept_if_indented(part) for part in text.strip().split("\n\n"))
+
     def decorate(function):
         return click.command(name, cls=Command, **attributes)(json_option(function))
     return decorate
+
+
+def _kept_if_indented(paragraph):
+    # click fills paragraphs, unless they begin with this mark.
+    return f"\b\n{paragraph}" if paragraph.startswith("    ") else paragraph
 
 
 def json_option(function):

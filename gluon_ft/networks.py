@@ -50,18 +50,18 @@ class GroupNorm(HybridBlock):
 class PaddedShortcut(HybridBlock):
     """He et al.'s 'option A': every second pixel, the new channels zero, half of them before and half behind.
 
-    A 1x1 convolution with stride 2 whose weight has no gradient: training leaves it alone, parameter files have it.
+    A 1x1 convolution with stride 2 whose kernel has no gradient: training leaves it alone, parameter files have it.
     """
 
     def __init__(self, channels, in_channels, **kwargs):
         super().__init__(**kwargs)
         self.channels = channels
         with self.name_scope():
-            self.weight = self.params.get("weight", shape=(channels, in_channels, 1, 1), init="paddingkernel",
+            self.kernel = self.params.get("kernel", shape=(channels, in_channels, 1, 1), init="paddingkernel",
                                           differentiable=False)
 
-    def hybrid_forward(self, F, x, weight):
-        return F.Convolution(x, weight, kernel=(1, 1), stride=(2, 2), num_filter=self.channels, no_bias=True)
+    def hybrid_forward(self, F, x, kernel):
+        return F.Convolution(x, kernel, kernel=(1, 1), stride=(2, 2), num_filter=self.channels, no_bias=True)
 
 
 def padding_kernel(channels, in_channels):
@@ -74,7 +74,7 @@ def padding_kernel(channels, in_channels):
 
 @mx.init.register
 class PaddingKernel(mx.init.Initializer):
-    """Fills a weight with `padding_kernel`, whatever the network around it is initialised with."""
+    """Fills a parameter with `padding_kernel`, whatever the network around it is initialised with."""
 
     def _init_weight(self, _, arr):
         arr[:] = padding_kernel(*arr.shape[:2])

@@ -12,8 +12,9 @@ import pytest
 from conftest import shared_data
 from PIL import Image, ImageOps
 
-from gluon_ft.data import images
-from gluon_ft.data.images import ImageOptions, Unreadable
+from gluon_ft.data import images, recprobe
+from gluon_ft.data.images import ImageOptions
+from gluon_ft.data.recprobe import Unreadable
 
 
 def picture(width=60, height=40, seed=0) -> Image.Image:
@@ -29,7 +30,7 @@ def saved(image, kind, **options) -> bytes:
 
 
 def decoded(data, color=1, resize=0):
-    array = images.decode(data, images.probe(data), color, resize)
+    array = images.decode(data, recprobe.probe(data), color, resize)
     return cv2.cvtColor(array, cv2.COLOR_BGR2RGB) if array.ndim == 3 and array.shape[2] == 3 else array
 
 
@@ -45,7 +46,7 @@ def test_exif_orientation(orientation, kind):
     image = picture()
     data = saved(image, kind, exif=exif, **({"quality": 95} if kind != "PNG" else {}))
     wanted = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
-    assert images.probe(data).orientation == (1 if kind == "TIFF" else orientation)  # Pillow turns a TIFF itself
+    assert recprobe.probe(data).orientation == (1 if kind == "TIFF" else orientation)  # Pillow turns a TIFF itself
     assert psnr(decoded(data), wanted) > 38
     assert images.convert(data, ImageOptions()).source_size == wanted.shape[1::-1]
 
@@ -53,7 +54,7 @@ def test_exif_orientation(orientation, kind):
 @pytest.mark.parametrize("exif", [b"", b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff\x01",
                                   b"II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\x01\0\0\0\x06\0\0\0"])
 def test_damaged_exif_counts_as_upright(exif):
-    assert images.exif_orientation(exif) == 1
+    assert recprobe.exif_orientation(exif) == 1
 
 
 def test_modes():
@@ -91,7 +92,7 @@ def test_sixteen_bits_are_scaled_to_eight():
     for data in (cv2.imencode(".png", values)[1].tobytes(), saved(Image.fromarray(values), "TIFF")):
         assert np.abs(decoded(data, color=0).astype(float) - values / 257).max() <= 0.51
     rgb16 = np.dstack([values, values[::-1], values[:, ::-1]])
-    got = images.decode(*(lambda d: (d, images.probe(d)))(cv2.imencode(".png", rgb16)[1].tobytes()))
+    got = images.decode(*(lambda d: (d, recprobe.probe(d)))(cv2.imencode(".png", rgb16)[1].tobytes()))
     assert np.abs(got.astype(float) - rgb16 / 257).max() <= 1
     with pytest.raises(Unreadable, match="pixels of mode F beyond 16 bits"):
         decoded(saved(Image.fromarray(values.astype(np.float32)), "TIFF"))
@@ -145,7 +146,7 @@ def test_huge_images_are_refused_by_their_header():
     tracemalloc.stop()
     with pytest.raises(Unreadable, match="would become 256 x 2560000, more than 100 megapixels"):
         images.convert(saved(Image.new("RGB", (1, 10_000)), "PNG"), ImageOptions(resize=256))
-    assert images.probe(png_header(12_000, 12_000), 150).width == 12_000
+    assert recprobe.probe(png_header(12_000, 12_000), 150).width == 12_000
     assert Image.MAX_IMAGE_PIXELS is not None
 
 
@@ -155,7 +156,7 @@ def test_bad_files(tmp_path):
         if data is not None:
             path.write_bytes(data)
         with pytest.raises(Unreadable) as error:
-            images.convert(images.read_file(path), ImageOptions(resize=16))
+            images.convert(recprobe.read_file(path), ImageOptions(resize=16))
         return str(error.value)
 
     assert reason("zero.jpg", b"") == "empty file (0 bytes)"
@@ -218,7 +219,7 @@ def test_reduced_decoding_of_real_photos_is_closer_than_im2rec():
     pairs = []
     for path in sorted(shared_data("caltech256").rglob("*.jpg"))[::9]:
         data = path.read_bytes()
-        info = images.probe(data)
+        info = recprobe.probe(data)
         pairs += [compared(data, r) for r in (64, 40) if images.reduction(info.width, info.height, r) > 1]
     ours, theirs = np.array(pairs).T
     assert len(pairs) > 40 and (ours >= theirs).all()

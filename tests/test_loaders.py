@@ -511,7 +511,7 @@ def test_caltech256_from_folder_to_an_epoch_through_each_engine(tmp_path):
     recs = {part: records.pack(f"{prefix}-{part}.lst", root, resize=72, quality=90)[0].rec for part in ("train", "val")}
     for rec in recs.values():
         assert recverify.verify(rec).ok
-    assert not audit.audit([recs["train"], recs["val"]]).leaked
+    assert not audit.audit([recs["train"], recs["val"]], workers=1).leaked
     wanted = Preprocessing(mean=(123.7, 116.3, 103.5), std=(58.4, 57.1, 57.4), scale=1, size=64, resize=None)
     for engine in ("native", "threads"):
         gluon_ft.seed_all(0)

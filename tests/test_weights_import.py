@@ -66,17 +66,20 @@ def test_cifar_networks_reach_what_the_originals_reach(weights_folder, depth):
     assert abs(100 * right / total - ON_JPEGS[depth]) <= 0.2
 
 
-@pytest.mark.parametrize("depth", FILES)
-def test_cifar_logits_equal_the_pytorch_networks(weights_folder, tmp_path, depth):
+@pytest.fixture(scope="module")
+def torch_side():
     python = driver.interpreter()
     if python is None:
         pytest.skip(f"no torch, torchvision and timm here, and {driver.VARIABLE} names no Python that has them")
-    torch = driver.Torch(python)
+    process = driver.Torch(python)
+    yield process
+    process.close()
+
+
+@pytest.mark.parametrize("depth", FILES)
+def test_cifar_logits_equal_the_pytorch_networks(weights_folder, torch_side, tmp_path, depth):
     case = driver.Case(f"akamaster:resnet{depth}", f"cifar_resnet{depth}_relu", 32, 10)
-    try:
-        found = driver.compare(torch, case, tmp_path, batch=8, file=str(weights_folder / FILES[depth]))
-    finally:
-        torch.close()
+    found = driver.compare(torch_side, case, tmp_path, batch=8, file=str(weights_folder / FILES[depth]))
     assert max(found.values()) < 1e-4
 
 

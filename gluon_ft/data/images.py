@@ -4,19 +4,14 @@ Knows nothing of records and never touches MXNet, so that it can run in forked w
 """
 from __future__ import annotations
 
-import io
-import os
-import stat
-import struct
 import warnings
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-MAX_MEGAPIXELS = 100  # 10^6 pixels; decoded as colour they take 300 MB
-MAX_FILE_BYTES = 256 << 20
+from gluon_ft.data.recprobe import MAX_MEGAPIXELS, Probe, Unreadable, opened, probe, text_of
 
 # libjpeg leaves out the finer part of each 8x8 block's cosine transform, which is a better low-pass filter than
 # decoding everything and throwing pixels away, and much quicker. See `reduction` for when it may.
@@ -24,11 +19,6 @@ _REDUCED = {(1, 2): cv2.IMREAD_REDUCED_COLOR_2, (1, 4): cv2.IMREAD_REDUCED_COLOR
             (0, 2): cv2.IMREAD_REDUCED_GRAYSCALE_2, (0, 4): cv2.IMREAD_REDUCED_GRAYSCALE_4,
             (0, 8): cv2.IMREAD_REDUCED_GRAYSCALE_8, (1, 1): cv2.IMREAD_COLOR, (0, 1): cv2.IMREAD_GRAYSCALE}
 _JPEG = ("JPEG", "MPO")
-_ORIENTATION = 0x0112  # EXIF tag
-
-
-class Unreadable(ValueError):
-    """An image that cannot be used; the text is the reason, without the path."""
 
 
 @dataclass(frozen=True)
@@ -50,18 +40,6 @@ class ImageOptions:
 
 
 @dataclass(frozen=True)
-class Probe:
-    """What an image's header says: `format` and `mode` in Pillow's words, size as stored, EXIF orientation 1..8."""
-
-    format: str
-    mode: str
-    width: int
-    height: int
-    orientation: int
-    transparent: bool
-
-
-@dataclass(frozen=True)
 class Converted:
     """Bytes to be stored, (width, height) of the image as seen (oriented) before and after, and its orientation."""
 
@@ -69,94 +47,6 @@ class Converted:
     source_size: tuple[int, int]
     size: tuple[int, int]
     orientation: int = 1
-
-
-def read_file(path) -> bytes:
-    """The bytes of an image file; Unreadable where it is missing, empty, no regular file or over 256 MB."""
-    try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            raise Unreadable("a folder" if stat.S_ISDIR(status.st_mode) else "not a file")
-        if status.st_size > MAX_FILE_BYTES:
-            raise Unreadable(f"file of {status.st_size} bytes, at most {MAX_FILE_BYTES} are read")
-        with open(path, "rb") as file:
-            data = file.read(status.st_size)
-    except (OSError, ValueError) as error:
-        if isinstance(error, Unreadable):
-            raise
-        raise Unreadable("no such file" if isinstance(error, FileNotFoundError)
-                         else getattr(error, "strerror", None) or str(error)) from None
-    if not data:
-        raise Unreadable("empty file (0 bytes)")
-    return data
-
-
-def probe(data: bytes, max_megapixels: float = MAX_MEGAPIXELS) -> Probe:
-    """Reads the header only; Unreadable where it is no image or has more pixels than allowed."""
-    with _opened(data) as image:
-        width, height = image.size
-        if width * height > max_megapixels * 1e6:
-            raise Unreadable(f"{width} x {height} pixels are {width * height / 1e6:.0f} megapixels, at most "
-                             f"{max_megapixels:g} are decoded (--max-megapixels)")
-        return Probe(image.format or "", image.mode, width, height, _orientation(image),
-                     "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa"))
-
-
-class _opened:
-    """Pillow's image of some bytes, with its own size limit (a warning) out of the way: `probe` has one."""
-
-    def __init__(self, data):
-        self.data = data
-
-    def __enter__(self):
-        self.limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                self.image = Image.open(io.BytesIO(self.data))
-            return self.image
-        except UnidentifiedImageError:
-            raise Unreadable(f"not an image (begins with {self.data[:12]!r})") from None
-        except Exception as error:  # whatever a decoder plug-in raises on damaged bytes
-            raise Unreadable(f"damaged header: {_text(error)}") from None
-        finally:
-            Image.MAX_IMAGE_PIXELS = self.limit
-
-    def __exit__(self, *_):
-        self.image.close()
-
-
-def _orientation(image) -> int:
-    # Pillow's `getexif` would decode a whole PNG to look for EXIF data behind its pixels, and takes as long for a
-    # JPEG's as a twentieth of all the work on it.
-    # Pillow turns a TIFF itself.
-    value = 1 if image.format == "TIFF" else exif_orientation(image.info.get("exif", b""))
-    return value if value in range(1, 9) else 1
-
-
-def exif_orientation(exif: bytes) -> int:
-    """The orientation tag of EXIF data, with or without its leading 'Exif'; 1 where it is missing or damaged.
-
-    EXIF is a TIFF header and a directory of 12-byte entries: tag, type, count, value (Exif 2.3, 4.6.2).
-    """
-    exif = exif[6:] if exif.startswith(b"Exif\0\0") else exif
-    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
-    try:
-        if order is None:
-            return 1
-        directory = struct.unpack_from(f"{order}I", exif, 4)[0]
-        count = struct.unpack_from(f"{order}H", exif, directory)[0]
-        for entry in range(directory + 2, directory + 2 + 12 * count, 12):
-            tag, kind, _, value = struct.unpack_from(f"{order}HHIH", exif, entry)
-            if tag == _ORIENTATION and kind == 3:  # a 16-bit number
-                return value
-    except struct.error:  # a damaged directory is no reason to refuse the picture
-        pass
-    return 1
-
-
-def _text(error) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def reduction(width: int, height: int, resize: int) -> int:
@@ -188,7 +78,7 @@ def decode(data: bytes, info: Probe, color: int = 1, resize: int = 0) -> np.ndar
 
 
 def _decode_pillow(data, color):
-    with _opened(data) as image:
+    with opened(data) as image:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -197,7 +87,7 @@ def _decode_pillow(data, color):
         except Unreadable:
             raise
         except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ... on damaged bytes
-            raise Unreadable(f"damaged or truncated: {_text(error)}") from None
+            raise Unreadable(f"damaged or truncated: {text_of(error)}") from None
 
 
 def _pixels(image, color):
@@ -235,12 +125,12 @@ def _upright(array, orientation):
 def shrink(array: np.ndarray, width: int, height: int) -> np.ndarray:
     """`array` resized to width x height without visible aliasing, in about the time of a bilinear resize.
 
-    Up to 1.75 times smaller: bilinear, which uses every pixel then, and gives what im2rec stores. Up to 4 times:
+    Up to 2 times smaller: bilinear, which uses every pixel then, and gives what im2rec stores. Up to 4 times:
     bilinear to twice the size wanted, then 2x2 averages, close to area averaging in a third of its time. Beyond: area
     averaging. (im2rec is bilinear throughout, and drops pixels.)
     """
     ratio = min(array.shape[1] / width, array.shape[0] / height)
-    if ratio <= 1.75:
+    if ratio <= 2:
         return cv2.resize(array, (width, height), interpolation=cv2.INTER_LINEAR)
     if ratio <= 4:
         array = cv2.resize(array, (2 * width, 2 * height), interpolation=cv2.INTER_LINEAR)
@@ -296,7 +186,7 @@ def _encode(array, options):
     try:
         done, data = cv2.imencode(options.encoding, array, [kind, options.quality])
     except cv2.error as error:
-        raise Unreadable(f"cannot be encoded as {options.encoding}: {_text(error)}") from None
+        raise Unreadable(f"cannot be encoded as {options.encoding}: {text_of(error)}") from None
     if not done:
         raise Unreadable(f"cannot be encoded as {options.encoding} ({array.shape[1]} x {array.shape[0]} pixels)")
     return data.tobytes()

@@ -5,6 +5,7 @@ import base64
 import hashlib
 import json
 import platform
+import zlib
 from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +15,9 @@ import numpy as np
 from gluon_ft.errors import DataError
 
 FORMAT, VERSION = "gluon_ft records", 1
-HASH_BYTES = 16  # of each record's SHA-256; 128 bits are enough to tell damage, and to compare sources
-MAX_BYTES = 1 << 30  # 46 bytes a record, so 20 million records
+HASH_BYTES = 16  # of each source's SHA-256; 128 bits are enough to compare images by
+CRC_BYTES = 4  # of each record, to say which one is damaged; that none is, is for the SHA-256 of the whole file
+MAX_BYTES = 1 << 30  # 28 bytes a record, so 38 million records
 
 
 @dataclass
@@ -26,16 +28,16 @@ class Tally:
     sizes: dict = field(default_factory=lambda: {name: array("L") for name in (
         "source_width", "source_height", "width", "height")})
     source_hashes: bytearray = field(default_factory=bytearray)
-    packed_hashes: bytearray = field(default_factory=bytearray)
+    packed_crcs: bytearray = field(default_factory=bytearray)
 
-    def add(self, labels, source_size, size, source_hash: bytes, packed_hash: bytes) -> None:
-        """One record: labels, (width, height) before and after, and its two hashes (`short_hash`)."""
+    def add(self, labels, source_size, size, source_hash: bytes, packed_crc: bytes) -> None:
+        """One record: labels, (width, height) before and after, the source's `short_hash` and its own `crc`."""
         if len(labels) == 1:
             self.counts[labels[0]] = self.counts.get(labels[0], 0) + 1
         for name, value in zip(self.sizes, (*source_size, *size)):
             self.sizes[name].append(value)
         self.source_hashes += source_hash
-        self.packed_hashes += packed_hash
+        self.packed_crcs += packed_crc
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,8 @@ class Manifest:
     """A manifest that was read and checked: its parts that others use.
 
     `classes` are the names in label order (None where they were not known), `counts` the records of each label,
-    `packed_hashes` one of HASH_BYTES for each record in order (the whole payload: header and image),
-    `source_hashes` the same of the source files' bytes, and `data` everything.
+    `packed_crcs` the CRC-32 of each record's payload (header and image) in order, `source_hashes` the `short_hash` of
+    each source file's bytes, and `data` everything.
     """
 
     classes: list[str] | None
@@ -53,16 +55,22 @@ class Manifest:
     rec_sha256: str
     idx_sha256: str
     source_hashes: bytes
-    packed_hashes: bytes
+    packed_crcs: bytes
     data: dict
 
-    def packed_hash(self, number: int) -> bytes:
-        return self.packed_hashes[HASH_BYTES * number:HASH_BYTES * (number + 1)]
+    def packed_crc(self, number: int) -> bytes:
+        """`crc` of the payload of that record."""
+        return self.packed_crcs[CRC_BYTES * number:CRC_BYTES * (number + 1)]
 
 
 def short_hash(data: bytes) -> bytes:
     """The first 16 bytes of the SHA-256."""
     return hashlib.sha256(data).digest()[:HASH_BYTES]
+
+
+def crc(payload: bytes) -> bytes:
+    """CRC-32, big-endian."""
+    return zlib.crc32(payload).to_bytes(CRC_BYTES, "big")
 
 
 def statistics(values) -> dict:
@@ -101,7 +109,7 @@ def to_bytes(tally: Tally, target, about: dict) -> bytes:
         "idx": {"bytes": target.idx_bytes, "sha256": target.idx_sha256.hexdigest()},
         "versions": versions(),
         "source_hashes": base64.b64encode(tally.source_hashes).decode(),
-        "packed_hashes": base64.b64encode(tally.packed_hashes).decode(),
+        "packed_crcs": base64.b64encode(tally.packed_crcs).decode(),
     }
     content["sha256"] = own_hash(content)
     return json.dumps(content, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
@@ -157,9 +165,10 @@ def _checked(content):
     if classes is not None and not all(isinstance(name, str) for name in classes):
         raise ValueError("classes must be names")
     records = int(content["records"])
-    hashes = {name: base64.b64decode(content[name], validate=True) for name in ("source_hashes", "packed_hashes")}
+    sizes = {"source_hashes": HASH_BYTES, "packed_crcs": CRC_BYTES}
+    hashes = {name: base64.b64decode(content[name], validate=True) for name in sizes}
     for name, value in hashes.items():
-        if len(value) != HASH_BYTES * records:
+        if len(value) != sizes[name] * records:
             raise ValueError(f"{name} of {len(value)} bytes for {records} records")
     counts = {float(row["label"]): int(row["records"]) for row in content["counts"]}
     return Manifest(classes=classes, counts=counts, records=records, rec_sha256=str(content["rec"]["sha256"]),

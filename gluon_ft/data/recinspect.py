@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 from PIL import Image
 
-from gluon_ft.data import images, manifest, recfile
+from gluon_ft.data import images, manifest, recfile, recprobe
 from gluon_ft.data.recverify import beside
 from gluon_ft.data.sheet import contact_sheet
 from gluon_ft.errors import ConfigError, DataError
@@ -75,8 +75,8 @@ def _look(item, path, known):
         raise DataError(f"damaged: {item}", path=path, remedy=f"see all of it with gluon-ft verify {path}")
     try:
         header = recfile.read_header(item.payload)
-        info = images.probe(item.payload[header.start:])
-    except (recfile.Damaged, images.Unreadable) as error:
+        info = recprobe.probe(item.payload[header.start:])
+    except (recfile.Damaged, recprobe.Unreadable) as error:
         raise DataError(f"damaged: record {item.number} at byte {item.offset}: {error}", path=path,
                         remedy=f"see all of it with gluon-ft verify {path}") from None
     return _name(header.labels, known), info, len(item.payload) - header.start
@@ -136,8 +136,8 @@ def _picture(contents, file, number):
     try:
         payload = recfile.read_record(file, contents.offsets[number], contents.bytes).payload
         data = payload[recfile.read_header(payload).start:]
-        array_ = images.decode(data, images.probe(data), resize=128)
-    except (recfile.Damaged, images.Unreadable) as error:
+        array_ = images.decode(data, recprobe.probe(data), resize=128)
+    except (recfile.Damaged, recprobe.Unreadable) as error:
         raise DataError(f"damaged: record {number} at byte {contents.offsets[number]}: {error}",
                         path=contents.path) from None
     picture = Image.fromarray(cv2.cvtColor(array_, cv2.COLOR_BGR2RGB) if array_.ndim == 3 else array_)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from gluon_ft import console
-from gluon_ft.data import images, lists, manifest, recfile, recpool
+from gluon_ft.data import images, lists, manifest, recfile, recpool, recprobe
 from gluon_ft.data.rectarget import Target, with_suffix
 from gluon_ft.errors import ConfigError, DataError
 
@@ -54,7 +54,7 @@ class UnreadableImages(DataError):
 
 
 def pack(lst, root, out_prefix=None, *, resize=0, center_crop=False, quality=None, color=1, encoding=".jpg",
-         pass_through=False, max_megapixels=images.MAX_MEGAPIXELS, workers=1, shards=1, shard=None, on_error="fatal",
+         pass_through=False, max_megapixels=recprobe.MAX_MEGAPIXELS, workers=1, shards=1, shard=None, on_error="fatal",
          force=False) -> list[Packed]:
     """Packs the images of a list; the result is the same, byte for byte, whatever the number of workers.
 
@@ -142,7 +142,7 @@ def _fill(jobs, entries, root, options, workers, stop):
 def _store(job, entry, converted, source_hash):
     payload = recfile.pack_header(entry.labels, entry.index) + converted.data
     job.target.write(entry.index, payload)
-    job.tally.add(entry.labels, converted.source_size, converted.size, source_hash, manifest.short_hash(payload))
+    job.tally.add(entry.labels, converted.source_size, converted.size, source_hash, manifest.crc(payload))
     if job.about["options"]["pass_through"] and converted.orientation != 1:
         job.packed.not_upright += 1
 
@@ -176,9 +176,9 @@ def _read_chunk(root, chunk):
     results = []
     for path in chunk[1]:
         try:
-            data = images.read_file(os.path.join(root, path))
+            data = recprobe.read_file(os.path.join(root, path))
             results.append((data, manifest.short_hash(data)))
-        except images.Unreadable as error:
+        except recprobe.Unreadable as error:
             results.append(str(error))
     return results
 
@@ -189,7 +189,7 @@ def _convert_chunk(options, read):
     for each in read:
         try:
             results.append(each if isinstance(each, str) else (images.convert(each[0], options), each[1]))
-        except images.Unreadable as error:
+        except recprobe.Unreadable as error:
             results.append(str(error))
         except MemoryError:
             results.append("not enough memory to decode it")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gluon_ft import console
-from gluon_ft.data import images, manifest, recfile, recpool
+from gluon_ft.data import images, manifest, recfile, recpool, recprobe
 from gluon_ft.data.recfile import Damage, Damaged, Record
 from gluon_ft.errors import ConfigError, DataError
 
@@ -46,7 +46,7 @@ class Report:
             self.damages.append(Damage(record, byte, str(reason)))
 
 
-def verify(rec, *, workers=1, classes=None, max_megapixels=images.MAX_MEGAPIXELS) -> Report:
+def verify(rec, *, workers=1, classes=None, max_megapixels=recprobe.MAX_MEGAPIXELS) -> Report:
     """Reads every record of a `.rec`: framing, header, labels, image (decoded), and index and manifest where present.
 
     Parameters
@@ -93,7 +93,7 @@ class _Seen:
     number: int
     offset: int
     end: int
-    hash: bytes = b""
+    crc: bytes = b""
 
 
 def _take(report, known, index, seen, header, reason):
@@ -102,8 +102,8 @@ def _take(report, known, index, seen, header, reason):
         seen = _numbered(seen, index[1])
     if reason:
         report.add(seen.number, seen.offset, reason)
-    elif known is not None and seen.number < known.records and seen.hash != known.packed_hash(seen.number):
-        report.add(seen.number, seen.offset, "contents differ from those that the manifest has a hash of")
+    elif known is not None and seen.number < known.records and seen.crc != known.packed_crc(seen.number):
+        report.add(seen.number, seen.offset, "contents differ from those that the manifest has a checksum of")
     if header is not None and len(header.labels) == 1:
         report.labels[header.labels[0]] = report.labels.get(header.labels[0], 0) + 1
     if index is not None and seen.number < len(index[1]):
@@ -129,7 +129,7 @@ def _check_chunk(classes, max_megapixels, chunk):
 def _check_one(item, classes, max_megapixels):
     if isinstance(item, Damage):
         return _Seen(item.record, item.byte, 0), None, item.reason
-    seen = _Seen(item.number, item.offset, item.end, manifest.short_hash(item.payload))
+    seen = _Seen(item.number, item.offset, item.end, manifest.crc(item.payload))
     header = None
     try:
         header = recfile.read_header(item.payload)
@@ -137,8 +137,8 @@ def _check_one(item, classes, max_megapixels):
         data = item.payload[header.start:]
         if not data:
             raise Damaged("no image behind the header")
-        images.decode(data, images.probe(data, max_megapixels), color=-1)
-    except (Damaged, images.Unreadable) as error:
+        images.decode(data, recprobe.probe(data, max_megapixels), color=-1)
+    except (Damaged, recprobe.Unreadable) as error:
         return seen, header, str(error)
     except MemoryError:
         return seen, header, "not enough memory to decode it"

@@ -54,6 +54,8 @@ class NameMap:
     def fits(self, tensors: dict) -> bool:
         """Whether a state dict has a weight for every module, nothing else but what is dropped, and the markers."""
         found = {name.rpartition(".")[0] for name in tensors if not self.reason_to_drop(name)}
+        if any(name.endswith(".gamma") for name in tensors) != ("gamma" in self.batchnorm):
+            return False
         return found == set(self.layers) and all(
             name in tensors and tensors[name].shape[1:] == shape[1:] and shape[0] in (-1, tensors[name].shape[0])
             for name, shape in self.markers.items())

@@ -78,7 +78,7 @@ def _padded_shortcuts():
     """The 'option A' shortcuts (He et al., 2015): there slices and zeros without parameters, here convolutions."""
     from gluon_ft.networks import padding_kernel
 
-    paths = tuple(f"features.{stage}.0.shortcut.weight" for stage in (4, 5))
+    paths = tuple(f"features.{stage}.0.shortcut.kernel" for stage in (4, 5))
     return Inserted(paths, lambda _, shapes: {path: padding_kernel(*shapes[path][:2]) for path in paths},
                     lambda found: all(np.array_equal(found[path], padding_kernel(*found[path].shape[:2]))
                                       for path in paths),

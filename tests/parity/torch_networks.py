@@ -88,6 +88,11 @@ def randomise(net, images):
             norm.weight.uniform_(0.6, 1.4)
             norm.bias.normal_(0, 0.3)
             norm.momentum = 1.0
+        for unit in net.modules():
+            if hasattr(unit, "conv2") and hasattr(unit, "bn2"):
+                # Residual branches as small as in trained networks. With gammas of 1 a hundred of them make a network
+                # so sensitive that PyTorch's own float32 and float64 logits differ (senet154: by 27%).
+                (unit.bn3 if hasattr(unit, "bn3") else unit.bn2).weight.mul_(0.3)
         if norms:
             net.train()
             net(images)
