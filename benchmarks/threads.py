@@ -1,10 +1,12 @@
-"""What MXNet gains from using every processor: its own default is half of those it sees.
+"""What MXNet gains from using every processor, and from threads that wait without spinning.
 
-    python benchmarks/threads.py             # about two minutes on two cores
+    python benchmarks/threads.py             # about six minutes on two cores
 
-ResNet-18 v2, 224 px, batch 16, images/s in training and in inference. Each figure is a process of its own, since the
-number of threads is fixed when MXNet is imported: as plain `import mxnet` starts it, and as `import gluon_ft` does.
-They run in turn; `ratio` is the median of the pairs' ratios. Rows are appended to benchmarks/results/threads.csv.
+ResNet-18 v2, 224 px, batch 16, in training and in inference, and LeNet, 28 px, batch 10, in training, in images/s:
+as plain `import mxnet` starts (half the processors), with OMP_NUM_THREADS alone, and as `import gluon_ft` sets things
+up; each alone on the machine and beside one busy process. Each figure is a process of its own, since threads are set up
+when MXNet is imported. They run in turn; `ratio` is the median of the rounds' ratios to plain `import mxnet`. Rows are
+appended to benchmarks/results/threads.csv.
 """
 from __future__ import annotations
 
@@ -19,64 +21,88 @@ import recording
 from gluon_ft import console
 
 CHILD = """
-import json, sys, time
-if sys.argv[1] == "gluon_ft":
+import json, os, sys, time
+how, steps = sys.argv[1], int(sys.argv[2])
+if how == "gluon_ft":
     import gluon_ft
 else:
+    if how == "threads":
+        os.environ["OMP_NUM_THREADS"] = str(len(os.sched_getaffinity(0)))
     import numpy
     numpy.bool = bool
 import mxnet as mx
+from mxnet.gluon import nn
 from mxnet.gluon.model_zoo import vision
-net = vision.resnet18_v2(classes=2)
-net.initialize(mx.init.Xavier())
-net.hybridize()
-trainer = mx.gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.01})
-loss_of = mx.gluon.loss.SoftmaxCrossEntropyLoss()
-x, y = mx.nd.random.uniform(shape=(16, 3, 224, 224)), mx.nd.array([0, 1] * 8)
-def train():
-    with mx.autograd.record():
-        loss = loss_of(net(x), y)
-    loss.backward()
-    trainer.step(16)
-def infer():
-    net(x)
-def rate(step, count):
+def prepare(net, shape):
+    net.initialize(mx.init.Xavier())
+    net.hybridize()
+    x, y = mx.nd.random.uniform(shape=shape), mx.nd.array([i % 2 for i in range(shape[0])])
+    trainer = mx.gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.01})
+    loss_of = mx.gluon.loss.SoftmaxCrossEntropyLoss()
+    def train():
+        with mx.autograd.record():
+            loss = loss_of(net(x), y)
+        loss.backward()
+        trainer.step(shape[0])
+    return train, lambda: net(x)
+def rate(step, images, count):
     step(); mx.nd.waitall()
     start = time.perf_counter()
     for _ in range(count):
         step()
-    mx.nd.waitall()
-    return 16 * count / (time.perf_counter() - start)
-print(json.dumps({"training": rate(train, int(sys.argv[2])), "inference": rate(infer, 3 * int(sys.argv[2]))}))
+        mx.nd.waitall()
+    return images * count / (time.perf_counter() - start)
+lenet = nn.HybridSequential()
+lenet.add(nn.Conv2D(20, 5), nn.MaxPool2D(), nn.Conv2D(50, 5), nn.MaxPool2D(), nn.Dense(500, "relu"), nn.Dense(10))
+train, infer = prepare(vision.resnet18_v2(classes=2), (16, 3, 224, 224))
+small, _ = prepare(lenet, (10, 1, 28, 28))
+print(json.dumps({"resnet18_v2 training": rate(train, 16, steps), "resnet18_v2 inference": rate(infer, 16, 2 * steps),
+                  "lenet training": rate(small, 10, 10 * steps)}))
 """
+BUSY = "while True: pass"
+HOW = {"mxnet": "import mxnet", "threads": "OMP_NUM_THREADS alone", "gluon_ft": "import gluon_ft"}
 
 
 def images_per_second(how: str, steps: int) -> dict:
-    """{'training': ..., 'inference': ...} of a fresh process without OMP_NUM_THREADS."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "KMP_", "GLUON_FT_"))}
+    """What a fresh process measures, without any OMP_* variable of the caller's."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "KMP_", "GOMP_", "GLUON_FT_"))}
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", CHILD, how, str(steps)], env=clean, check=True,
                           stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def measure(repeats, steps, beside) -> list[dict]:
+    """Rows of one situation: alone, or beside a busy process."""
+    situation = "beside a busy process" if beside else "alone"
+    neighbour = subprocess.Popen([sys.executable, "-c", BUSY]) if beside else None
+    found = {how: [] for how in HOW}
+    try:
+        for number in console.progress(range(repeats), desc=situation, unit="round"):
+            for how in sorted(found, reverse=bool(number % 2)):
+                found[how].append(images_per_second(how, steps))
+    finally:
+        if neighbour:
+            neighbour.kill()
+            neighbour.wait()
+    rows = []
+    for what in found["mxnet"][0]:
+        values = {how: [m[what] for m in measured] for how, measured in found.items()}
+        for how, text in HOW.items():
+            rows.append(recording.row("threads", f"{what}, {situation}", text, "images/s", values[how]))
+            if how != "mxnet":
+                ratios = [ours / plain for ours, plain in zip(values[how], values["mxnet"])]
+                rows.append(recording.row("threads", f"{what}, {situation}", f"{text} / import mxnet", "ratio", ratios))
+    return rows
+
+
 @click.command(cls=console.Command)
-@click.option("--repeats", default=5, help="Pairs of processes.")
-@click.option("--steps", default=6, help="Training steps a process; three times as many for inference.")
+@click.option("--repeats", default=5, help="Rounds of one process each way.")
+@click.option("--steps", default=6, help="Training steps a process; more where they are quick.")
 @click.option("--record/--no-record", default=True, help="Append to benchmarks/results/threads.csv.")
 @console.json_option
 def main(repeats, steps, record, as_json):
-    """Measure the gain from using every processor."""
-    found = {"mxnet": [], "gluon_ft": []}
-    for number in console.progress(range(repeats), desc="threads", unit="pair"):
-        for how in sorted(found, reverse=bool(number % 2)):
-            found[how].append(images_per_second(how, steps))
-    rows = []
-    for what in ("training", "inference"):
-        settings = f"resnet18_v2 224 px batch 16 {what}"
-        values = {how: [m[what] for m in measured] for how, measured in found.items()}
-        rows += [recording.row("threads", settings, f"import {how}", "images/s", values[how]) for how in values]
-        rows.append(recording.row("threads", settings, "gluon_ft / mxnet", "ratio",
-                                  [ours / theirs for ours, theirs in zip(values["gluon_ft"], values["mxnet"])]))
+    """Measure the gain from using every processor, and from waiting passively."""
+    rows = [row for beside in (False, True) for row in measure(repeats, steps, beside)]
     print(recording.show(rows))
     if record:
         print(f"appended to {recording.append(rows, 'threads')}")

@@ -38,7 +38,8 @@ THREADS_TOO_LATE = "mxnet" in sys.modules and not THREADS_OF_USER
 
 
 def set_threads() -> None:
-    """Sets `OMP_NUM_THREADS` to this process's share of the processors, unless the user has set it.
+    """Sets `OMP_NUM_THREADS` to this process's share of the processors and `OMP_WAIT_POLICY` to PASSIVE, unless the
+    user has set them.
 
     MXNet reads it once, when it is imported; without it, it takes half the processors it sees, which on virtual
     machines idles half the machine. The share is what affinity and the cgroup's CPU quota allow, divided by
@@ -46,6 +47,9 @@ def set_threads() -> None:
     """
     if not os.environ.get("OMP_NUM_THREADS", "").strip():
         os.environ["OMP_NUM_THREADS"] = str(processors.threads())
+    # A thread that has finished its share would otherwise wait by spinning, on a processor that another process may
+    # need: with other work on the machine LeNet's step took 50 times as long (benchmarks/threads.py).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def import_mxnet() -> types.ModuleType:

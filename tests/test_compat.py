@@ -166,6 +166,15 @@ def test_threads_are_the_usable_processors_unless_the_user_says_otherwise(monkey
         assert os.environ["OMP_NUM_THREADS"] == threads
 
 
+def test_threads_wait_passively_unless_the_user_says_otherwise(monkeypatch):
+    from gluon_ft import _compat
+
+    for user, expected in ((None, "PASSIVE"), ("ACTIVE", "ACTIVE")):
+        monkeypatch.setenv("OMP_WAIT_POLICY", user) if user else monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+        _compat.set_threads()
+        assert os.environ["OMP_WAIT_POLICY"] == expected
+
+
 def test_mxnet_before_gluon_ft_warns_where_processors_would_idle():
     out = python("""
         import importlib.util, os, sys, types, warnings

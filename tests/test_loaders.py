@@ -145,7 +145,7 @@ def test_a_folder_that_lacks_a_class_keeps_the_training_labels(tmp_path):
     loader = opened(tmp_path / "val", classes=CLASSES)
     assert loader.labels.tolist() == [0, 0, 2, 2] and loader.classes == CLASSES
     with pytest.raises(DataError, match="class 'cat' is not expected; expected 2 classes: ant, cow; found 2 classes: "
-                                        "ant, cat; known: ant, cow"):
+                                        "ant, cat; did you mean ant"):
         opened(tmp_path / "val", classes=["ant", "cow"])
 
 
@@ -521,6 +521,6 @@ def test_caltech256_from_folder_to_an_epoch_through_each_engine(tmp_path):
         train = opened(recs["train"], True, 32, wanted, engine=engine, augment="im2rec")
         val = opened(recs["val"], False, 32, wanted, engine=engine, classes=train.classes)
         assert len(train.labels) == 300 and len(val.labels) == 190 and len(train.classes) == 20
-        result = gluon_ft.fit(net, train, val, gluon_ft.TrainConfig(epochs=2, lr=0.05))
-        assert result.history[1]["train_loss"] < result.history[0]["train_loss"]
-        assert sum(b.valid for b in val) == 190 and train.epoch == 2
+        result = gluon_ft.fit(net, train, val, gluon_ft.TrainConfig(epochs=3, lr=0.01))
+        assert result.history[2]["train_loss"] < result.history[0]["train_loss"]
+        assert sum(b.valid for b in val) == 190 and train.epoch == 3

@@ -10,9 +10,9 @@ import numpy as np
 from gluon_ft import console
 from gluon_ft.data.augment import Augmentation
 from gluon_ft.data.batches import Batch
-from gluon_ft.data.images import Unreadable
 from gluon_ft.data.loader_records import Records, index_of, last_line
 from gluon_ft.data.preprocessing import Preprocessing
+from gluon_ft.data.recprobe import Unreadable
 from gluon_ft.errors import ConfigError, DataError
 
 _INTERPOLATIONS = {"bilinear": 1, "bicubic": 2, "area": 3, "lanczos": 4}

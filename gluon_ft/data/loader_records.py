@@ -10,7 +10,7 @@ import cv2
 import mxnet as mx
 import numpy as np
 
-from gluon_ft.data import images, lists, manifest, recfile
+from gluon_ft.data import images, lists, manifest, recfile, recprobe
 from gluon_ft.data.records import find_classes
 from gluon_ft.errors import DataError
 
@@ -30,7 +30,7 @@ class Records:
         return f"{self.path}: record {position} at byte {self.offsets[position]}"
 
     def bytes(self, position: int) -> bytes:
-        """The image file in a record; images.Unreadable with the reason."""
+        """The image file in a record; recprobe.Unreadable with the reason."""
         try:
             # Opened each time: a file shared by threads has one position.
             with open(self.path, "rb") as file:
@@ -38,7 +38,7 @@ class Records:
                 payload = recfile.read_record(file, self.offsets[position], size, position).payload
             return payload[recfile.read_header(payload).start:]
         except (OSError, recfile.Damaged) as error:
-            raise images.Unreadable(str(error)) from None
+            raise recprobe.Unreadable(str(error)) from None
 
     def image(self, position: int, channels: int, resize: int) -> np.ndarray:
         return decode(self.bytes(position), channels, resize)
@@ -60,7 +60,7 @@ class DatasetRecords(Records):
             with self._lock:
                 image = self.dataset[position][0].asnumpy()
         except mx.base.MXNetError as error:
-            raise images.Unreadable(last_line(error)) from None
+            raise recprobe.Unreadable(last_line(error)) from None
         return image if channels == 3 else image[:, :, 0]
 
 
@@ -153,9 +153,9 @@ def decode(data: bytes, channels: int, resize: int = 0) -> np.ndarray:
 
     Raises Unreadable with the reason.
     """
-    # `images` sets Pillow's size limit and Python's warnings aside while it works, which threads share.
+    # They set Pillow's size limit and Python's warnings aside while they work, which threads share.
     with _PILLOW:
-        info = images.probe(data)
+        info = recprobe.probe(data)
     jpeg = info.format in ("JPEG", "MPO") and info.mode in ("L", "RGB")
     colour = int(channels == 3)
     if jpeg:

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from gluon_ft.data import folders, idx, images, lists
+from gluon_ft.data import folders, idx, lists, recprobe
 from gluon_ft.data.loader_records import Records, decode, open_records
 from gluon_ft.data.records import find_classes
 from gluon_ft.errors import DataError, near
@@ -27,11 +27,11 @@ class Files:
         return self.paths[position]
 
     def image(self, position: int, channels: int, resize: int) -> np.ndarray:
-        """uint8 (height, width, 3) in RGB, or (height, width) for one channel; images.Unreadable with the reason.
+        """uint8 (height, width, 3) in RGB, or (height, width) for one channel; recprobe.Unreadable with the reason.
 
         resize : JPEGs may be decoded at reduced scale, to twice that many pixels at least; 0: not.
         """
-        return decode(images.read_file(self.paths[position]), channels, resize)
+        return decode(recprobe.read_file(self.paths[position]), channels, resize)
 
 
 class Arrays:

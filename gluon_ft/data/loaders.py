@@ -10,10 +10,10 @@ import numpy as np
 from gluon_ft.data import loader_sources, loader_workers
 from gluon_ft.data.augment import PROCEDURES, Augmentation
 from gluon_ft.data.batches import Batch
-from gluon_ft.data.images import Unreadable
 from gluon_ft.data.loader_native import NativeLoader
 from gluon_ft.data.loader_records import DatasetRecords, Records
 from gluon_ft.data.preprocessing import Preprocessing
+from gluon_ft.data.recprobe import Unreadable
 from gluon_ft.data.transforms import Transform
 from gluon_ft.errors import ConfigError, DataError, near
 from gluon_ft.processors import threads

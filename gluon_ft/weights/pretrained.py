@@ -145,9 +145,8 @@ def describe(path, backbone: str, found) -> Card:
     if own is not None:
         return replace(own, source_sha256=found.sha256)
     for row in catalog.rows():
-        if row.backbone.rpartition("/")[2] in backbone and any(
-                _published(file, found.sha256) for files in row.sources for file in files[:1]):
-            return replace(_row_card(row), source_sha256=found.sha256)
+        if any(_published(files[0], found.sha256) for files in row.sources):
+            return replace(_row_card(row), backbone=backbone, source_sha256=found.sha256)
     entry = backbones.get(backbone)
     mean, std = (entry.mean, entry.std) if len(entry.mean) == 3 else (entry.mean * 3, entry.std * 3)
     usual = Preprocessing(mean=mean, std=std, size=entry.input_size,
