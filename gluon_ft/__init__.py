@@ -3,7 +3,10 @@ from gluon_ft import _compat  # noqa: F401  isort: skip  (before anything that i
 import mxnet as mx
 
 from gluon_ft import backbones, errors, freezing, heads
+from gluon_ft.data import loaders
+from gluon_ft.data.augment import Augmentation
 from gluon_ft.data.batches import ArrayLoader, Batch
+from gluon_ft.data.preprocessing import Preprocessing
 from gluon_ft.errors import UserError
 from gluon_ft.freezing import Group, apply_groups, describe, freeze, freeze_stages, unfreeze
 from gluon_ft.heads import append_output, fine_tune_net, replace_output
@@ -13,8 +16,11 @@ from gluon_ft.training.devices import contexts
 from gluon_ft.training.fit import fit
 from gluon_ft.training.metrics import evaluate
 from gluon_ft.training.seeds import seed_all
+from gluon_ft.weights.class_names import select_classes
+from gluon_ft.weights.pretrained import pretrained_net
 
 __version__ = "0.1.0"
-__all__ = ["ArrayLoader", "Batch", "Group", "TrainConfig", "UserError", "__version__", "append_output", "apply_groups",
+__all__ = ["ArrayLoader", "Augmentation", "Batch", "Group", "Preprocessing", "TrainConfig", "UserError", "__version__", "append_output", "apply_groups",
            "backbones", "contexts", "describe", "errors", "evaluate", "fine_tune_net", "fit", "freeze",
-           "freeze_stages", "freezing", "heads", "mx", "replace_output", "seed_all", "stages", "unfreeze"]
+           "freeze_stages", "freezing", "heads", "loaders", "mx", "pretrained_net", "replace_output",
+           "seed_all", "select_classes", "stages", "unfreeze"]

@@ -3,14 +3,12 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
-import mxnet as mx
 from mxnet.gluon import HybridBlock
 from mxnet.gluon.model_zoo import vision
 
 from gluon_ft import _compat, nasnet, networks
-from gluon_ft.errors import NetworkError, WeightsError, near
+from gluon_ft.errors import NetworkError, near
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -161,21 +159,3 @@ def input_shape(name: str, batch: int = 1, size: int | None = None) -> tuple[int
     entry = get(name)
     size = size or entry.input_size
     return (batch, entry.channels, size, size)
-
-
-def load_weights(net: HybridBlock, name: str, source, ctx=None) -> HybridBlock:
-    """Fills a backbone, which has its own output, from a parameter file of MXNet's.
-
-    source : path of a file written by `save_parameters` (or `save_params`). Raises WeightsError, naming the
-    parameters concerned, where the file is missing, damaged, or another network's.
-    """
-    path = Path(source)
-    if not path.is_file():
-        raise WeightsError("no such parameter file", path=path, remedy=f"give the file with the weights of {name}")
-    try:
-        net.load_parameters(str(path), ctx=ctx or mx.cpu())
-    except (AssertionError, ValueError, KeyError, mx.MXNetError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise WeightsError(f"not the weights of {name}", path=path, expected=f"a parameter file of {name}",
-                           found=first[:200]) from error
-    return net

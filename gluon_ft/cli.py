@@ -13,6 +13,7 @@ COMMANDS = {
     "inspect": ("gluon_ft.commands.records:inspect", "Show what a .rec file holds: a table and a contact sheet."),
     "audit": ("gluon_ft.commands.audit:audit", "Look for copies and bad files in a data set or between its parts."),
     "data": ("gluon_ft.commands.data:data", "Public data sets: list them, get them."),
+    "weights": ("gluon_ft.commands.weights:weights", "Pretrained weights: list, get, import, export, check."),
     "doctor": ("gluon_ft.commands.doctor:doctor", "Show what is installed, what is missing, and what to do about it."),
 }
 

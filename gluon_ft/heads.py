@@ -1,11 +1,15 @@
 """Replaces or appends a network's output block, and builds a network ready to be fine-tuned."""
 from __future__ import annotations
 
+import warnings
+
 import mxnet as mx
 from mxnet.gluon import Block, HybridBlock, nn
 
-from gluon_ft import backbones, tracing
+from gluon_ft import backbones, freezing, tracing
 from gluon_ft.errors import ConfigError, NetworkError
+from gluon_ft.weights import pretrained as weights
+from gluon_ft.weights.batchnorm import batchnorm_is_folded
 
 # 'The output block is new, so it may learn ten times as fast as the pretrained ones' (D2L 14.2, and Girshick's
 # fine-tuned R-CNN before it).
@@ -104,8 +108,11 @@ def fine_tune_net(backbone: str, classes: int, pretrained=False, lr_mult: float 
         A name of `gluon_ft.backbones.names()`, such as 'resnet18_v2' or 'gluoncv/resnet50_v1'.
     classes : int
         At least 2.
-    pretrained : False, or a path
-        False: random weights (Xavier). A path: a parameter file of the backbone **with its own output**.
+    pretrained : False, True, a tag of the catalog such as 'gluon_in1k', or a path
+        False: random weights (Xavier). True: the catalog's preferred weights of this backbone. A path: a file with
+        weights of the backbone, Gluon's or PyTorch's (see `gluon_ft.weights.tensor_files.read_tensors`). The network
+        then has the attributes `preprocessing` and `weights`. Where BatchNorm is folded in the weights, so that it
+        could not be trained, it is frozen, with a warning.
     lr_mult, init
         As in `replace_output`.
     ctx : mx.Context or list of them, default mx.cpu()
@@ -114,14 +121,19 @@ def fine_tune_net(backbone: str, classes: int, pretrained=False, lr_mult: float 
 
     Raises
     ------
-    NetworkError for an unknown backbone (with the near names), WeightsError for a file that does not fit.
+    NetworkError for an unknown backbone (with the near names), WeightsError for weights that do not fit,
+    DownloadError where they cannot be had.
     """
     _check_classes(classes)
     net = backbones.build(backbone, **options)
     if pretrained is False or pretrained is None:
         net.initialize(init or mx.init.Xavier(), ctx=ctx or mx.cpu())
     else:
-        backbones.load_weights(net, backbone, pretrained, ctx=ctx)
+        weights.load(net, backbone, pretrained, ctx=ctx, init=init)
+        if batchnorm_is_folded(net):
+            freezing.set_batchnorm(net, freezing.FROZEN)
+            warnings.warn(f"the weights of {backbone} have their BatchNorm folded: it is useless in training mode and "
+                          "has been frozen", stacklevel=2)
     replace_output(net, classes, lr_mult=lr_mult, init=init)
     net.hybridize()
     return net

@@ -89,17 +89,17 @@ def compare(parts, config, batch_size, ctx, run):
 
 def source_network(parts, seed, ctx, run):
     """LeNet trained on ten digits; kept in the cache under everything that it depends on, and reused from there."""
-    net = gluon_ft.backbones.build("lenet")
     config = replace(SOURCE, seed=seed)
     key = hashlib.sha256(parts.source_train.images.tobytes() + parts.source_train.labels.tobytes()
                          + repr((config, gluon_ft.__version__)).encode()).hexdigest()[:16]
     kept = paths.cache_home() / "odd_or_even" / key / "last.params"
     if kept.is_file():
-        gluon_ft.backbones.load_weights(net, "lenet", kept, ctx=ctx)
+        net = gluon_ft.pretrained_net("lenet", kept, ctx=ctx)
     else:
         gluon_ft.seed_all(seed)
+        net = gluon_ft.backbones.build("lenet")
         net.initialize(mx.init.Xavier(), ctx=ctx)
-    net.hybridize()
+        net.hybridize()
     held_out = loader(parts.source_held_out, 100)
     if not kept.is_file():
         gluon_ft.fit(net, loader(parts.source_train, 64, seed, shuffle=True), held_out, config, name="ten digits",

@@ -179,7 +179,7 @@ def test_lists_and_records_of_one_folder(tmp_path):
         audit([tmp_path / "set-train.lst"], workers=1)
     data = (tmp_path / "set-train.rec").read_bytes()
     (tmp_path / "cut.rec").write_bytes(data[:-20])
-    with pytest.raises(DataError, match=r"cut.rec: damaged: record 4 at byte \d+.*gluon-ft verify"):
+    with pytest.raises(DataError, match=r"cut.rec: damaged: record 5 at byte \d+.*gluon-ft verify"):
         audit([tmp_path / "cut.rec"], workers=1)
 
 

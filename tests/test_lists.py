@@ -13,6 +13,7 @@ from pathlib import Path
 import mxnet
 import pytest
 
+from gluon_ft import atomic
 from gluon_ft.data import lists
 from gluon_ft.data.lists import Entry
 from gluon_ft.errors import DataError
@@ -149,11 +150,11 @@ def test_class_names(tmp_path):
 
 def test_together_or_not_at_all(tmp_path, monkeypatch):
     a, b, stale = tmp_path / "a", tmp_path / "b", tmp_path / "stale"
-    lists.write_together({a: b"1", b: b"2"})
+    atomic.write_together({a: b"1", b: b"2"})
     stale.write_bytes(b"old")
     with pytest.raises(DataError, match="exists already; found 3 files of an earlier run; choose another name, or "
                                         "replace it with --force"):
-        lists.write_together({a: b"3", b: b"4"}, obsolete=[stale])
+        atomic.write_together({a: b"3", b: b"4"}, obsolete=[stale])
     real, calls = os.replace, []
 
     def full_disk(source, target):
@@ -164,13 +165,13 @@ def test_together_or_not_at_all(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", full_disk)
     with pytest.raises(DataError, match="b: cannot be written; found No space left on device; nothing was changed"):
-        lists.write_together({a: b"3", b: b"4"}, force=True, obsolete=[stale])
+        atomic.write_together({a: b"3", b: b"4"}, force=True, obsolete=[stale])
     monkeypatch.undo()
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"a": b"1", "b": b"2", "stale": b"old"}
-    lists.write_together({a: b"3", b: b"4"}, force=True, obsolete=[stale])
+    atomic.write_together({a: b"3", b: b"4"}, force=True, obsolete=[stale])
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"a": b"3", "b": b"4"}
     with pytest.raises(DataError, match="folder does not exist; create it"):
-        lists.write_together({tmp_path / "new": b"1", tmp_path / "no" / "x": b"2"})
+        atomic.write_together({tmp_path / "new": b"1", tmp_path / "no" / "x": b"2"})
     assert sorted(os.listdir(tmp_path)) == ["a", "b"]
 
 

@@ -17,9 +17,9 @@ from PIL import Image
 
 import gluon_ft
 from gluon_ft import console
+from gluon_ft.atomic import write as write_atomic
 from gluon_ft.errors import ConfigError, DataError, UserError
 from gluon_ft.reporting import Run, curves, environment, html, image_grid, plots, read_metrics, summarise
-from gluon_ft.reporting.atomic import write_atomic
 
 HOSTILE = "<script>alert('x')</script>&\"$_{"
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from gluon_ft import console
 from gluon_ft._compat import usable_processors
-from gluon_ft.data import hashes, images, recpool
+from gluon_ft.data import hashes, images, recpool, recprobe
 from gluon_ft.data.audit_report import Finding, Pair, Report
 from gluon_ft.data.audit_sources import Item, Source, open_source
 from gluon_ft.data.manifest import short_hash
@@ -114,7 +114,7 @@ def examine(item: Item) -> Facts:
     """Reads one image; see Facts. Never raises for a bad image."""
     try:
         data = item.read()
-        info = images.probe(data)
+        info = recprobe.probe(data)
         grey = images.decode(data, info, color=0, resize=2 * hashes.SIDE)
         small = hashes.thumbnail(grey)
         values = np.asarray(small)
@@ -126,7 +126,7 @@ def examine(item: Item) -> Facts:
         ranges = full.reshape(-1, full.shape[-1])
         constant = bool((ranges.max(axis=0).astype(int) - ranges.min(axis=0) <= CONSTANT).all())
         return known._replace(pixels=_pixel_hash(full), constant=constant)
-    except images.Unreadable as error:
+    except recprobe.Unreadable as error:
         return Facts(str(error))
 
 
@@ -140,7 +140,7 @@ def _pixels_of_chunk(items):
 
 def _pixels_of(item):
     data = item.read()
-    return _pixel_hash(images.decode(data, images.probe(data)))
+    return _pixel_hash(images.decode(data, recprobe.probe(data)))
 
 
 def _class_counts(source) -> dict[str, int]:

@@ -1,16 +1,14 @@
 """What `audit` found: as text, as JSON, and as a contact sheet of the pairs."""
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
 from PIL import Image
 
-from gluon_ft import console
-from gluon_ft.data import images
+from gluon_ft import atomic, console
+from gluon_ft.data import images, recprobe
 from gluon_ft.data.audit_sources import Item
 from gluon_ft.data.sheet import contact_sheet
 from gluon_ft.errors import DataError
@@ -187,8 +185,8 @@ def pair_sheet(report: Report, out, most: int = MOST_SHOWN) -> int:
 def _picture(item):
     try:
         data = item.read()
-        pixels = images.decode(data, images.probe(data), resize=_THUMB)
-    except images.Unreadable as error:
+        pixels = images.decode(data, recprobe.probe(data), resize=_THUMB)
+    except recprobe.Unreadable as error:
         raise DataError(f"image changed while it was audited: {error}", path=item.path) from None
     picture = Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
     scale = _THUMB / max(picture.size)
@@ -202,15 +200,7 @@ def _short(item):
 
 def _save(picture, out):
     try:
-        with tempfile.NamedTemporaryFile(dir=out.parent, prefix=f".{out.name[:40]}.", delete=False) as file:
-            try:
-                picture.save(file, format="PNG")
-                file.flush()
-                os.fsync(file.fileno())
-                os.fchmod(file.fileno(), 0o644)
-                os.replace(file.name, out)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        with atomic.replacing(out) as temporary:
+            picture.save(temporary, format="PNG")
     except OSError as error:
         raise DataError("contact sheet cannot be written", path=out, found=error.strerror or error) from error

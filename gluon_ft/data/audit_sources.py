@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gluon_ft.data import folders, images, lists, manifest, recfile
+from gluon_ft.data import folders, lists, manifest, recfile, recprobe
 from gluon_ft.data.records import find_classes
 from gluon_ft.data.recverify import beside
 from gluon_ft.errors import DataError
@@ -26,15 +26,15 @@ class Item:
     offset: int | None = None
 
     def read(self) -> bytes:
-        """The image's bytes; images.Unreadable where there are none."""
+        """The image's bytes; recprobe.Unreadable where there are none."""
         if self.offset is None:
-            return images.read_file(self.path)
+            return recprobe.read_file(self.path)
         try:
             with open(self.path, "rb") as file:
                 payload = recfile.read_record(file, self.offset, os.stat(self.path).st_size).payload
             return payload[recfile.read_header(payload).start:]
         except (OSError, recfile.Damaged) as error:
-            raise images.Unreadable(str(error)) from None
+            raise recprobe.Unreadable(str(error)) from None
 
 
 @dataclass

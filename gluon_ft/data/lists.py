@@ -2,17 +2,19 @@
 from __future__ import annotations
 
 import codecs
-import contextlib
 import math
+import operator
 import os
 import re
-import shutil
 import stat
-import uuid
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
+from gluon_ft import atomic
 from gluon_ft.errors import DataError
 
 MAX_BYTES = 1 << 30  # ImageNet-21k's 14 million lines take about 0.7 GB
@@ -51,7 +53,31 @@ def classes_file(prefix) -> Path:
     return Path(f"{os.fspath(prefix)}.classes.txt")
 
 
-def read(path) -> list[Entry]:
+class Entries(Sequence):
+    """The entries of a list that was read: its text, parsed again where it is looked at.
+
+    As objects the entries of ImageNet's 1.3 million images would take 600 MB; so they take 8 bytes each and the text.
+    """
+
+    def __init__(self, data: bytes, starts):
+        self._data, self._starts = data, starts
+
+    def __len__(self):
+        return len(self._starts)
+
+    def __getitem__(self, position):
+        if isinstance(position, slice):
+            return [self[i] for i in range(*position.indices(len(self)))]
+        start = self._starts[position]
+        return _parse(self._data[start:self._data.index(b"\n", start)].decode("utf-8"), "")
+
+    def __eq__(self, other):
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(operator.eq, self, other))
+
+    __hash__ = None
+
+
+def read(path) -> Entries:
     """Reads a list; whatever it accepts, MXNet's `tools/im2rec.py` reads the same way.
 
     A line with one label column is a class: a whole number from 0 to 2**24. With several columns (in every line, or
@@ -65,21 +91,29 @@ def read(path) -> list[Entry]:
         met twice; another encoding; an empty line; one label here and several there. Or the file is missing, empty,
         cut short or larger than `MAX_BYTES`.
     """
-    entries: list[Entry] = []
-    first_line: dict[int, int] = {}
-    for number, text in _lines(path, "an image list"):
-        where = f"{path}:{number}"
-        entry = _parse(text, where)
-        if entry.index in first_line:
-            raise DataError(f"index {entry.index} is there twice", path=where,
-                            expected="each index once", found=f"it is in line {first_line[entry.index]} too")
-        if entries and (len(entry.labels) > 1) != (len(entries[0].labels) > 1):
-            raise DataError("other label columns than in line 1", path=where,
+    data = _contents(path, "an image list")
+    starts, indexes, columns = array("q"), array("q"), 0
+    for number, start, text in _lines(data, path, "an image list"):
+        entry = _parse(text, f"{path}:{number}")
+        if columns and (len(entry.labels) > 1) != (columns > 1):
+            raise DataError("other label columns than in line 1", path=f"{path}:{number}",
                             expected="one in every line, or several in every line",
-                            found=f"{len(entries[0].labels)} in line 1 and {len(entry.labels)} here")
-        first_line[entry.index] = number
-        entries.append(entry)
-    return entries
+                            found=f"{columns} in line 1 and {len(entry.labels)} here")
+        columns = columns or len(entry.labels)
+        starts.append(start)
+        indexes.append(entry.index)
+    _check_once(np.frombuffer(indexes, dtype=np.int64), path)
+    return Entries(data, starts)
+
+
+def _check_once(indexes, path):
+    order = np.argsort(indexes, kind="stable")
+    twice = np.flatnonzero(np.diff(indexes[order]) == 0)
+    if len(twice):
+        later = order[twice + 1].min()
+        first = np.flatnonzero(indexes == indexes[later])[0]
+        raise DataError(f"index {indexes[later]} is there twice", path=f"{path}:{later + 1}",
+                        expected="each index once", found=f"it is in line {first + 1} too")
 
 
 def _parse(text: str, where: str) -> Entry:
@@ -114,7 +148,8 @@ def read_classes(path) -> list[str]:
     """
     names: list[str] = []
     first_line: dict[str, int] = {}
-    for number, name in _lines(path, "class names, one a line"):
+    what = "class names, one a line"
+    for number, _, name in _lines(_contents(path, what), path, what):
         where = f"{path}:{number}"
         if not name.strip() or "\0" in name:
             raise DataError("bad class name", path=where, expected="one name a line", found=_shown(name))
@@ -127,9 +162,8 @@ def read_classes(path) -> list[str]:
     return names
 
 
-def _lines(path, what: str) -> Iterator[tuple[int, str]]:
-    """(line number from 1, text without its end) of a UTF-8 text file."""
-    data = _contents(path, what)
+def _lines(data: bytes, path, what: str) -> Iterator[tuple[int, int, str]]:
+    """(line number from 1, position of its first byte, text without its end) of a UTF-8 text file."""
     if data.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise DataError("begins with a byte order mark", path=f"{path}:1", expected="plain UTF-8",
                         remedy="save it as UTF-8 without a byte order mark")
@@ -137,22 +171,28 @@ def _lines(path, what: str) -> Iterator[tuple[int, str]]:
         raise DataError("last line does not end", path=f"{path}:{data.count(10) + 1}", expected="a line end",
                         found="the end of the file",
                         remedy="the file may be cut short: write it again, or end its last line")
-    for number, raw in enumerate(data[:-1].split(b"\n"), 1):
-        if len(raw) > MAX_LINE:
-            raise DataError("line is too long", path=f"{path}:{number}", expected=f"at most {MAX_LINE} bytes",
-                            found=len(raw))
-        try:
-            text = raw.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise DataError("not UTF-8", path=f"{path}:{number}", expected=f"{what} in UTF-8",
-                            found=f"byte 0x{raw[error.start]:02x} at position {error.start}",
-                            remedy="save it as UTF-8") from None
-        text = text[:-1] if text.endswith("\r") else text
-        if "\r" in text:
-            # Python's text mode, and so im2rec, would begin a new line here.
-            raise DataError("carriage return inside a line", path=f"{path}:{number}", found=_shown(text),
-                            remedy="end each line once")
-        yield number, text
+    start, number = 0, 0
+    while start < len(data):
+        number += 1
+        end = data.index(b"\n", start)
+        yield number, start, _text(data[start:end], f"{path}:{number}", what)
+        start = end + 1
+
+
+def _text(raw: bytes, where: str, what: str) -> str:
+    if len(raw) > MAX_LINE:
+        raise DataError("line is too long", path=where, expected=f"at most {MAX_LINE} bytes", found=len(raw))
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError("not UTF-8", path=where, expected=f"{what} in UTF-8",
+                        found=f"byte 0x{raw[error.start]:02x} at position {error.start}",
+                        remedy="save it as UTF-8") from None
+    text = text[:-1] if text.endswith("\r") else text
+    if "\r" in text:
+        # Python's text mode, and so im2rec, would begin a new line here.
+        raise DataError("carriage return inside a line", path=where, found=_shown(text), remedy="end each line once")
+    return text
 
 
 def _contents(path, what: str) -> bytes:
@@ -223,69 +263,5 @@ def classes_to_bytes(names: Iterable[str], name="class names") -> bytes:
 
 
 def write(path, entries: Iterable[Entry], *, force: bool = False) -> None:
-    """Writes one list atomically (see `to_bytes`, `write_together`)."""
-    write_together({Path(path): to_bytes(entries, path)}, force=force)
-
-
-def write_together(files: dict[Path, bytes], *, force: bool = False, obsolete: Iterable[Path] = ()) -> None:
-    """Writes several files, all or none.
-
-    All are written and synced under temporary names in their folders, then renamed; an error on the way puts back what
-    was there. A process killed during the renaming, the last and short step, leaves whole files, some new, some old.
-
-    Parameters
-    ----------
-    files : path -> contents
-    force : replace what is there; otherwise an existing file, or an obsolete one, is a DataError
-    obsolete : files of an earlier result that would not belong to the new one; removed with it
-    """
-    files = {Path(path): contents for path, contents in files.items()}
-    old = [path for path in dict.fromkeys([*files, *map(Path, obsolete)]) if os.path.lexists(path)]
-    if old and not force:
-        raise DataError("exists already", path=old[0], found=f"{len(old)} files of an earlier run" if old[1:] else None,
-                        remedy="choose another name, or replace it with --force")
-    mark = uuid.uuid4().hex
-    temporary = {path: path.with_name(f".{mark}-{i}.new") for i, path in enumerate(files)}
-    backup = {path: path.with_name(f".{mark}-{i}.old") for i, path in enumerate(old)}
-    done: list[Path] = []
-    try:
-        for path, contents in files.items():
-            _write_synced(temporary[path], contents)
-        for path in old:
-            shutil.copy2(path, backup[path], follow_symlinks=False)
-        for path in files:
-            done.append(path)
-            os.replace(temporary[path], path)
-        for path in set(old) - set(files):
-            done.append(path)
-            os.unlink(path)
-    except BaseException as error:
-        _put_back(done, temporary, backup)
-        if isinstance(error, OSError):
-            path = next((p for p, t in temporary.items() if str(t) == str(error.filename)), error.filename)
-            raise DataError("cannot be written", path=path, found=error.strerror or error,
-                            remedy="nothing was changed") from error
-        raise
-    for path in backup.values():
-        os.unlink(path)
-
-
-def _write_synced(path: Path, contents: bytes) -> None:
-    if not path.parent.is_dir():
-        raise DataError("folder does not exist", path=path.parent, remedy="create it, or choose another place")
-    with open(path, "xb") as out:
-        out.write(contents)
-        out.flush()
-        os.fsync(out.fileno())
-
-
-def _put_back(done: list[Path], temporary: dict[Path, Path], backup: dict[Path, Path]) -> None:
-    for path in done:
-        with contextlib.suppress(OSError):
-            if path in backup:
-                os.replace(backup[path], path)
-            elif not os.path.lexists(temporary[path]):
-                os.unlink(path)
-    for path in [*temporary.values(), *backup.values()]:
-        with contextlib.suppress(OSError):
-            os.unlink(path)
+    """Writes one list atomically (see `to_bytes`, `atomic.write_together`)."""
+    atomic.write_together({Path(path): to_bytes(entries, path)}, force=force)

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import os
 import random
-import tempfile
 from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import cv2
 from PIL import Image
 
+from gluon_ft import atomic
 from gluon_ft.data import images, manifest, recfile, recprobe
 from gluon_ft.data.recverify import beside
 from gluon_ft.data.sheet import contact_sheet
@@ -147,16 +147,7 @@ def _picture(contents, file, number):
 
 def _save(picture, out):
     try:
-        with tempfile.NamedTemporaryFile(dir=out.parent, prefix=f".{out.name[:40]}.", delete=False) as file:
-            temporary = file.name
-            try:
-                picture.save(file, format="PNG")
-                file.flush()
-                os.fsync(file.fileno())
-                os.fchmod(file.fileno(), 0o644)
-                os.replace(temporary, out)
-            except BaseException:
-                os.unlink(temporary)
-                raise
+        with atomic.replacing(out) as temporary:
+            picture.save(temporary, format="PNG")
     except OSError as error:
         raise DataError("contact sheet cannot be written", path=out, found=error.strerror or error) from error

@@ -33,7 +33,8 @@ def ordered(function: Callable, tasks: Iterable, *, workers: int, weight: Callab
     prepare : a first step (reading, hashing); with one worker it runs one task ahead in a thread of this process, with
         more it runs in the worker
     start_method : 'fork', 'spawn'; default fork where there is one. A forked child shares the parent's memory and does
-        not import MXNet again, and is safe because it never calls MXNet.
+        not import MXNet again; it must not call MXNet, and OpenCV's threads are stopped before, since the child would
+        wait for ever for those that only the parent has.
 
     Raises DataError where a worker process dies (killed for memory, crash of a decoder).
     """
@@ -42,6 +43,8 @@ def ordered(function: Callable, tasks: Iterable, *, workers: int, weight: Callab
         return
     if start_method is None:
         start_method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
+    threads_before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
     pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(start_method),
                                initializer=_start_worker, initargs=(os.getpid(),))
     waiting: deque = deque()
@@ -62,6 +65,7 @@ def ordered(function: Callable, tasks: Iterable, *, workers: int, weight: Callab
                         "shows a crash of an image decoder") from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+        cv2.setNumThreads(threads_before)
 
 
 def _both(prepare, function, task):

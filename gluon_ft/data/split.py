@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
+from gluon_ft import atomic
 from gluon_ft.data import lists
 from gluon_ft.data.folders import Folder, scan
 from gluon_ft.data.lists import Entry
@@ -258,7 +259,7 @@ def write(split: Split, prefix, *, force: bool = False) -> list[Path]:
     files = {lists.list_file(prefix, part): lists.to_bytes(entries, lists.list_file(prefix, part))
              for part, entries in split.parts.items()}
     files[lists.classes_file(prefix)] = lists.classes_to_bytes(split.classes, lists.classes_file(prefix))
-    lists.write_together(files, force=force, obsolete=[p for p in _of_prefix(prefix) if p not in files])
+    atomic.write_together(files, force=force, obsolete=[p for p in _of_prefix(prefix) if p not in files])
     return list(files)
 
 

@@ -12,9 +12,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from gluon_ft.atomic import write as write_atomic
 from gluon_ft.errors import ConfigError, DataError, UserError, near
 from gluon_ft.reporting import html, plots
-from gluon_ft.reporting.atomic import write_atomic
 from gluon_ft.reporting.environment import environment
 
 ROW_KEYS = ("name", "seed", "train_accuracy", "validation_accuracy")

@@ -1,10 +1,11 @@
 """Saves parameters such that a crash at any moment leaves either the old file or the new one, whole."""
 from __future__ import annotations
 
-import contextlib
-import os
 from pathlib import Path
 
+import mxnet as mx
+
+from gluon_ft import atomic
 from gluon_ft.errors import CheckpointError
 
 
@@ -14,24 +15,11 @@ def save_parameters(net, path) -> Path:
     Raises CheckpointError where that cannot be done (folder missing, disk full); the old file is then still there.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        net.save_parameters(str(temporary))
-        sync(temporary)
-        os.replace(temporary, path)
-    except Exception as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        with atomic.replacing(path) as temporary:
+            net.save_parameters(str(temporary))
+    except (OSError, mx.MXNetError) as error:
         raise CheckpointError("the parameters could not be saved", path=path, found=str(error).splitlines()[0],
                               remedy="free some space or choose another folder") from error
     return path
-
-
-def sync(path: Path) -> None:
-    """Asks the system to put a file on the disk, so that a rename cannot overtake its content."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

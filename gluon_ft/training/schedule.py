@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from gluon_ft.errors import ConfigError, near
 
-# One cycle: Smith and Topin, "Super-Convergence", 2018, in fastai's form: up from 1/25 of the peak over the first 30% of
-# the steps, then down to a ten-thousandth of where it started, both along a cosine.
+# One cycle: Smith and Topin, "Super-Convergence", 2018, in fastai's form: up from 1/25 of the peak over the first 30%
+# of the steps, then down to a ten-thousandth of where it started, both along a cosine.
 CYCLE_UP, CYCLE_START, CYCLE_END = 0.3, 1 / 25, 1e-4
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from gluon_ft.atomic import write as write_atomic
 from gluon_ft.errors import WeightsError
-from gluon_ft.reporting.atomic import write_atomic
 from gluon_ft.weights.refusal import printable
 from gluon_ft.weights.strided_tensors import BFLOAT16, DTYPES, itemsize, native, whole_numbers
 

@@ -1,0 +1,114 @@
+"""Between Gluon and symbols: a network as symbol and parameters, and the way back, with the output exchanged or not."""
+from __future__ import annotations
+
+import json
+
+import mxnet as mx
+from mxnet.gluon import HybridBlock, SymbolBlock, nn
+
+from gluon_ft import tracing
+from gluon_ft.errors import NetworkError
+from gluon_ft.heads import LR_MULT
+from gluon_ft.symbolic import graph, groups, head
+from gluon_ft.symbolic.checks import check_aux
+
+
+class FineTuned(HybridBlock):
+    """A symbol up to some layer (`features`, a SymbolBlock) with a new Dense layer (`output`) on it."""
+
+    def __init__(self, features, classes, **kwargs):
+        super().__init__(**kwargs)
+        with self.name_scope():
+            self.features = features
+            self.output = nn.Dense(classes)
+
+    def hybrid_forward(self, F, x):
+        return self.output(self.features(x))
+
+
+def to_symbol(net: HybridBlock, softmax: bool = False):
+    """A Gluon network as (symbol, arg_params, aux_params): what `get_fine_tune_model` and `symbolic.fit` take.
+
+    Its parameters have the names that `net.export` gives them, without the network's own prefix, whose number changes
+    with every network that is built. The arrays are copies on the CPU; the input is called 'data'.
+
+    softmax : put SoftmaxOutput 'softmax' on the result, so that it can be trained as it is.
+
+    Raises NetworkError where the network cannot be traced, or has not run yet, so that shapes are not known.
+    """
+    symbol, names = _renamed(net)
+    if softmax:
+        if len(symbol.list_outputs()) != 1:
+            raise NetworkError(f"{type(net).__name__} has {len(symbol.list_outputs())} results", expected="one")
+        symbol = mx.sym.SoftmaxOutput(symbol, name="softmax")
+    arrays = {}
+    for parameter in net.collect_params().values():
+        if parameter._data is None:
+            raise NetworkError(f"parameter '{parameter.name}' has no value yet",
+                               remedy="call net.initialize() and run one batch through the network")
+        arrays[names.get(parameter.name, parameter.name)] = parameter._reduce()
+    return (symbol, {n: arrays[n] for n in symbol.list_arguments() if n in arrays},
+            {n: arrays[n] for n in symbol.list_auxiliary_states()})
+
+
+def parameter_names(net: HybridBlock) -> dict[str, str]:
+    """Path in the network ('features.0.weight') -> name in the symbol that `to_symbol` gives."""
+    names = _renamed(net)[1]
+    return {path: names.get(p.name, p.name) for path, p in net._collect_params_with_prefix().items()}
+
+
+def _renamed(net):
+    symbol = tracing.symbol(net)
+    described = json.loads(symbol.tojson())
+    old = [node["name"] for node in described["nodes"]]
+    prefix = net.prefix
+    new = {name: name[len(prefix):] for name in old if prefix and name.startswith(prefix) and name != prefix}
+    if len({new.get(name, name) for name in old}) < len(set(old)):
+        return symbol, {}
+    for node in described["nodes"]:
+        node["name"] = new.get(node["name"], node["name"])
+    return mx.sym.load_json(json.dumps(described)), new
+
+
+def to_gluon(symbol, arg_params, aux_params, ctx=None, frozen=(), batchnorm: str = "frozen") -> SymbolBlock:
+    """A symbol as a Gluon block that gives logits: SoftmaxOutput or softmax at its end is taken off.
+
+    frozen, batchnorm : as in `symbolic.fit`. They are given here because the mode of a SymbolBlock's BatchNorm is in
+    its graph. Raises NetworkError without an input 'data', WeightsError for parameters that are missing, ConfigError
+    for patterns.
+    """
+    return _block(graph.logits(symbol), arg_params, aux_params, ctx, frozen, batchnorm)
+
+
+def fine_tune_block(symbol, arg_params, aux_params, num_classes: int, layer_name="flatten0", lr_mult: float = LR_MULT,
+                    ctx=None, init=None, frozen=(), batchnorm: str = "frozen") -> FineTuned:
+    """`get_fine_tune_model` for Gluon's loop: the symbol up to a layer, and a new Dense layer `output` on top.
+
+    The network is initialised and hybridised; lr_mult and init (default Xavier()) are the new layer's; the others as
+    in `get_fine_tune_model` and `to_gluon`, patterns over the symbol's names.
+    """
+    new, kept = head.get_fine_tune_model(symbol, arg_params, num_classes, layer_name, "gluon_ft_head", "gluon_ft_out")
+    below = graph.logits(new).get_children()[0]
+    features = _block(below, kept, aux_params, ctx, frozen, batchnorm)
+    net = FineTuned(features, num_classes, prefix="")
+    net.output.collect_params().setattr("lr_mult", lr_mult)
+    net.output.initialize(init or mx.init.Xavier(), ctx=ctx or mx.cpu())
+    net.hybridize()
+    return net
+
+
+def _block(symbol, arg_params, aux_params, ctx, frozen, batchnorm):
+    names = [name for name in symbol.list_arguments() if name != head.DATA]
+    head.check_parameters(symbol, names, arg_params)
+    check_aux(symbol, aux_params)
+    stays = groups.matching(names, frozen)
+    if batchnorm == "frozen":
+        symbol, _ = graph.hold_batchnorm(symbol, stays)
+    block = SymbolBlock(symbol, mx.sym.var(head.DATA))
+    contexts = [ctx] if isinstance(ctx, mx.Context) else list(ctx or [mx.cpu()])
+    unmoved = {*stays, *graph.fixed_gammas(symbol)}
+    for name, parameter in block.collect_params().items():
+        parameter._load_init(arg_params.get(name, aux_params.get(name)), contexts, cast_dtype=True)
+        if name in unmoved:
+            parameter.grad_req = "null"
+    return block

@@ -1,0 +1,171 @@
+"""Checkpoints of symbolic training: MXNet's files, the optimiser's state beside them, and the way back, bit for bit.
+
+For epoch 3: `model-symbol.json` and `model-0003.params` as `mx.model.load_checkpoint` reads them,
+`model-0003.optimizer.params` (no pickle, which could run code), and `model-0003.json`, which is written last: an epoch
+without it was cut short and does not count.
+"""
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import mxnet as mx
+
+from gluon_ft.errors import CheckpointError
+from gluon_ft.reporting.atomic import write_atomic
+from gluon_ft.reporting.run import plain
+from gluon_ft.symbolic import legacy
+from gluon_ft.training.checkpoint import sync
+from gluon_ft.weights.tensor_files import read_tensors, sha256_of
+
+PREFIX = "model"
+FORMAT = "gluon_ft symbolic checkpoint 1"
+
+
+@dataclass
+class State:
+    """What a checkpoint holds beside the parameters.
+
+    epoch : done, from 1; updates : of the optimiser so far; passes : that the training loader has begun, None where it
+    does not count them; settings : those that must be the same to go on; history, best_epoch : of the epochs so far;
+    classes, preprocessing : names in label order, what the network takes, None where not known; sha256 : of the files.
+    """
+
+    epoch: int
+    updates: int
+    passes: int | None
+    settings: dict
+    history: list[dict]
+    best_epoch: int
+    classes: list[str] | None = None
+    preprocessing: dict | None = None
+    sha256: dict[str, str] = field(default_factory=dict)
+
+
+def params_path(folder, epoch: int) -> Path:
+    """The parameter file of an epoch."""
+    return legacy.parameter_file(Path(folder) / PREFIX, epoch)
+
+
+def save(folder, symbol, arg_params, aux_params, optimizer_states: dict, state: State) -> Path:
+    """Writes all files of one epoch, each whole or not at all, and returns the parameter file.
+
+    Raises CheckpointError where that cannot be done; earlier epochs are untouched.
+    """
+    folder = Path(folder)
+    params = params_path(folder, state.epoch)
+    files = {params: {**{f"arg:{k}": v for k, v in arg_params.items()}, **{f"aux:{k}": v for k, v in aux_params.items()}}}
+    if optimizer_states:
+        files[params.with_suffix(".optimizer.params")] = optimizer_states
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(folder / f"{PREFIX}-symbol.json", symbol.tojson())
+        for path, arrays in files.items():
+            _save_arrays(path, arrays)
+        state.sha256 = {path.name: sha256_of(path) for path in files}
+        write_atomic(params.with_suffix(".json"),
+                     json.dumps({"format": FORMAT, **plain(asdict(state))}, indent=1, allow_nan=False))
+    except (OSError, mx.MXNetError) as error:
+        raise CheckpointError("the checkpoint could not be saved", path=params, found=str(error).splitlines()[0],
+                              remedy="free some space or choose another folder") from error
+    return params
+
+
+def _save_arrays(path, arrays):
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        mx.nd.save(str(temporary), arrays)
+        sync(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def epochs(folder) -> list[int]:
+    """The epochs that are complete in a folder, in order."""
+    folder = Path(folder)
+    found = [re.fullmatch(rf"{PREFIX}-(\d{{4,}})\.json", p.name) for p in folder.glob(f"{PREFIX}-*.json")]
+    return sorted(int(m[1]) for m in found if m)
+
+
+def load_state(folder, epoch: int) -> State:
+    """What was saved of an epoch, with the files beside it compared with their hashes.
+
+    Raises CheckpointError where it is damaged or a file is missing or another.
+    """
+    path = params_path(folder, epoch).with_suffix(".json")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values.pop("format") != FORMAT:
+            raise ValueError("another format")
+        state = State(**values)
+        digests = dict(state.sha256)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError("not a checkpoint's description", path=path, expected=FORMAT,
+                              found=f"{type(error).__name__} {error}"[:120], remedy=_remedy(epoch)) from error
+    for name, digest in digests.items():
+        file = path.with_name(name)
+        found = sha256_of(file) if file.is_file() else None
+        if found != digest:
+            raise CheckpointError("the file is missing" if found is None else "the file is not the one that was saved",
+                                  path=file, expected=f"sha256 {digest}", found=found, remedy=_remedy(epoch))
+    return state
+
+
+def _remedy(epoch):
+    return f"delete {PREFIX}-{epoch:04d}.json to go on from the epoch before"
+
+
+def load_optimizer(folder, epoch: int) -> dict:
+    """The optimiser's arrays by name, as `optimizer_state` made them; empty where there are none."""
+    path = params_path(folder, epoch).with_suffix(".optimizer.params")
+    if not path.is_file():
+        return {}
+    return {name: mx.nd.array(value, dtype=value.dtype) for name, value in read_tensors(path).tensors.items()}
+
+
+def optimizer_state(updater, names: dict) -> dict:
+    """A flat dict of an updater's arrays: 'parameter' or, where a parameter has several, 'parameter#0', ...
+
+    names : the updater's key -> parameter; several keys of one parameter (its devices) have equal states.
+    """
+    flat = {}
+    for key, value in updater.states.items():
+        parts = {"": value} if not isinstance(value, (list, tuple)) else {f"#{i}": v for i, v in enumerate(value)}
+        flat.update({f"{names[key]}{suffix}": part for suffix, part in parts.items() if part is not None})
+    return flat
+
+
+def restore_optimizer(updater, names: dict, flat: dict, weights: dict, updates: int) -> None:
+    """Puts saved arrays back, and the number of updates, on which Adam's correction depends.
+
+    weights : parameter -> array, from which the form of the state is made. Raises CheckpointError where the arrays
+    are not those of this optimiser.
+    """
+    used = set()
+    for key, name in names.items():
+        if name not in weights:
+            continue
+        fresh = updater.optimizer.create_state_multi_precision(key, weights[name])
+        several = isinstance(fresh, (list, tuple))
+        wanted = {"": fresh} if not several else {f"#{i}": v for i, v in enumerate(fresh)}
+        values = []
+        for suffix, part in wanted.items():
+            saved = flat.get(name + suffix)
+            if (saved is None) != (part is None) or (part is not None and saved.shape != part.shape):
+                raise CheckpointError(f"the optimiser's state of '{name}' does not fit", found=
+                                      "none" if saved is None else saved.shape, remedy="train with the same optimiser")
+            used.add(name + suffix)
+            values.append(None if saved is None else saved.copy())
+        updater.states[key] = tuple(values) if several else values[0]
+        updater.states_synced[key] = False
+    stray = set(flat) - used
+    if stray:
+        raise CheckpointError("the optimiser's state is another network's", found=sorted(stray)[0])
+    updater.optimizer.begin_num_update = updater.optimizer.num_update = updates

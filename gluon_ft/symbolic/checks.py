@@ -1,0 +1,129 @@
+"""What is compared before the first batch: parameters with the symbol, labels and class names with its output."""
+from __future__ import annotations
+
+import contextlib
+import io
+
+import mxnet as mx
+import numpy as np
+
+from gluon_ft.data.loader_records import last_line
+from gluon_ft.data.loader_sources import shown
+from gluon_ft.errors import DataError, NetworkError, TrainingError, WeightsError
+from gluon_ft.symbolic.legacy import check_aux
+
+
+def check_parameters(symbol, arg_params, aux_params, inputs: dict[str, tuple], may_miss=()) -> int:
+    """Compares parameters and running statistics with the shapes that the symbol infers; returns the classes.
+
+    inputs : shapes of data and labels by name, batch first; may_miss : parameters that will be initialised.
+    Raises NetworkError where the input does not fit, WeightsError for what is missing or of another shape.
+    """
+    own = [name for name in symbol.list_arguments() if name not in inputs]
+    missing = [name for name in own if name not in arg_params and name not in may_miss]
+    if missing:
+        raise WeightsError(f"{len(missing)} of the symbol's {len(own)} parameters are missing",
+                           found=f"no '{missing[0]}'", remedy="give the parameters of this symbol; only those of the "
+                           f"new layer{' (' + ', '.join(may_miss) + ')' if may_miss else ''} are initialised")
+    check_aux(symbol, aux_params)
+    wanted = _shapes(symbol, inputs, arg_params)
+    for name, shape in wanted.items():
+        found = arg_params.get(name, aux_params.get(name))
+        if found is not None and found.shape != shape:
+            raise WeightsError(f"parameter '{name}' is another network's", expected=shape, found=found.shape,
+                               remedy="give the parameters of this symbol, and images of the size it is for")
+    return _classes(symbol, inputs)
+
+
+def _shapes(symbol, inputs, arg_params):
+    # MXNet prints the arguments of a failed inference to standard output.
+    with contextlib.redirect_stdout(io.StringIO()):
+        try:
+            arguments, _, auxiliary = symbol.infer_shape(**inputs)
+        except mx.MXNetError as error:
+            raise NetworkError(f"the symbol does not take this input: {last_line(error)[:200]}",
+                               found=", ".join(f"{k} {v}" for k, v in inputs.items())) from error
+    names = [*symbol.list_arguments(), *symbol.list_auxiliary_states()]
+    return {name: tuple(shape) for name, shape in zip(names, [*arguments, *auxiliary]) if name not in inputs}
+
+
+def _classes(symbol, inputs) -> int:
+    shape = symbol.infer_shape(**inputs)[1][0]
+    if len(shape) != 2:
+        raise NetworkError("the symbol's result is not one row of classes an image", found=shape)
+    return shape[1]
+
+
+class Labels:
+    """Compares labels with the number of classes: at once where a source knows its labels, else batch by batch.
+
+    A batch is compared before it is used, so that no label outside the head ever reaches it; empty classes can only
+    be told once all labels are known.
+    """
+
+    def __init__(self, classes: int, source, what: str, allow_empty: bool = True):
+        self.classes, self.what, self.allow_empty = classes, what, allow_empty
+        self.counts = np.zeros(classes, dtype=np.int64)
+        self.known = _labels_of(source)
+        self.done = False
+        if self.known is not None:
+            self._count(self.known, what)
+            self.end_of_epoch()
+
+    def check(self, batch, step: int) -> None:
+        """TrainingError where a label of the batch is outside the head."""
+        if not self.done:
+            self._count(batch.label.asnumpy(), f"{self.what}, batch {step}")
+
+    def _count(self, labels, where):
+        labels = np.asarray(labels)
+        wrong = labels[~((labels >= 0) & (labels < self.classes))]
+        if len(wrong):
+            raise TrainingError(f"{len(wrong)} labels outside the head in {where}",
+                                expected=f"0 to {self.classes - 1}", found=f"{wrong[0]:g}", remedy=_remedy(labels))
+        self.counts += np.bincount(labels.astype(np.int64), minlength=self.classes)
+
+    def end_of_epoch(self) -> None:
+        """DataError where a class has no image."""
+        if self.done:
+            return
+        self.done = True
+        empty = np.flatnonzero(self.counts == 0)
+        if len(empty) and self.counts.sum() and not self.allow_empty:
+            raise DataError(f"{len(empty)} of {self.classes} classes have no image in {self.what}",
+                            expected="at least one each", found=f"none of class {empty[0]}",
+                            remedy="add images, drop the class, or set allow_empty_classes")
+
+
+def _remedy(labels):
+    high = labels.max()
+    if not (labels >= 0).all() or not np.isfinite(high):
+        return "correct the labels"
+    return f"call get_fine_tune_model with num_classes={int(high) + 1}, or correct the labels"
+
+
+def _labels_of(source):
+    known = getattr(source, "labels", None)
+    if known is None and isinstance(source, mx.io.NDArrayIter) and source.label:
+        known = source.label[0][1].asnumpy()
+    return None if known is None else np.asarray(known)
+
+
+def class_names(classes: int, train, val, wanted=None) -> list[str] | None:
+    """The class names that sources carry, in label order; None where none does.
+
+    wanted : those of a checkpoint. Raises DataError where they differ from one another or from the number of classes.
+    """
+    found = [(what, list(source.classes)) for what, source in (("training", train), ("validation", val))
+             if getattr(source, "classes", None)]
+    if wanted is not None:
+        found.insert(0, ("checkpoint", list(wanted)))
+    for what, names in found[1:]:
+        if names != found[0][1]:
+            raise DataError(f"the classes of {what} and {found[0][0]} differ", expected=shown(found[0][1]),
+                            found=shown(names), remedy="take data and network of the same task")
+    if found and len(found[0][1]) != classes:
+        raise DataError(f"the classes of {found[0][0]} do not fit the head", expected=f"{classes} classes",
+                        found=shown(found[0][1]),
+                        remedy=f"call get_fine_tune_model with num_classes={len(found[0][1])}")
+    return found[0][1] if found else None

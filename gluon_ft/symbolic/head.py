@@ -1,0 +1,102 @@
+"""`get_fine_tune_model`: a symbol's last layer exchanged, and exactly those parameters kept that still belong to it."""
+from __future__ import annotations
+
+import mxnet as mx
+
+from gluon_ft.errors import ConfigError, NetworkError, WeightsError, near
+from gluon_ft.symbolic import graph
+
+DATA = "data"
+
+
+def get_fine_tune_model(symbol, arg_params, num_classes, layer_name="flatten0", head_name="fc1",
+                        output_name="softmax"):
+    """A new classifier on top of a layer of a pretrained symbol: FullyConnected and SoftmaxOutput.
+
+    Parameters
+    ----------
+    symbol : mx.sym.Symbol
+        The pretrained network.
+    arg_params : dict of str to NDArray
+        Its parameters.
+    num_classes : int
+        Number of labels, at least 2.
+    layer_name : str or None, default 'flatten0'
+        The layer below the new one. None: the input of the symbol's last fully connected layer, or of the 1x1
+        convolution in its place; where that convolution's map of classes is averaged behind it, the average comes
+        first here, which is the same function.
+    head_name, output_name : str
+        Names of the new layers, 'fc1' and 'softmax' as published; another where these are taken.
+
+    Returns
+    -------
+    (symbol, arg_params)
+        The new symbol, and the given parameters that it has. Those of the new layer are not among them even where
+        the old one had the same name, so that it starts fresh; every other is, whatever its name ('fc10',
+        'stage1_fc1', 'fc6').
+
+    Raises
+    ------
+    ConfigError for num_classes below 2. NetworkError for a layer that is not there (with the near names), and where a
+    name of the new layers is taken. WeightsError where parameters are missing or of another network's shape.
+    """
+    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
+        raise ConfigError("a classifier needs at least two classes", expected="num_classes >= 2",
+                          found=repr(num_classes))
+    below = _below(symbol, layer_name)
+    _check_names(below, head_name, output_name)
+    net = mx.sym.FullyConnected(data=below, num_hidden=num_classes, name=head_name)
+    net = mx.sym.SoftmaxOutput(data=net, name=output_name)
+    wanted = [name for name in below.list_arguments() if name != DATA]
+    check_parameters(below, wanted, arg_params)
+    return net, {name: arg_params[name] for name in wanted}
+
+
+def _below(symbol, layer_name):
+    if layer_name is not None:
+        return _layer(symbol, layer_name)
+    head = graph.find_head(symbol)
+    inner = symbol.get_internals()
+    # The children of a node are symbols of exactly the outputs that it uses.
+    below = inner[f"{head.node.name}_output"].get_children()[0]
+    if head.pooled:
+        below = mx.sym.Pooling(below, global_pool=True, pool_type="avg", kernel=(1, 1), name=f"{head.node.name}_pool")
+    return below
+
+
+def _layer(symbol, name):
+    inner = symbol.get_internals()
+    if f"{name}_output" in inner.list_outputs():
+        return inner[f"{name}_output"]
+    layers = [n.name for n in graph.nodes(symbol) if n.op != "null"]
+    raise NetworkError(f"the symbol has no layer '{name}'",
+                       remedy=f"{near(name, layers)}; layer_name=None finds the input of the last layer")
+
+
+def _check_names(below, head_name, output_name):
+    """NetworkError where a new node's name is taken in the part that is kept."""
+    taken = {node.name for node in graph.nodes(below)}
+    for option, names in (("head_name", (head_name, f"{head_name}_weight", f"{head_name}_bias")),
+                          ("output_name", (output_name, f"{output_name}_label"))):
+        for name in names:
+            if name in taken:
+                raise NetworkError(f"the part of the symbol that is kept has a node '{name}' already",
+                                   remedy=f"give the new layer another name: {option}='new_{names[0]}'")
+
+
+def check_parameters(below, wanted, arg_params) -> None:
+    """NetworkError where the symbol has no input 'data'; WeightsError where a parameter in `wanted` is missing or does
+    not fit what its layer says of its shape."""
+    if DATA not in below.list_arguments():
+        raise NetworkError("the symbol has no input 'data'", found=", ".join(below.list_arguments()[:3]))
+    missing = [name for name in wanted if name not in arg_params]
+    if missing:
+        raise WeightsError(f"{len(missing)} of the network's {len(wanted)} parameters are missing", found=
+                           f"no '{missing[0]}'", remedy="give the parameters of this symbol: "
+                           f"{near(missing[0], arg_params)}")
+    for name, shape in graph.weight_shapes(below).items():
+        found = arg_params[name].shape
+        if len(found) < len(shape) or any(e not in (None, f) for e, f in zip(shape, found)):
+            raise WeightsError(f"parameter '{name}' is another network's", found=found,
+                               expected=f"({', '.join('?' if e is None else str(e) for e in shape)})",
+                               remedy="give the parameters of this symbol")

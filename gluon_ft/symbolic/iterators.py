@@ -1,0 +1,86 @@
+"""Our loaders as `mx.io.DataIter`, for `Module.fit`, `Module.score` and `Module.predict`."""
+from __future__ import annotations
+
+import mxnet as mx
+
+from gluon_ft.data.batches import Batch, as_batch
+from gluon_ft.errors import DataError
+
+
+class LoaderIter(mx.io.DataIter):
+    """A loader as a DataIter with batches of one size.
+
+    The last batch is filled up with its own rows; `pad` says with how many, and who ignores it counts images twice.
+
+    Parameters
+    ----------
+    loader : anything that `gluon_ft.data.batches.batches` takes, but a DataIter, which needs nothing
+    batch_size : int, default the loader's own
+    data_name, label_name : str
+        As the symbol calls them.
+
+    Raises DataError where the loader is empty or yields more than `batch_size` rows.
+    """
+
+    def __init__(self, loader, batch_size: int | None = None, data_name="data", label_name="softmax_label"):
+        super().__init__(batch_size or getattr(loader, "batch_size", 0))
+        self.loader, self._names = loader, (data_name, label_name)
+        if self.batch_size < 1:
+            raise DataError("batch size not known", remedy="give batch_size")
+        self._rows, self._ahead = None, None
+        first = self._next()
+        if first is None:
+            raise DataError("no images", expected="at least one", found="an empty loader")
+        self._shape = first.data[0].shape
+        self._ahead = first
+
+    @property
+    def provide_data(self):
+        """One DataDesc."""
+        return [mx.io.DataDesc(self._names[0], self._shape)]
+
+    @property
+    def provide_label(self):
+        """One DataDesc."""
+        return [mx.io.DataDesc(self._names[1], (self.batch_size,))]
+
+    def reset(self):
+        """To the beginning of a pass; a pass that was begun and not yet read from stays."""
+        if self._ahead is None:
+            self._rows = None
+
+    def next(self):
+        """The next mx.io.DataBatch."""
+        batch, self._ahead = self._ahead or self._next(), None
+        if batch is None:
+            raise StopIteration
+        return batch
+
+    def _next(self):
+        self._rows = iter(self.loader) if self._rows is None else self._rows
+        item = next(self._rows, None)
+        if item is None:
+            return None
+        batch = as_batch(item).trimmed()
+        if batch.valid > self.batch_size:
+            raise DataError("a batch of the loader is too large", expected=f"at most {self.batch_size}",
+                            found=batch.valid)
+        data, label = filled(batch, self.batch_size)
+        return mx.io.DataBatch([data], [label], pad=self.batch_size - batch.valid)
+
+
+def filled(batch: Batch, size: int, label_of_padding: float | None = None):
+    """(data, label) with `size` rows at least, the batch's own repeated.
+
+    label_of_padding : of the repetitions; None: their own.
+    """
+    data, label = batch.data, batch.label.astype("float32")
+    missing = size - batch.valid
+    if missing <= 0:
+        return data, label
+    index = mx.nd.arange(size, ctx=data.context) % batch.valid
+    rows = data.take(index)
+    labels = label.take(index.as_in_context(label.context))
+    if label_of_padding is not None:
+        labels[batch.valid:] = label_of_padding
+    return rows, labels

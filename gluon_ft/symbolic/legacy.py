@@ -1,0 +1,110 @@
+"""Reading symbols and checkpoints, those of 2015 to 2017 included, with errors that say which file is wrong and why."""
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import mxnet as mx
+
+from gluon_ft.data.loader_records import last_line
+from gluon_ft.errors import NetworkError, WeightsError, near
+from gluon_ft.weights.tensor_files import read_tensors
+
+
+def load_symbol(path) -> mx.sym.Symbol:
+    """The symbol in a JSON file of any version of MXNet up to 1.9.1.
+
+    Old files have `param` or `attr` in place of `attrs`, no variables for BatchNorm's running statistics, and no
+    shapes; MXNet upgrades them while it reads. What they leave out keeps the default that it had: `fix_gamma` true,
+    `eps` 1e-3, `momentum` 0.9. Raises NetworkError where the file is missing or is not such a symbol.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        described = json.loads(text)
+        count = len(described["nodes"]) if isinstance(described, dict) else 0
+    except OSError as error:
+        raise NetworkError("the symbol cannot be read", path=path, found=error.strerror or error,
+                           remedy=_beside(path)) from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise NetworkError("not a symbol", path=path, expected="MXNet's JSON with 'nodes'",
+                           found=f"{type(error).__name__} {error}"[:120]) from error
+    if not count:
+        raise NetworkError("not a symbol", path=path, expected="MXNet's JSON with 'nodes'", found="no nodes")
+    try:
+        return _upgraded_names(mx.sym.load_json(text))
+    except (mx.MXNetError, UnicodeDecodeError) as error:
+        raise NetworkError("MXNet does not accept the symbol", path=path, found=last_line(error)[:200]) from error
+
+
+def _upgraded_names(symbol):
+    """The symbol with today's name of the operator 'Softmax' of 2015, whose meaning is the same."""
+    described = json.loads(symbol.tojson())
+    old = [node for node in described["nodes"] if node["op"] == "Softmax"]
+    for node in old:
+        node["op"] = "SoftmaxOutput"
+    return mx.sym.load_json(json.dumps(described)) if old else symbol
+
+
+def load_checkpoint(prefix, epoch: int):
+    """`mx.model.load_checkpoint`, checked: (symbol, arg_params, aux_params) of `<prefix>-symbol.json` and
+    `<prefix>-<epoch as 4 digits>.params`.
+
+    Raises NetworkError for the symbol, WeightsError for the parameters: missing (with the epochs that are there),
+    damaged, Gluon's instead of a symbol's, or without the symbol's running statistics.
+    """
+    symbol = load_symbol(Path(f"{prefix}-symbol.json"))
+    arg_params, aux_params = load_params(prefix, epoch)
+    check_aux(symbol, aux_params, parameter_file(prefix, epoch))
+    return symbol, arg_params, aux_params
+
+
+def load_params(prefix, epoch: int):
+    """(arg_params, aux_params) of `<prefix>-<epoch as 4 digits>.params`; see `load_checkpoint`."""
+    path = parameter_file(prefix, epoch)
+    if not path.is_file():
+        raise WeightsError("no such checkpoint", path=path, remedy=_beside(path))
+    return split_params(path)
+
+
+def split_params(path):
+    """(arg_params, aux_params) of a parameter file whose names begin with 'arg:' and 'aux:'."""
+    found = read_tensors(path)
+    # The reader takes the marks off; a file without any is Gluon's, or another framework's.
+    if found.format != "mxnet params" or not (found.auxiliary or _has_marks(path)):
+        raise WeightsError("not the parameters of a symbol", path=path, expected="names that begin with arg: and aux:",
+                           found=f"{found.format}, with names like '{next(iter(found.tensors), '')}'",
+                           remedy="load them with Gluon, or convert the network with gluon_ft.symbolic.to_symbol")
+    arrays = {name: mx.nd.array(value, dtype=value.dtype) for name, value in found.tensors.items()}
+    auxiliary = set(found.auxiliary)
+    return ({n: a for n, a in arrays.items() if n not in auxiliary}, {n: arrays[n] for n in found.auxiliary})
+
+
+def _has_marks(path):
+    with open(path, "rb") as file:
+        # The names stand at the end, behind the arrays.
+        size = file.seek(0, 2)
+        file.seek(max(0, size - (1 << 22)))
+        tail = file.read()
+    return b"arg:" in tail or b"aux:" in tail
+
+
+def parameter_file(prefix, epoch: int) -> Path:
+    """`<prefix>-<epoch as 4 digits>.params`, MXNet's name."""
+    return Path(f"{prefix}-{epoch:04d}.params")
+
+
+def check_aux(symbol, aux_params, path=None) -> None:
+    """WeightsError where running statistics that the symbol needs are missing."""
+    missing = [name for name in symbol.list_auxiliary_states() if name not in aux_params]
+    if missing:
+        raise WeightsError(f"{len(missing)} auxiliary states (BatchNorm's running statistics) are missing", path=path,
+                           found=f"no '{missing[0]}'", remedy="load them from the checkpoint that the parameters are "
+                                                              "from; they cannot be made up")
+
+
+def _beside(path):
+    """What of the kind is in the same folder, for an error."""
+    kind = "*-symbol.json" if path.name.endswith(".json") else "*.params"
+    known = [p.name for p in path.parent.glob(kind)] if path.parent.is_dir() else []
+    return near(path.name, known) if known else f"no {kind} in {path.parent}"

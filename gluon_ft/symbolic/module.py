@@ -1,0 +1,132 @@
+"""The `mx.mod.Module` of a plan: bound, filled, with an optimiser whose multipliers are checked; steps and predictions."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mxnet as mx
+
+from gluon_ft.errors import ConfigError, TrainingError
+from gluon_ft.symbolic import checkpoints
+from gluon_ft.symbolic.head import DATA
+from gluon_ft.symbolic.iterators import filled
+from gluon_ft.symbolic.plan import PADDING, Plan
+
+
+@dataclass
+class Trainee:
+    """A bound module with its optimiser; `keys` are the updater's keys and the parameters that they stand for."""
+
+    plan: Plan
+    module: mx.mod.Module
+    optimizer: mx.optimizer.Optimizer
+    keys: dict
+    updates: int = 0
+
+    @property
+    def updater(self):
+        """What holds the optimiser's state: the key-value store's, or the module's own."""
+        return self.module._kvstore._updater if self.module._update_on_kvstore else self.module._updater
+
+
+def make(plan: Plan, shape, arg_params, aux_params, initializer=None) -> Trainee:
+    """Binds the plan's symbol and sets parameters and optimiser; copies, so that the given arrays stay as they are.
+
+    shape : of a batch's data; the last layer's parameters are drawn where they are missing.
+    """
+    module = bind(plan.running, plan.label, plan.contexts, (plan.batch_size, *shape[1:]), plan.frozen)
+    own = set(plan.running.list_arguments())
+    module.init_params(initializer or mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2),
+                       arg_params={k: v for k, v in arg_params.items() if k in own},
+                       aux_params={k: aux_params[k] for k in plan.running.list_auxiliary_states()}, allow_missing=True)
+    config = plan.config
+    optimizer = mx.optimizer.create(config.optimizer, rescale_grad=1.0 / plan.batch_size, **config.optimizer_options())
+    # By name: `Module` names parameters only to optimisers that it makes itself (apache/mxnet#9511).
+    optimizer.set_lr_mult(plan.lr)
+    optimizer.set_wd_mult(plan.wd)
+    module.init_optimizer(kvstore=config.kvstore, optimizer=optimizer)
+    trainee = Trainee(plan, module, optimizer, _keys(module, plan))
+    _check_multipliers(trainee)
+    return trainee
+
+
+def bind(symbol, label, contexts, shape, fixed=None) -> mx.mod.Module:
+    """A module without parameters; for training where `fixed` (a list, maybe empty) is given."""
+    module = mx.mod.Module(symbol, data_names=(DATA,), label_names=(label,), context=contexts,
+                           fixed_param_names=fixed)
+    module.bind([mx.io.DataDesc(DATA, shape)], [mx.io.DataDesc(label, (shape[0],))], for_training=fixed is not None)
+    return module
+
+
+def _keys(module, plan):
+    names, count = module._exec_group.param_names, len(plan.contexts)
+    if module._update_on_kvstore:
+        return {name: name for name in names if name in plan.lr}
+    return {i * count + k: name for i, name in enumerate(names) for k in range(count) if name in plan.lr}
+
+
+def _check_multipliers(trainee):
+    """TrainingError where the optimiser would not use a multiplier, as it silently does without parameter names."""
+    optimizer, plan = trainee.optimizer, trainee.plan
+    for key, name in trainee.keys.items():
+        rates = (optimizer._get_lrs([key])[0], optimizer._get_wds([key])[0])
+        wanted = (plan.config.lr * plan.lr[name], plan.config.wd * plan.wd[name])
+        if any(abs(r - w) > 1e-9 * abs(w) for r, w in zip(rates, wanted)):
+            raise TrainingError(f"the optimiser does not use the multipliers of '{name}'", found=rates,
+                                expected=f"learning rate and weight decay {wanted}")
+
+
+def step(trainee: Trainee, batch) -> tuple:
+    """One update with the mean gradient of a trimmed batch; (probabilities (n, classes), labels (n,)) of it."""
+    _check_size(trainee.plan, batch)
+    data, label = filled(batch, len(trainee.plan.contexts), PADDING)
+    trainee.optimizer.rescale_grad = 1.0 / batch.valid
+    trainee.module.forward_backward(mx.io.DataBatch([data], [label]))
+    trainee.module.update()
+    trainee.updates += 1
+    return _result(trainee.module, batch)
+
+
+def predict(module, contexts, batch) -> tuple:
+    """(probabilities, labels) of a trimmed batch, in inference mode."""
+    data, label = filled(batch, len(contexts), PADDING)
+    module.forward(mx.io.DataBatch([data], [label]), is_train=False)
+    return _result(module, batch)
+
+
+def _result(module, batch):
+    probabilities = module.get_outputs()[0]
+    if len(probabilities) != batch.valid:
+        probabilities = probabilities[:batch.valid]
+    return probabilities, batch.label.astype("float32").as_in_context(probabilities.context)
+
+
+def _check_size(plan, batch):
+    if batch.valid > plan.batch_size:
+        raise ConfigError("a batch is larger than batch_size", expected=f"at most {plan.batch_size} images",
+                          found=batch.valid, remedy="give the batch size of all devices together")
+
+
+def cross_entropy(probabilities, label, smoothing: float = 0.0):
+    """Loss (n,) in nats from probabilities (n, classes); probabilities below 1e-38 count as that, NaN as NaN."""
+    logs = mx.nd.log(mx.nd.maximum(probabilities, 1e-38))
+    loss = -(1 - smoothing) * mx.nd.pick(logs, label, axis=1)
+    return loss - smoothing * logs.mean(axis=1) if smoothing else loss
+
+
+def synchronised(trainee: Trainee) -> tuple[dict, dict]:
+    """(arg_params, aux_params), and every device with the same: running statistics are averaged over them."""
+    arg_params, aux_params = trainee.module.get_params()
+    trainee.module.set_params(arg_params, aux_params)
+    return arg_params, aux_params
+
+
+def saved_state(trainee: Trainee) -> dict:
+    """The optimiser's arrays for a checkpoint."""
+    return checkpoints.optimizer_state(trainee.updater, trainee.keys)
+
+
+def restore(trainee: Trainee, arrays: dict, updates: int) -> None:
+    """Puts a checkpoint's arrays and number of updates into the optimiser."""
+    weights = {k: v for k, v in trainee.module.get_params()[0].items() if k in trainee.plan.lr}
+    checkpoints.restore_optimizer(trainee.updater, trainee.keys, arrays, weights, updates)
+    trainee.updates = updates

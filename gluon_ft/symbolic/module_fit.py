@@ -1,0 +1,232 @@
+"""`symbolic.fit`: trains a symbol with `mx.mod.Module`, checked, resumable, with multipliers that take effect.
+
+The loop is written out over `Module.forward_backward` and `update`, because `Module.fit` trains twice on the images
+that fill up the last batch, does not keep the number of updates, and has no place for the checks.
+"""
+from __future__ import annotations
+
+import itertools
+import time
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import mxnet as mx
+
+from gluon_ft import console
+from gluon_ft.data.batches import batches
+from gluon_ft.errors import CheckpointError, ConfigError, DataError
+from gluon_ft.reporting.run import plain
+from gluon_ft.symbolic import checkpoints, checks, graph, legacy, module, plan
+from gluon_ft.symbolic.head import DATA
+from gluon_ft.training import seeds
+from gluon_ft.training.config import TrainConfig
+from gluon_ft.training.fit import Result
+from gluon_ft.training.metrics import Meter, Metrics
+
+# The published procedure's: SGD without momentum or weight decay.
+AS_PUBLISHED = TrainConfig(epochs=8, lr=0.01, momentum=0.0, wd=0.0)
+
+
+@dataclass
+class SymbolicResult(Result):
+    """What `fit` returns: `gluon_ft.training.fit.Result` (best and last are `model-<epoch>.params`), and the trained
+    network as `symbol`, `arg_params`, `aux_params`; `frozen` and `held` name the parameters and running statistics
+    that did not move, `classes` the labels (None where not known)."""
+
+    symbol: object = None
+    arg_params: dict = field(default_factory=dict)
+    aux_params: dict = field(default_factory=dict)
+    frozen: list[str] = field(default_factory=list)
+    held: list[str] = field(default_factory=list)
+    classes: list[str] | None = None
+
+
+def fit(symbol, arg_params, aux_params, train, val, batch_size, ctx=None, config: TrainConfig = AS_PUBLISHED, *,
+        head_lr_mult: float = 1.0, lr_mult=None, wd_mult=None, frozen=(), batchnorm: str = "frozen", initializer=None,
+        save_to=None, resume: bool = False, preprocessing=None, on_epoch=None, speedometer: int = 10,
+        name: str = "training") -> SymbolicResult:
+    """Trains a symbol that ends in SoftmaxOutput; the given parameters are left as they are.
+
+    Parameters
+    ----------
+    symbol, arg_params, aux_params
+        From `get_fine_tune_model` and the checkpoint. Only the last layer's parameters may be missing.
+    train, val : mx.io.DataIter, or a loader (see `gluon_ft.data.batches.batches`); val may be None
+    batch_size : int
+        Images of a batch, over all devices together; batches may be smaller, not larger.
+    ctx : mx.Context or list of them, default mx.cpu()
+    config : TrainConfig, default AS_PUBLISHED
+        8 epochs, SGD with learning rate 0.01, kvstore 'device'. Weight decay acts on every parameter, as in Gluon;
+        `Module`'s own rule is wd_mult={'_(bias|gamma|beta)$': 0}.
+    head_lr_mult : learning-rate multiplier of the last layer, default 1
+    lr_mult, wd_mult : {pattern: multiplier} over parameter names; the first pattern that is found in a name counts
+    frozen : patterns of parameters that do not move at all
+    batchnorm : 'frozen' (default) holds the running statistics of BatchNorm layers whose parameters are all frozen and
+        normalises by them; 'train' lets them follow the batches, as the published program does
+    initializer : of the last layer where it is missing, default Xavier(gaussian, in, 2)
+    save_to : folder for a checkpoint of every epoch, see `symbolic.checkpoints`
+    resume : go on from the last complete one in `save_to`, to the same result as without the interruption
+    preprocessing : what `train` was made with, kept in the checkpoints
+    on_epoch : callable(record), such as `run.log`; records have the keys of `gluon_ft.training.fit.Result`
+    speedometer : batches between two lines of `mx.callback.Speedometer` in Python's log (level INFO); 0: none
+    name : shown in errors and in the progress bar
+
+    Raises, before the first batch is used: ConfigError for options and patterns that match nothing; NetworkError and
+    WeightsError where symbol, parameters and images do not fit; TrainingError for a label outside the head, where
+    everything is frozen, or a multiplier has no effect; DataError for class names that differ; CheckpointError where
+    a checkpoint was made with other settings. Labels that only the batches tell are compared before each is used.
+    """
+    if resume and save_to is None:
+        raise ConfigError("resume needs the folder of the checkpoints", remedy="give save_to")
+    task = plan.make(symbol, batch_size, ctx, config, head_lr_mult, lr_mult, wd_mult, frozen, batchnorm)
+    done = _last_checkpoint(save_to, task, train) if resume else None
+    if done is not None:
+        arg_params, aux_params = legacy.load_params(Path(save_to) / checkpoints.PREFIX, done.epoch)
+    begun = done.epoch if done else 0
+    stream, first = _stream(train, config.seed, begun + 1)
+    names, labels, val_labels = plan.check(task, arg_params, aux_params, train, val, first.data.shape,
+                                           done.classes if done else None)
+    if config.seed is not None:
+        seeds.seed_all(config.seed)
+    trainee = module.make(task, first.data.shape, arg_params, aux_params, initializer)
+    if done is not None:
+        module.restore(trainee, checkpoints.load_optimizer(save_to, begun), done.updates)
+    result = SymbolicResult(history=list(done.history) if done else [], best_epoch=done.best_epoch if done else 0,
+                            symbol=symbol, frozen=task.frozen, held=task.held, classes=names)
+    arg_params, aux_params = trainee.module.get_params()
+    started = time.perf_counter()
+    for epoch in range(begun + 1, config.epochs + 1):
+        at, where = time.perf_counter(), f"{name}, epoch {epoch}"
+        if epoch > begun + 1:
+            stream, first = _stream(train, config.seed, epoch)
+        trained = _train_epoch(trainee, itertools.chain([first], stream), labels, Meter(where, config.top_k),
+                               _speedometer(speedometer, batch_size), epoch, f"{name} {epoch}/{config.epochs}")
+        labels.end_of_epoch()
+        arg_params, aux_params = module.synchronised(trainee)
+        validated = None if val is None else _evaluate(trainee.module, task.contexts, val, val_labels,
+                                                       Meter(f"{where}, validation", config.top_k))
+        record = _record(epoch, trained, validated, config, time.perf_counter() - at)
+        result.history.append(record)
+        result.best_epoch = _best(result.history, val is not None)
+        if save_to is not None:
+            state = checkpoints.State(epoch, trainee.updates, getattr(train, "epoch", None), task.settings(),
+                                      result.history, result.best_epoch, names,
+                                      preprocessing.to_dict() if preprocessing else None)
+            checkpoints.save(save_to, symbol, arg_params, aux_params, module.saved_state(trainee), state)
+        if on_epoch is not None:
+            on_epoch(record)
+    if save_to is not None:
+        result.best, result.last = (checkpoints.params_path(save_to, e) for e in
+                                    (result.best_epoch, result.history[-1]["epoch"]))
+    result.arg_params, result.aux_params = arg_params, aux_params
+    result.seconds = time.perf_counter() - started
+    return result
+
+
+def _stream(train, seed, epoch):
+    """The batches of an epoch and the first of them, from generators that depend on seed and epoch only."""
+    _seed_epoch(seed, epoch)
+    stream = batches(train)
+    first = next(stream, None)
+    if first is None:
+        raise DataError("no images in the training set", expected="at least one", found="an empty loader")
+    _seed_epoch(seed, epoch)
+    return stream, first
+
+
+def _seed_epoch(seed, epoch):
+    # MXNet's random state cannot be saved; this way a resumed epoch draws what it would have drawn.
+    if seed is not None:
+        seeds.seed_all((seed + 1_000_003 * epoch) % (1 << 31))
+
+
+def _last_checkpoint(save_to, task, train):
+    """The state of the last complete epoch, None where there is none; the loader set to go on behind it."""
+    known = checkpoints.epochs(save_to)
+    if not known:
+        return None
+    state = checkpoints.load_state(save_to, known[-1])
+    for key, value in plain(task.settings()).items():
+        if state.settings.get(key) != value:
+            raise CheckpointError(f"the checkpoint was made with another '{key}'", path=save_to,
+                                  **_difference(key, state.settings.get(key), value),
+                                  remedy="go on with the same settings, or choose another folder")
+    if state.passes is not None and hasattr(train, "epoch"):
+        train.epoch = state.passes
+    else:
+        warnings.warn("the training iterator does not count its passes: the order of images after the interruption "
+                      "is its own", RuntimeWarning, stacklevel=3)
+    return state
+
+
+def _difference(key, old, new):
+    if isinstance(old, dict) and isinstance(new, dict):
+        part = next(k for k in {**old, **new} if old.get(k) != new.get(k))
+        return {"expected": f"{part} {old.get(part)}", "found": f"{part} {new.get(part)}"}
+    return {"expected": str(old)[:80], "found": str(new)[:80]} if key != "frozen" else {
+        "expected": f"{len(old or ())} parameters", "found": f"{len(new)}"}
+
+
+def _train_epoch(trainee, stream, labels, meter, speedometer, epoch, title):
+    for batch in console.progress(stream, desc=title, unit="batch"):
+        batch = batch.trimmed()
+        labels.check(batch, meter.steps + 1)
+        probabilities, label = module.step(trainee, batch)
+        loss = module.cross_entropy(probabilities, label, trainee.plan.config.label_smoothing)
+        meter.update([(probabilities, label, loss)])
+        meter.wait()
+        if speedometer is not None:
+            speedometer(mx.model.BatchEndParam(epoch - 1, meter.steps, None, None))
+    return meter.result()
+
+
+def _speedometer(frequent, batch_size):
+    return mx.callback.Speedometer(batch_size, frequent) if frequent else None
+
+
+def _evaluate(mod, contexts, source, labels, meter) -> Metrics:
+    for batch in batches(source):
+        batch = batch.trimmed()
+        labels.check(batch, meter.steps + 1)
+        probabilities, label = module.predict(mod, contexts, batch)
+        meter.update([(probabilities, label, module.cross_entropy(probabilities, label))])
+        meter.wait()
+    labels.end_of_epoch()
+    return meter.result()
+
+
+def evaluate(symbol, arg_params, aux_params, source, batch_size, ctx=None, top_k: int = 0) -> Metrics:
+    """Loss and accuracy of a symbol that ends in SoftmaxOutput; every image counts once, padding not at all.
+
+    Parameters and errors as in `fit`, `gluon_ft.training.metrics.Metrics` as the result. Class names that `source`
+    carries must be as many as the symbol has results.
+    """
+    contexts, label = plan.contexts_of(ctx), graph.label_name(symbol)
+    stream = batches(source)
+    first = next(stream, None)
+    if first is None:
+        raise DataError("no images in the evaluation", expected="at least one", found="an empty loader")
+    shape = (batch_size, *first.data.shape[1:])
+    classes = checks.check_parameters(symbol, arg_params, aux_params, {DATA: shape, label: (batch_size,)})
+    checks.class_names(classes, None, source)
+    labels = checks.Labels(classes, source, "the evaluation")
+    mod = module.bind(symbol, label, contexts, shape)
+    mod.set_params({k: v for k, v in arg_params.items() if k in set(symbol.list_arguments())},
+                   {k: aux_params[k] for k in symbol.list_auxiliary_states()})
+    return _evaluate(mod, contexts, itertools.chain([first], stream), labels, Meter("the evaluation", top_k))
+
+
+def _best(history, validated):
+    key = "validation_accuracy" if validated else "train_accuracy"
+    return max(history, key=lambda record: record[key])["epoch"]
+
+
+def _record(epoch, trained, validated, config, seconds):
+    record = {"epoch": epoch}
+    for part, metrics in (("train", trained), ("validation", validated)):
+        if metrics is not None:
+            record[f"{part}_loss"], record[f"{part}_accuracy"] = metrics.loss, metrics.accuracy
+            if metrics.top_k is not None:
+                record[f"{part}_top{config.top_k}"] = metrics.top_k
+    return {**record, "lr": config.lr, "seconds": round(seconds, 3)}
