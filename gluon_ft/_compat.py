@@ -114,7 +114,7 @@ class _GluonCVLoader(importlib.machinery.SourceFileLoader):
     """Runs GluonCV's `__init__` as on a machine without torch, and tells which import in it really failed."""
 
     def exec_module(self, module):
-        with _quiet():
+        with _quiet(), _strict_images():
             # GluonCV's MXNet half needs no torch; its check refuses every torch from 2.0 on ("Legacy torch").
             check = importlib.import_module("gluoncv.check")
             require_torch = check._require_pytorch_version
@@ -200,6 +200,21 @@ def _quiet():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+@contextlib.contextmanager
+def _strict_images():
+    """GluonCV's data/mhp.py tells Pillow, for the whole process, to read truncated images as if they were whole."""
+    try:
+        from PIL import ImageFile
+    except ImportError:
+        yield
+        return
+    before = ImageFile.LOAD_TRUNCATED_IMAGES
+    try:
+        yield
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
 def _forget(prefix: str) -> None:

@@ -118,6 +118,14 @@ def test_gluoncv_beside_torch_2(fake_torch, first, how):
     assert out == "2.13.0 3 True"
 
 
+def test_gluoncv_leaves_pillow_strict():
+    assert python("""
+        from PIL import ImageFile
+        import gluon_ft, gluoncv
+        print(ImageFile.LOAD_TRUNCATED_IMAGES)
+    """) == "False"
+
+
 def test_gluoncv_keeps_its_files_and_source():
     import gluoncv
 

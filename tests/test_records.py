@@ -444,13 +444,16 @@ def kill_while_packing(tmp_path, kills, seed):
     make(tmp_path, 400, size=(300, 200))
     rng, states = random.Random(seed), []
     rec = tmp_path / "set-train.rec"
+    begun = time.perf_counter()
+    start(tmp_path, workers=2, force=True).join()
+    span = time.perf_counter() - begun
     for i in range(kills):
         process = start(tmp_path, workers=2, force=True)
         wait_until_begun(process, tmp_path)
         if i % 2:  # aimed at the end, where the names are given
             while process.is_alive() and not _size(tmp_path / ".set-train.manifest.json.packing"):
                 time.sleep(0.0005)
-        time.sleep(rng.random() * (0.01 if i % 2 else 1.0))
+        time.sleep(rng.random() * (0.01 if i % 2 else 0.7 * span))
         os.kill(process.pid, signal.SIGKILL)
         process.join()
         states.append(rec.exists())

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock, SymbolBlock, nn
@@ -55,6 +56,18 @@ def parameter_names(net: HybridBlock) -> dict[str, str]:
     """Path in the network ('features.0.weight') -> name in the symbol that `to_symbol` gives."""
     names = _renamed(net)[1]
     return {path: names.get(p.name, p.name) for path, p in net._collect_params_with_prefix().items()}
+
+
+def frozen_names(net: HybridBlock, patterns, known) -> list[str]:
+    """Patterns over paths in a Gluon network, as patterns that match exactly the same parameters of its symbol.
+
+    known : names of parameters that are still there. Raises ConfigError for a pattern that matches nothing.
+    """
+    names = parameter_names(net)
+    statistics = {p.name for p in net.collect_params().values() if p.name.endswith(("running_mean", "running_var"))}
+    paths = [path for path, p in net._collect_params_with_prefix().items() if p.name not in statistics]
+    chosen = [names[path] for path in groups.matching(paths, patterns)]
+    return [f"^{re.escape(name)}$" for name in dict.fromkeys(chosen) if name in known]
 
 
 def _renamed(net):

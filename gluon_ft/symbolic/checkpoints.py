@@ -6,20 +6,17 @@ without it was cut short and does not count.
 """
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import mxnet as mx
 
+from gluon_ft import atomic
 from gluon_ft.errors import CheckpointError
-from gluon_ft.reporting.atomic import write_atomic
 from gluon_ft.reporting.run import plain
 from gluon_ft.symbolic import legacy
-from gluon_ft.training.checkpoint import sync
 from gluon_ft.weights.tensor_files import read_tensors, sha256_of
 
 PREFIX = "model"
@@ -63,28 +60,17 @@ def save(folder, symbol, arg_params, aux_params, optimizer_states: dict, state: 
         files[params.with_suffix(".optimizer.params")] = optimizer_states
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(folder / f"{PREFIX}-symbol.json", symbol.tojson())
+        atomic.write(folder / f"{PREFIX}-symbol.json", symbol.tojson())
         for path, arrays in files.items():
-            _save_arrays(path, arrays)
+            with atomic.replacing(path) as temporary:
+                mx.nd.save(str(temporary), arrays)
         state.sha256 = {path.name: sha256_of(path) for path in files}
-        write_atomic(params.with_suffix(".json"),
+        atomic.write(params.with_suffix(".json"),
                      json.dumps({"format": FORMAT, **plain(asdict(state))}, indent=1, allow_nan=False))
     except (OSError, mx.MXNetError) as error:
         raise CheckpointError("the checkpoint could not be saved", path=params, found=str(error).splitlines()[0],
                               remedy="free some space or choose another folder") from error
     return params
-
-
-def _save_arrays(path, arrays):
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        mx.nd.save(str(temporary), arrays)
-        sync(temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
 
 
 def epochs(folder) -> list[int]:

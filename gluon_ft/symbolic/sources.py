@@ -1,0 +1,158 @@
+"""What to fine-tune, found by name: a backbone, weights of the catalog, a symbolic checkpoint; ready for either path."""
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import mxnet as mx
+from mxnet.gluon import HybridBlock
+
+from gluon_ft import backbones, freezing, heads
+from gluon_ft.data.preprocessing import Preprocessing
+from gluon_ft.errors import ConfigError, WeightsError
+from gluon_ft.freezing import Group
+from gluon_ft.symbolic import bridge, checkpoints, graph, legacy
+from gluon_ft.symbolic.head import get_fine_tune_model
+from gluon_ft.weights import catalog, pretrained, store
+
+# What the published symbolic networks take: their first layer, 'bn_data', does the rest.
+RAW = Preprocessing(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), scale=1.0)
+INPUTS = {"raw": RAW, "imagenet": Preprocessing()}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network with its own output, and what it takes: `net` (Gluon) or `checkpoint` (symbol, arg_params,
+    aux_params), one of the two; name : for reports."""
+
+    name: str
+    preprocessing: Preprocessing
+    net: HybridBlock | None = None
+    checkpoint: tuple | None = None
+
+    def symbolic(self, num_classes: int, layer_name=None, frozen=()):
+        """(symbol, arg_params, aux_params, frozen) with a new last layer, as `symbolic.fit` takes them.
+
+        layer_name, frozen : in the source's own names; patterns over a Gluon network's paths ('features.0.weight')
+        become patterns of its symbol's names.
+        """
+        if self.checkpoint is not None:
+            symbol, arg_params, aux_params = self.checkpoint
+            return (*get_fine_tune_model(symbol, arg_params, num_classes, layer_name), aux_params, list(frozen))
+        symbol, arg_params, aux_params = bridge.to_symbol(self.net)
+        new, kept = get_fine_tune_model(symbol, arg_params, num_classes, layer_name)
+        return new, kept, aux_params, bridge.frozen_names(self.net, frozen, set(kept))
+
+    def gluon(self, num_classes: int, lr_mult: float, layer_name=None, frozen=(), ctx=None, init=None) -> HybridBlock:
+        """The network with a new output, ready for `gluon_ft.fit`; of a Gluon source it is the source's own, changed.
+
+        layer_name is for checkpoints; frozen : patterns in the source's own names, BatchNorm's statistics held.
+        """
+        if self.checkpoint is not None:
+            return bridge.fine_tune_block(*self.checkpoint, num_classes, layer_name, lr_mult, ctx, init, frozen)
+        if layer_name is not None:
+            raise ConfigError("a layer's name is for symbols", found=f"'{layer_name}'", remedy="leave it out")
+        self.net.collect_params().reset_ctx(ctx or mx.cpu())
+        net = heads.replace_output(self.net, num_classes, lr_mult=lr_mult, init=init)
+        if frozen:
+            freezing.apply_groups(net, [Group(pattern=p, frozen=True) for p in frozen])
+        return net
+
+
+def find_source(backbone: str | None = None, weights: str | None = None, checkpoint=None,
+                preprocessing: Preprocessing | None = None) -> Source:
+    """The network to fine-tune.
+
+    Parameters
+    ----------
+    backbone : a name of the registry; without `weights` it is initialised with Xavier()
+    weights : a tag of the catalog, or a file, for `backbone`; or 'backbone:tag', such as
+        'mobilenetv2_1.0:coral_rot180', or 'resnet-50:imagenet1k' for the published symbolic networks
+    checkpoint : (prefix, epoch) of a symbolic model, instead of the two
+    preprocessing : default what is known of the weights
+
+    Raises ConfigError where it is not one of these, or where it is not known what the network takes; NetworkError and
+    WeightsError from the files.
+    """
+    if checkpoint is not None:
+        if backbone or weights:
+            raise ConfigError("a checkpoint has its network and weights", found=f"also {backbone or weights}",
+                              remedy="give either a checkpoint, or a backbone and weights")
+        return _of_checkpoint(*checkpoint, preprocessing)
+    if weights and ":" in weights and not Path(weights).is_file():
+        named, _, weights = weights.partition(":")
+        if backbone not in (None, named):
+            raise ConfigError("two backbones", found=f"{backbone} and {named}", remedy="give one")
+        backbone = named
+    if not backbone:
+        raise ConfigError("no network given", expected="a backbone, weights of the catalog or a checkpoint")
+    if weights:
+        row = next((r for r in catalog.rows() if (r.backbone, r.tag) == (backbone, weights)), None)
+        if row is not None and any(f.role == "symbol" for f in row.sources[0]):
+            return _of_row(row, preprocessing)
+    return _of_backbone(backbone, weights, preprocessing)
+
+
+def _of_backbone(backbone, weights, preprocessing):
+    if weights:
+        net = pretrained.pretrained_net(backbone, weights)
+        return Source(f"{backbone}:{Path(weights).name}", preprocessing or net.preprocessing, net)
+    net, entry = backbones.build(backbone), backbones.get(backbone)
+    net.initialize(mx.init.Xavier())
+    net.hybridize()
+    # Shapes of layers are known once something has run through.
+    net(mx.nd.zeros(backbones.input_shape(backbone))).wait_to_read()
+    usual = Preprocessing(mean=entry.mean, std=entry.std, size=entry.input_size, channel_order="gray" if
+                          entry.channels == 1 else "rgb", resize=round(entry.input_size / 0.875))
+    return Source(backbone, preprocessing or usual, net)
+
+
+def _of_row(row, preprocessing):
+    found = store.get(row)
+    paths = {file.role: path for file, path in zip(found.files, found.paths)}
+    symbol = legacy.load_symbol(paths["symbol"])
+    arg_params, aux_params = legacy.split_params(paths["main"])
+    legacy.check_aux(symbol, aux_params, paths["main"])
+    return Source(row.name, preprocessing or row.preprocessing, checkpoint=(symbol, arg_params, aux_params))
+
+
+def _of_checkpoint(prefix, epoch, preprocessing):
+    prefix = os.fspath(prefix)
+    try:
+        epoch = int(epoch)
+    except ValueError:
+        epoch = -1
+    if epoch < 0:
+        raise ConfigError("the checkpoint's epoch is not a number", expected="such as --checkpoint resnet-50 0")
+    model = legacy.load_checkpoint(prefix, epoch)
+    folder, name = os.path.split(prefix)
+    known = preprocessing
+    if known is None and name == checkpoints.PREFIX and epoch in checkpoints.epochs(folder or "."):
+        saved = checkpoints.load_state(folder or ".", epoch).preprocessing
+        known = Preprocessing.from_dict(saved) if saved else None
+    if known is None and normalises_itself(model[0]):
+        known = RAW
+    if known is None:
+        raise ConfigError(f"it is not known what the network of {prefix} takes", expected=" or ".join(INPUTS),
+                          remedy="say it with --input")
+    return Source(f"{name}-{epoch:04d}", known, checkpoint=model)
+
+
+def normalises_itself(symbol) -> bool:
+    """Whether the first thing that happens to 'data' is BatchNorm, as in the published ResNets ('bn_data')."""
+    nodes = graph.nodes(symbol)
+    data = {n.index for n in nodes if n.op == "null" and n.name == "data"}
+    users = [n for n in nodes if data & set(n.inputs)]
+    while len(users) == 1 and users[0].op in ("identity", "_copy", "Cast"):
+        users = [n for n in nodes if users[0].index in n.inputs]
+    return bool(users) and all(n.op in graph.BATCHNORM for n in users)
+
+
+def with_size(preprocessing: Preprocessing, size: int) -> Preprocessing:
+    """The same for input of `size` pixels, with the shorter edge resized in proportion."""
+    edge = None if preprocessing.resize is None else round(size * preprocessing.resize / preprocessing.size)
+    try:
+        return replace(preprocessing, size=size, resize=edge)
+    except ConfigError as error:
+        raise WeightsError(f"the network cannot take images of {size} pixels", found=error.message) from error
