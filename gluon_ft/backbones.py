@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from mxnet.gluon import HybridBlock
 from mxnet.gluon.model_zoo import vision
 
-from gluon_ft import _compat, nasnet, networks
+from gluon_ft import _compat, networks, repairs
 from gluon_ft.errors import NetworkError, near
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -21,7 +21,7 @@ class Backbone:
     name : its name here; zoo : 'gluon', 'gluoncv' or 'gluon_ft'; zoo_name : its name there; input_size : height and
     width it was made for; min_size : the smallest that it accepts; channels : of its input; classes : of its own
     output; mean, std : of the usual preprocessing, for input in 0..1; classes_option : what its
-    constructor calls the number of classes; options : of its constructor.
+    constructor calls the number of classes, None where it is fixed; options : of its constructor.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Backbone:
     classes: int = 1000
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
-    classes_option: str = "classes"
+    classes_option: str | None = "classes"
     options: dict = field(default_factory=dict)
 
 
@@ -64,8 +64,8 @@ cifar_residualattentionnet92 cifar_residualattentionnet452""".split()]
 _SIZES = {
     "alexnet": (224, 224), "vgg": (224, 32), "densenet": (224, 224), "inceptionv3": (299, 299),
     "squeezenet": (224, 224), "googlenet": (224, 224), "residualattentionnet": (224, 224), "nasnet": (224, 96),
-    "xception": (299, 96), "senet": (224, 224), "resnest200": (320, 64), "resnest269": (416, 64),
-    "resnest101": (256, 64), "resnest": (224, 64), "resnext101e": (224, 64), "cifar_": (32, 32),
+    "xception": (299, 96), "senet": (224, 224), "resnest101": (256, 64), "resnest200": (320, 64),
+    "resnest269": (416, 64), "resnest": (224, 64), "resnext101e": (224, 64), "cifar_": (32, 32),
 }
 # GluonCV's CIFAR recipe normalises with the statistics of CIFAR-10.
 _CIFAR_MEAN, _CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
@@ -101,6 +101,8 @@ def _entry(name, zoo, zoo_name):
         return Backbone(name, zoo, zoo_name, size, least, 3, 10)
     # HRNet's constructor swallows `classes` without using it.
     classes_option = "num_classes" if zoo_name.startswith("hrnet") else "classes"
+    if "_v1d_0." in zoo_name or "_v1b_0." in zoo_name:
+        classes_option = None  # the pruned networks' shapes are a table
     return Backbone(name, zoo, zoo_name, size, least, 3, 10 if cifar else 1000, _CIFAR_MEAN if cifar else IMAGENET_MEAN,
                     _CIFAR_STD if cifar else IMAGENET_STD, classes_option, dict(options))
 
@@ -126,6 +128,9 @@ def build(name: str, **options) -> HybridBlock:
     """
     entry = get(name)
     options = {**entry.options, **options}
+    if "classes" in options and entry.classes_option is None:
+        raise NetworkError(f"backbone '{name}' is built with {entry.classes} classes only",
+                           remedy="exchange its output: fine_tune_net, or replace_output")
     if "classes" in options:
         options[entry.classes_option] = options.pop("classes")
     try:
@@ -133,7 +138,7 @@ def build(name: str, **options) -> HybridBlock:
     except (TypeError, KeyError) as error:
         raise NetworkError(f"backbone '{name}' cannot be built with {options}", found=str(error)) from error
     net.backbone = entry
-    return nasnet.make_trainable(net) if name.startswith("nasnet") else net
+    return repairs.repair(net, name)
 
 
 def _constructor(entry):

@@ -31,7 +31,8 @@ def to_symbol(net: HybridBlock, softmax: bool = False):
     """A Gluon network as (symbol, arg_params, aux_params): what `get_fine_tune_model` and `symbolic.fit` take.
 
     Its parameters have the names that `net.export` gives them, without the network's own prefix, whose number changes
-    with every network that is built. The arrays are copies on the CPU; the input is called 'data'.
+    with every network that is built. The arrays are copies on the CPU; the input is called 'data'. The multipliers of
+    learning rate and weight decay go with them, both 0 where the network has the parameter frozen, or not trainable.
 
     softmax : put SoftmaxOutput 'softmax' on the result, so that it can be trained as it is.
 
@@ -42,12 +43,16 @@ def to_symbol(net: HybridBlock, softmax: bool = False):
         if len(symbol.list_outputs()) != 1:
             raise NetworkError(f"{type(net).__name__} has {len(symbol.list_outputs())} results", expected="one")
         symbol = mx.sym.SoftmaxOutput(symbol, name="softmax")
-    arrays = {}
+    arrays, marks = {}, {}
     for parameter in net.collect_params().values():
         if parameter._data is None:
             raise NetworkError(f"parameter '{parameter.name}' has no value yet",
                                remedy="call net.initialize() and run one batch through the network")
-        arrays[names.get(parameter.name, parameter.name)] = parameter._reduce()
+        name = names.get(parameter.name, parameter.name)
+        arrays[name] = parameter._reduce()
+        still = parameter.grad_req == "null"
+        marks[name] = {f"__{what}__": repr(0.0 if still else getattr(parameter, what)) for what in ("lr_mult", "wd_mult")}
+    symbol = graph.with_attributes(symbol, marks, variables=True)
     return (symbol, {n: arrays[n] for n in symbol.list_arguments() if n in arrays},
             {n: arrays[n] for n in symbol.list_auxiliary_states()})
 
@@ -117,8 +122,10 @@ def _block(symbol, arg_params, aux_params, ctx, frozen, batchnorm):
     stays = groups.matching(names, frozen)
     if batchnorm == "frozen":
         symbol, _ = graph.hold_batchnorm(symbol, stays)
-    block = SymbolBlock(symbol, mx.sym.var(head.DATA))
+    # Without a type SymbolBlock warns that it cannot decide on one.
+    block = SymbolBlock(symbol, mx.sym.var(head.DATA, dtype="float32"))
     contexts = [ctx] if isinstance(ctx, mx.Context) else list(ctx or [mx.cpu()])
+    arg_params = graph.with_ones(symbol, arg_params)
     unmoved = {*stays, *graph.fixed_gammas(symbol)}
     for name, parameter in block.collect_params().items():
         parameter._load_init(arg_params.get(name, aux_params.get(name)), contexts, cast_dtype=True)

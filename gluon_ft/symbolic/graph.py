@@ -58,13 +58,13 @@ def result_node(symbol: mx.sym.Symbol) -> int:
     return heads[0][0]
 
 
-def with_attributes(symbol: mx.sym.Symbol, changes: dict[str, dict[str, str]]) -> mx.sym.Symbol:
-    """A copy in which the named nodes have other attributes."""
+def with_attributes(symbol: mx.sym.Symbol, changes: dict[str, dict[str, str]], variables=False) -> mx.sym.Symbol:
+    """A copy in which the named nodes (operators, or else variables) have other attributes."""
     if not changes:
         return symbol
     described = json.loads(symbol.tojson())
     for node in described["nodes"]:
-        if node["op"] != "null" and node["name"] in changes:
+        if (node["op"] == "null") == variables and node["name"] in changes:
             node.setdefault("attrs", {}).update(changes[node["name"]])
     return mx.sym.load_json(json.dumps(described))
 
@@ -116,6 +116,12 @@ def fixed_gammas(symbol: mx.sym.Symbol) -> list[str]:
     return [graph[n.inputs[1]].name for n in graph if _fixes_gamma(n)]
 
 
+def with_ones(symbol: mx.sym.Symbol, arg_params: dict) -> dict:
+    """The parameters with 1 for the scales of `fixed_gammas`: the operator writes that into them at times anyway."""
+    ones = {name: mx.nd.ones_like(arg_params[name]) for name in fixed_gammas(symbol) if name in arg_params}
+    return {**arg_params, **ones}
+
+
 def _fixes_gamma(node):
     return node.op in BATCHNORM and _true(node.attrs.get("fix_gamma", "True"))
 
@@ -134,6 +140,19 @@ def hold_batchnorm(symbol: mx.sym.Symbol, frozen) -> tuple[mx.sym.Symbol, list[s
                 changes[node.name] = {"use_global_stats": "True"}
                 held += statistics
     return with_attributes(symbol, changes), held
+
+
+def own_multipliers(symbol: mx.sym.Symbol, what: str) -> dict[str, float]:
+    """Variable -> the multiplier ('lr_mult' or 'wd_mult') that the symbol itself gives it, where it does."""
+    found = {}
+    for node in nodes(symbol):
+        text = node.attrs.get(f"__{what}__") if node.op == "null" else None
+        if text is not None:
+            try:
+                found[node.name] = float(text)
+            except ValueError:
+                raise NetworkError(f"the symbol's {what} of '{node.name}' is not a number", found=text) from None
+    return found
 
 
 def weight_shapes(symbol: mx.sym.Symbol) -> dict[str, tuple]:

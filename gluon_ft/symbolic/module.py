@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import mxnet as mx
 
 from gluon_ft.errors import ConfigError, TrainingError
-from gluon_ft.symbolic import checkpoints
+from gluon_ft.symbolic import checkpoints, graph
 from gluon_ft.symbolic.head import DATA
 from gluon_ft.symbolic.iterators import filled
 from gluon_ft.symbolic.plan import PADDING, Plan
@@ -34,7 +34,7 @@ def make(plan: Plan, shape, arg_params, aux_params, initializer=None) -> Trainee
     shape : of a batch's data; the last layer's parameters are drawn where they are missing.
     """
     module = bind(plan.running, plan.label, plan.contexts, (plan.batch_size, *shape[1:]), plan.frozen)
-    own = set(plan.running.list_arguments())
+    own, arg_params = set(plan.running.list_arguments()), graph.with_ones(plan.running, arg_params)
     module.init_params(initializer or mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2),
                        arg_params={k: v for k, v in arg_params.items() if k in own},
                        aux_params={k: aux_params[k] for k in plan.running.list_auxiliary_states()}, allow_missing=True)
@@ -50,8 +50,12 @@ def make(plan: Plan, shape, arg_params, aux_params, initializer=None) -> Trainee
 
 
 def bind(symbol, label, contexts, shape, fixed=None) -> mx.mod.Module:
-    """A module without parameters; for training where `fixed` (a list, maybe empty) is given."""
-    module = mx.mod.Module(symbol, data_names=(DATA,), label_names=(label,), context=contexts,
+    """A module without parameters; for training where `fixed` (a list, maybe empty) is given.
+
+    Its second result are the logits, from which the loss is taken: probabilities near 0 or 1 have lost it.
+    """
+    both = mx.sym.Group([symbol, mx.sym.BlockGrad(graph.logits(symbol), name="gluon_ft_logits")])
+    module = mx.mod.Module(both, data_names=(DATA,), label_names=(label,), context=contexts,
                            fixed_param_names=fixed)
     module.bind([mx.io.DataDesc(DATA, shape)], [mx.io.DataDesc(label, (shape[0],))], for_training=fixed is not None)
     return module
@@ -76,7 +80,7 @@ def _check_multipliers(trainee):
 
 
 def step(trainee: Trainee, batch) -> tuple:
-    """One update with the mean gradient of a trimmed batch; (probabilities (n, classes), labels (n,)) of it."""
+    """One update with the mean gradient of a trimmed batch; (logits (n, classes), labels (n,)) of it."""
     _check_size(trainee.plan, batch)
     data, label = filled(batch, len(trainee.plan.contexts), PADDING)
     trainee.optimizer.rescale_grad = 1.0 / batch.valid
@@ -87,30 +91,23 @@ def step(trainee: Trainee, batch) -> tuple:
 
 
 def predict(module, contexts, batch) -> tuple:
-    """(probabilities, labels) of a trimmed batch, in inference mode."""
+    """(logits, labels) of a trimmed batch, in inference mode."""
     data, label = filled(batch, len(contexts), PADDING)
     module.forward(mx.io.DataBatch([data], [label]), is_train=False)
     return _result(module, batch)
 
 
 def _result(module, batch):
-    probabilities = module.get_outputs()[0]
-    if len(probabilities) != batch.valid:
-        probabilities = probabilities[:batch.valid]
-    return probabilities, batch.label.astype("float32").as_in_context(probabilities.context)
+    logits = module.get_outputs()[1]
+    if len(logits) != batch.valid:
+        logits = logits[:batch.valid]
+    return logits, batch.label.astype("float32").as_in_context(logits.context)
 
 
 def _check_size(plan, batch):
     if batch.valid > plan.batch_size:
         raise ConfigError("a batch is larger than batch_size", expected=f"at most {plan.batch_size} images",
                           found=batch.valid, remedy="give the batch size of all devices together")
-
-
-def cross_entropy(probabilities, label, smoothing: float = 0.0):
-    """Loss (n,) in nats from probabilities (n, classes); probabilities below 1e-38 count as that, NaN as NaN."""
-    logs = mx.nd.log(mx.nd.maximum(probabilities, 1e-38))
-    loss = -(1 - smoothing) * mx.nd.pick(logs, label, axis=1)
-    return loss - smoothing * logs.mean(axis=1) if smoothing else loss
 
 
 def synchronised(trainee: Trainee) -> tuple[dict, dict]:

@@ -22,6 +22,7 @@ from gluon_ft.symbolic.head import DATA
 from gluon_ft.training import seeds
 from gluon_ft.training.config import TrainConfig
 from gluon_ft.training.fit import Result
+from gluon_ft.training.losses import cross_entropy
 from gluon_ft.training.metrics import Meter, Metrics
 
 # The published procedure's: SGD without momentum or weight decay.
@@ -43,7 +44,7 @@ class SymbolicResult(Result):
 
 
 def fit(symbol, arg_params, aux_params, train, val, batch_size, ctx=None, config: TrainConfig = AS_PUBLISHED, *,
-        head_lr_mult: float = 1.0, lr_mult=None, wd_mult=None, frozen=(), batchnorm: str = "frozen", initializer=None,
+        head_lr_mult: float | None = None, lr_mult=None, wd_mult=None, frozen=(), batchnorm: str = "frozen", initializer=None,
         save_to=None, resume: bool = False, preprocessing=None, on_epoch=None, speedometer: int = 10,
         name: str = "training") -> SymbolicResult:
     """Trains a symbol that ends in SoftmaxOutput; the given parameters are left as they are.
@@ -59,8 +60,9 @@ def fit(symbol, arg_params, aux_params, train, val, batch_size, ctx=None, config
     config : TrainConfig, default AS_PUBLISHED
         8 epochs, SGD with learning rate 0.01, kvstore 'device'. Weight decay acts on every parameter, as in Gluon;
         `Module`'s own rule is wd_mult={'_(bias|gamma|beta)$': 0}.
-    head_lr_mult : learning-rate multiplier of the last layer, default 1
-    lr_mult, wd_mult : {pattern: multiplier} over parameter names; the first pattern that is found in a name counts
+    head_lr_mult : learning-rate multiplier of the last layer's parameters; default: as the others
+    lr_mult, wd_mult : {pattern: multiplier} over parameter names; the first pattern that is found in a name counts.
+        Default what the symbol says itself (`__lr_mult__`; both 0: frozen), else 1
     frozen : patterns of parameters that do not move at all
     batchnorm : 'frozen' (default) holds the running statistics of BatchNorm layers whose parameters are all frozen and
         normalises by them; 'train' lets them follow the batches, as the published program does
@@ -169,12 +171,12 @@ def _difference(key, old, new):
 
 
 def _train_epoch(trainee, stream, labels, meter, speedometer, epoch, title):
+    loss_of = cross_entropy(trainee.plan.config.label_smoothing)
     for batch in console.progress(stream, desc=title, unit="batch"):
         batch = batch.trimmed()
         labels.check(batch, meter.steps + 1)
-        probabilities, label = module.step(trainee, batch)
-        loss = module.cross_entropy(probabilities, label, trainee.plan.config.label_smoothing)
-        meter.update([(probabilities, label, loss)])
+        logits, label = module.step(trainee, batch)
+        meter.update([(logits, label, loss_of(logits, label))])
         meter.wait()
         if speedometer is not None:
             speedometer(mx.model.BatchEndParam(epoch - 1, meter.steps, None, None))
@@ -186,11 +188,12 @@ def _speedometer(frequent, batch_size):
 
 
 def _evaluate(mod, contexts, source, labels, meter) -> Metrics:
+    loss_of = cross_entropy()
     for batch in batches(source):
         batch = batch.trimmed()
         labels.check(batch, meter.steps + 1)
-        probabilities, label = module.predict(mod, contexts, batch)
-        meter.update([(probabilities, label, module.cross_entropy(probabilities, label))])
+        logits, label = module.predict(mod, contexts, batch)
+        meter.update([(logits, label, loss_of(logits, label))])
         meter.wait()
     labels.end_of_epoch()
     return meter.result()

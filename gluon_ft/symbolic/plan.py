@@ -55,17 +55,20 @@ def make(symbol, batch_size, ctx, config, head_lr_mult, lr_mult, wd_mult, frozen
     if DATA not in symbol.list_arguments():
         raise NetworkError("the symbol has no input 'data'", found=", ".join(symbol.list_arguments()[:3]))
     fixed = set(graph.fixed_gammas(symbol))
-    stays = groups.matching(names, frozen)
+    own = {what: graph.own_multipliers(symbol, what) for what in ("lr_mult", "wd_mult")}
+    stays = [*groups.matching(names, frozen), *(n for n in names if own["lr_mult"].get(n) == own["wd_mult"].get(n) == 0)]
     running, held = graph.hold_batchnorm(symbol, stays) if batchnorm == "frozen" else (symbol, [])
     # A scale that BatchNorm takes as 1 has no gradient; weight decay would still move the number in the file.
     trained = [name for name in names if name not in fixed and name not in stays]
     if not trained:
         raise TrainingError("every parameter is frozen", expected="at least the last layer trained",
                             remedy="give patterns that leave some")
-    lr = {**dict.fromkeys(trained, 1.0), **groups.multipliers(trained, lr_mult, "lr_mult")}
-    factor = groups.multipliers(list(head), {"": head_lr_mult}, "head_lr_mult")
-    lr = {name: value * factor.get(name, 1.0) for name, value in lr.items()}
-    wd = {**dict.fromkeys(trained, 1.0), **groups.multipliers(trained, wd_mult, "wd_mult")}
+    lr, wd = ({**dict.fromkeys(trained, 1.0), **{n: v for n, v in own[what].items() if n in trained},
+               **groups.multipliers(trained, given, what)}
+              for what, given in (("lr_mult", lr_mult), ("wd_mult", wd_mult)))
+    if head_lr_mult is not None:
+        of_head = groups.multipliers(list(head), {"": head_lr_mult}, "head_lr_mult")
+        lr.update({name: value for name, value in of_head.items() if name in lr})
     running = _with_options(running, config.label_smoothing, len(contexts))
     return Plan(symbol, running, label, head, [n for n in names if n not in lr], held, lr, wd, config, contexts,
                 batch_size)
