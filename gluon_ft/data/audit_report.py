@@ -7,10 +7,10 @@ from pathlib import Path
 import cv2
 from PIL import Image
 
-from gluon_ft import atomic, console
+from gluon_ft import console
 from gluon_ft.data import images, recprobe
 from gluon_ft.data.audit_sources import Item
-from gluon_ft.data.sheet import contact_sheet
+from gluon_ft.data.sheet import contact_sheet, save
 from gluon_ft.errors import DataError
 
 UNBALANCED = 3.0  # largest class over smallest from which a source is called unbalanced
@@ -178,7 +178,7 @@ def pair_sheet(report: Report, out, most: int = MOST_SHOWN) -> int:
     shown = len(pictures) // 2
     title = f"{shown} of {len(report.pairs)} pairs, side by side: {', '.join(report.sources)}"
     sheet = contact_sheet(pictures, columns=4, thumb=_THUMB, title=title)
-    _save(sheet, Path(out))
+    save(sheet, Path(out))
     return shown
 
 
@@ -196,11 +196,3 @@ def _picture(item):
 def _short(item):
     name = item.name.rsplit("/", 1)[-1]
     return name if item.label is None else f"{item.label}/{name}"
-
-
-def _save(picture, out):
-    try:
-        with atomic.replacing(out) as temporary:
-            picture.save(temporary, format="PNG")
-    except OSError as error:
-        raise DataError("contact sheet cannot be written", path=out, found=error.strerror or error) from error

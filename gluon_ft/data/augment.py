@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
+from gluon_ft import settings
 from gluon_ft.errors import ConfigError, near
 
 CROPS = ("resized", "random", "centre")
@@ -109,16 +110,12 @@ class Augmentation:
 
     def to_dict(self) -> dict:
         """Plain values only, for JSON and TOML."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+        return settings.to_dict(self)
 
     @classmethod
     def from_dict(cls, values: dict) -> Augmentation:
         """The inverse of `to_dict`; what is missing has its default. ConfigError for an unknown key."""
-        known = [field.name for field in dataclasses.fields(cls)]
-        for key in values:
-            if key not in known:
-                raise ConfigError(f"unknown augmentation setting '{key}'", remedy=near(key, known))
-        return cls(**values)
+        return settings.from_dict(cls, values, "augmentation ")
 
 
 def _default(name):

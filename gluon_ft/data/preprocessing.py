@@ -1,10 +1,10 @@
 """Preprocessing: what a network's input must look like; it travels with weights, manifests, checkpoints and exports."""
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 
+from gluon_ft import settings
 from gluon_ft.errors import ConfigError, near
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "area", "lanczos")
@@ -91,16 +91,12 @@ class Preprocessing:
 
     def to_dict(self) -> dict:
         """Plain values only, for JSON and TOML."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+        return settings.to_dict(self)
 
     @classmethod
     def from_dict(cls, values: dict) -> Preprocessing:
         """The inverse of `to_dict`; what is missing has its default. ConfigError for an unknown key."""
-        known = [field.name for field in dataclasses.fields(cls)]
-        for key in values:
-            if key not in known:
-                raise ConfigError(f"unknown preprocessing setting '{key}'", remedy=near(key, known))
-        return cls(**values)
+        return settings.from_dict(cls, values, "preprocessing ")
 
     def __str__(self) -> str:
         values = f"{self.channel_order} in 0..{self.range[1]:g}"

@@ -10,10 +10,9 @@ from pathlib import Path
 import cv2
 from PIL import Image
 
-from gluon_ft import atomic
 from gluon_ft.data import images, manifest, recfile, recprobe
 from gluon_ft.data.recverify import beside
-from gluon_ft.data.sheet import contact_sheet
+from gluon_ft.data.sheet import contact_sheet, save
 from gluon_ft.errors import ConfigError, DataError
 
 
@@ -128,7 +127,7 @@ def write_sheet(contents: Contents, out, *, number: int = 48, seed: int = 0, col
         for i in chosen:
             pictures.append((_picture(contents, file, i), f"{i} {contents.labels[i]}"))
     title = f"{contents.path.name}: {len(chosen)} of {contents.records} records, seed {seed}"
-    _save(contact_sheet(pictures, columns=columns, title=title), Path(out))
+    save(contact_sheet(pictures, columns=columns, title=title), Path(out))
     return len(chosen)
 
 
@@ -143,11 +142,3 @@ def _picture(contents, file, number):
     picture = Image.fromarray(cv2.cvtColor(array_, cv2.COLOR_BGR2RGB) if array_.ndim == 3 else array_)
     picture.thumbnail((256, 256))
     return picture
-
-
-def _save(picture, out):
-    try:
-        with atomic.replacing(out) as temporary:
-            picture.save(temporary, format="PNG")
-    except OSError as error:
-        raise DataError("contact sheet cannot be written", path=out, found=error.strerror or error) from error

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
+from gluon_ft import atomic
+from gluon_ft.errors import DataError
+
 _MARGIN, _CAPTION = 6, 16  # pixels
 
 
@@ -38,6 +41,15 @@ def contact_sheet(pictures: Sequence[tuple[Image.Image, str]], *, columns: int =
         sheet.paste(small, (x + (thumb - small.width) // 2, y + (thumb - small.height) // 2))
         draw.text((x, y + thumb + 1), _cut(draw, caption, font, thumb), fill="black", font=font)
     return sheet
+
+
+def save(picture: Image.Image, out) -> None:
+    """Writes a sheet as PNG, whole or not at all. Raises DataError where that cannot be done."""
+    try:
+        with atomic.replacing(out) as temporary:
+            picture.save(temporary, format="PNG")
+    except OSError as error:
+        raise DataError("contact sheet cannot be written", path=out, found=error.strerror or error) from error
 
 
 def _thumbnail(picture, edge):

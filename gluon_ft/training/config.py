@@ -2,8 +2,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 
+from gluon_ft import settings
 from gluon_ft.errors import ConfigError, near
 
 OPTIMIZERS = ("sgd", "nag", "adam", "rmsprop")
@@ -55,16 +56,12 @@ class TrainConfig:
 
     def to_dict(self) -> dict:
         """As plain values, for config.json."""
-        return asdict(self)
+        return settings.to_dict(self)
 
     @classmethod
     def from_dict(cls, values: dict) -> TrainConfig:
         """The way back; ConfigError for an unknown key, with the near names."""
-        known = {f.name for f in fields(cls)}
-        for key in values:
-            if key not in known:
-                raise ConfigError(f"unknown setting '{key}'", remedy=near(key, known))
-        return cls(**values)
+        return settings.from_dict(cls, values, "")
 
 
 def _check(holds, name, expected, found):
