@@ -11,9 +11,8 @@ import cv2
 import mxnet as mx
 import numpy as np
 import pytest
-from conftest import shared_data
 
-from gluon_ft.data import images, lists, loader_records, loader_workers, loaders, records, split
+from gluon_ft.data import images, lists, loader_records, loader_workers, loaders, records
 from gluon_ft.data.augment import Augmentation
 from gluon_ft.data.batches import Batch
 from gluon_ft.data.preprocessing import Preprocessing
@@ -497,30 +496,3 @@ def test_threads_decode_every_kind_of_image(tmp_path):
 
 
 # Real data: split -> pack -> verify -> audit -> one epoch through each engine
-
-@pytest.mark.slow
-def test_caltech256_from_folder_to_an_epoch_through_each_engine(tmp_path):
-    from mxnet.gluon.model_zoo import vision
-
-    import gluon_ft
-    from gluon_ft.data import audit, recverify
-
-    root = shared_data("caltech256")
-    prefix = tmp_path / "caltech"
-    split.write(split.split(root, per_class=15, seed=0), prefix)
-    recs = {part: records.pack(f"{prefix}-{part}.lst", root, resize=72, quality=90)[0].rec for part in ("train", "val")}
-    for rec in recs.values():
-        assert recverify.verify(rec).ok
-    assert not audit.audit([recs["train"], recs["val"]], workers=1).leaked
-    wanted = Preprocessing(mean=(123.7, 116.3, 103.5), std=(58.4, 57.1, 57.4), scale=1, size=64, resize=None)
-    for engine in ("native", "threads"):
-        gluon_ft.seed_all(0)
-        net = vision.mobilenet0_25(classes=20)
-        net.initialize(mx.init.Xavier())
-        net.hybridize()
-        train = opened(recs["train"], True, 32, wanted, engine=engine, augment="im2rec")
-        val = opened(recs["val"], False, 32, wanted, engine=engine, classes=train.classes)
-        assert len(train.labels) == 300 and len(val.labels) == 190 and len(train.classes) == 20
-        result = gluon_ft.fit(net, train, val, gluon_ft.TrainConfig(epochs=3, lr=0.01))
-        assert result.history[2]["train_loss"] < result.history[0]["train_loss"]
-        assert sum(b.valid for b in val) == 190 and train.epoch == 3
