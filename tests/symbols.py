@@ -59,7 +59,7 @@ def headed(body, classes, name):
 
 
 def inception_bn(classes=1000, width=4):
-    """One Inception block with BatchNorm of eps 1e-3 and MXNet's default of fix_gamma, ending in `flatten` and `fc1`."""
+    """One Inception block, BatchNorm with MXNet's defaults (eps 1e-3, fix_gamma), ending in `flatten` and `fc1`."""
     def factory(data, filters, kernel, name, stride=1):
         body = mx.sym.Convolution(data, num_filter=filters, kernel=(kernel, kernel), stride=(stride, stride),
                                   pad=(kernel // 2, kernel // 2), name=f"conv_{name}")
@@ -67,10 +67,10 @@ def inception_bn(classes=1000, width=4):
 
     body = factory(mx.sym.var("data"), width, 7, "1", 2)
     body = mx.sym.Pooling(body, kernel=(3, 3), stride=(2, 2), pool_type="max", name="pool_1")
+    pooled = mx.sym.Pooling(body, kernel=(3, 3), stride=(1, 1), pad=(1, 1), pool_type="avg", name="avg_pool_3a")
     towers = [factory(body, width, 1, "3a_1x1"),
               factory(factory(body, width, 1, "3a_3x3_reduce"), width, 3, "3a_3x3"),
-              factory(mx.sym.Pooling(body, kernel=(3, 3), stride=(1, 1), pad=(1, 1), pool_type="avg", name="avg_pool_3a"),
-                      width, 1, "3a_proj")]
+              factory(pooled, width, 1, "3a_proj")]
     body = mx.sym.Concat(*towers, name="ch_concat_3a_chconcat")
     body = mx.sym.Pooling(body, global_pool=True, kernel=(7, 7), pool_type="avg", name="global_pool")
     return headed(mx.sym.Flatten(body, name="flatten"), classes, "fc1")
