@@ -35,9 +35,9 @@ def train_an_epoch(train, val, classes, engine):
     """The loss of three epochs' first and last, through one engine, all images counted."""
     gluon_ft.seed_all(0)
     net = gluon_ft.fine_tune_net("mobilenet0.25", classes, lr_mult=1)
-    loader = loaders.open(train, preprocessing=SMALL, train=True, batch_size=32, engine=engine, augment="im2rec")
+    loader = loaders.open(train, preprocessing=SMALL, train=True, batch_size=32, engine=engine, augment="none")
     held = loaders.open(val, preprocessing=SMALL, train=False, batch_size=32, engine=engine)
-    result = gluon_ft.fit(net, loader, held, gluon_ft.TrainConfig(epochs=3, lr=0.005))
+    result = gluon_ft.fit(net, loader, held, gluon_ft.TrainConfig(epochs=3, lr=0.01))
     assert gluon_ft.evaluate(net, held).count == len(held.labels)
     return result.history
 
