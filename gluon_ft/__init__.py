@@ -2,7 +2,7 @@
 from gluon_ft import _compat  # noqa: F401  isort: skip  (before anything that imports MXNet)
 import mxnet as mx
 
-from gluon_ft import backbones, errors, freezing, heads
+from gluon_ft import backbones, errors, freezing, heads, symbolic
 from gluon_ft.data import loaders
 from gluon_ft.data.augment import Augmentation
 from gluon_ft.data.batches import ArrayLoader, Batch
@@ -11,6 +11,7 @@ from gluon_ft.errors import UserError
 from gluon_ft.freezing import Group, apply_groups, describe, freeze, freeze_stages, unfreeze
 from gluon_ft.heads import append_output, fine_tune_net, replace_output
 from gluon_ft.stages import stages
+from gluon_ft.symbolic import get_fine_tune_model
 from gluon_ft.training.config import TrainConfig
 from gluon_ft.training.devices import contexts
 from gluon_ft.training.fit import fit
@@ -22,5 +23,5 @@ from gluon_ft.weights.pretrained import pretrained_net
 __version__ = "0.1.0"
 __all__ = ["ArrayLoader", "Augmentation", "Batch", "Group", "Preprocessing", "TrainConfig", "UserError", "__version__", "append_output", "apply_groups",
            "backbones", "contexts", "describe", "errors", "evaluate", "fine_tune_net", "fit", "freeze",
-           "freeze_stages", "freezing", "heads", "loaders", "mx", "pretrained_net", "replace_output",
-           "seed_all", "select_classes", "stages", "unfreeze"]
+           "freeze_stages", "freezing", "get_fine_tune_model", "heads", "loaders", "mx", "pretrained_net", "replace_output",
+           "seed_all", "select_classes", "stages", "symbolic", "unfreeze"]

@@ -59,7 +59,9 @@ def main(data, max_per_class, validation, epochs, lr, batch_size, seed, seeds, d
     for number in range(seed, seed + seeds):
         parts = digits.odd_even(images, max_per_class, validation, number)
         rows += compare(parts, replace(config, seed=number), batch_size, ctx, run)
-    shown = parts.train.take(range(min(16, len(parts.train))))
+    # The training images stand even before odd: eight of each end.
+    count = len(parts.train)
+    shown = parts.train.take([*range(min(8, count)), *range(max(8, count - 8), count)])
     samples = image_grid(shown.images, [shown.classes[i] for i in shown.labels], run.folder / "samples.png")
     names = list(dict.fromkeys(row["name"] for row in rows))
     report = run.finish(rows, pictures=[samples], series=names)

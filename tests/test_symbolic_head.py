@@ -99,7 +99,7 @@ def test_a_taken_name_is_told_and_another_may_be_given():
     symbol, args = small()
     with pytest.raises(NetworkError, match="has a node 'fc1' already; give the new layer another name: head_name='new"):
         get_fine_tune_model(symbol, args, 5, "fc1")
-    with pytest.raises(NetworkError, match="has a node 'softmax' already; .*output_name='new_softmax'"):
+    with pytest.raises(NetworkError, match=r"has a node 'softmax' already; .*output_name='new_softmax'"):
         get_fine_tune_model(symbol, args, 5, "softmax", head_name="fc2")
     new, kept = get_fine_tune_model(symbol, args, 5, "fc1", head_name="fc2")
     assert set(kept) == set(args)
@@ -109,13 +109,13 @@ def test_a_taken_name_is_told_and_another_may_be_given():
 def test_parameters_of_another_network_are_refused():
     symbol, args = small()
     other = symbols.resnet(18, width=0.25)
-    with pytest.raises(WeightsError, match=r"'conv0_weight' is another network's; expected \(8, \?, 7, 7\); found \(16"):
+    with pytest.raises(WeightsError, match=r"'conv0_weight' is another network's; expected \(8, \?, 7, 7\); found"):
         get_fine_tune_model(symbol, symbols.parameters(other)[0], 5)
     vgg = symbols.parameters(symbols.vgg())[0]
     with pytest.raises(WeightsError, match="59 of the network's 59 parameters are missing; found no 'bn_data_gamma'"):
         get_fine_tune_model(symbol, vgg, 5)
     del args["stage2_unit1_conv1_weight"]
-    with pytest.raises(WeightsError, match="1 of the network's 59 .*did you mean stage\\d_unit\\d_conv1_weight"):
+    with pytest.raises(WeightsError, match=r"1 of the network's 59 .*did you mean stage\d_unit\d_conv1_weight"):
         get_fine_tune_model(symbol, args, 5)
 
 

@@ -30,7 +30,7 @@ def test_the_old_form_computes_the_same(tmp_path, key, build):
     data = mx.nd.random.uniform(0, 255, shape=(2, 3, 32, 32))
     np.testing.assert_array_equal(run(symbol, args, aux, data), run(old, old_args, old_aux, data))
     assert sorted(old.list_auxiliary_states()) == sorted(symbol.list_auxiliary_states())
-    new, kept = get_fine_tune_model(old, old_args, 5, None)
+    _, kept = get_fine_tune_model(old, old_args, 5, None)
     assert len(kept) == len(args) - 2
 
 
@@ -50,6 +50,17 @@ def test_what_an_old_file_leaves_out_keeps_its_default(tmp_path):
     np.testing.assert_array_equal(before, run(held, other, aux, data))
     eps = [n.attrs.get("eps") for n in graph.nodes(held) if n.op == "BatchNorm"]
     assert eps == [None] * 5
+
+
+def test_multipliers_in_an_old_file_are_found(tmp_path):
+    described = json.loads(symbols.legacy_json(symbols.vgg()))
+    for node in described["nodes"]:
+        if node["name"] == "conv1_1_weight":
+            node["attr"] = {"lr_mult": "0.25", "wd_mult": "0"}
+    (tmp_path / "a-symbol.json").write_text(json.dumps(described))
+    old = load_symbol(tmp_path / "a-symbol.json")
+    assert graph.own_multipliers(old, "lr_mult") == {"conv1_1_weight": 0.25}
+    assert graph.own_multipliers(old, "wd_mult") == {"conv1_1_weight": 0.0}
 
 
 def test_the_softmax_of_2015_is_todays_softmax_output(tmp_path):
@@ -78,25 +89,25 @@ def test_missing_files_name_what_is_there(tmp_path):
     symbol = symbols.vgg()
     args, aux = symbols.parameters(symbol)
     mx.model.save_checkpoint(str(tmp_path / "net"), 3, symbol, args, aux)
-    with pytest.raises(WeightsError, match="net-0004.params: no such checkpoint; did you mean net-0003.params"):
+    with pytest.raises(WeightsError, match=r"net-0004.params: no such checkpoint; did you mean net-0003.params"):
         load_checkpoint(tmp_path / "net", 4)
-    with pytest.raises(NetworkError, match="nett-symbol.json: the symbol cannot be read; found No such file.*did you me"):
+    with pytest.raises(NetworkError, match=r"nett-symbol.json: the symbol cannot be read; found No such file.*did you"):
         load_checkpoint(tmp_path / "nett", 3)
     assert set(load_checkpoint(tmp_path / "net", 3)[1]) == set(args)
 
 
 def test_missing_statistics_and_foreign_files_are_refused(tmp_path):
     symbol = symbols.inception_bn()
-    args, aux = symbols.parameters(symbol)
+    args, _ = symbols.parameters(symbol)
     mx.model.save_checkpoint(str(tmp_path / "net"), 0, symbol, args, {})
-    with pytest.raises(WeightsError, match=r"net-0000.params: 10 auxiliary states \(BatchNorm's running statistics\) are "
-                                           "missing; found no 'bn_1_moving_mean'"):
+    with pytest.raises(WeightsError, match=r"net-0000.params: 10 auxiliary states \(BatchNorm's running statistics\) "
+                                           "are missing; found no 'bn_1_moving_mean'"):
         load_checkpoint(tmp_path / "net", 0)
     mx.nd.save(str(tmp_path / "net-0001.params"), {"features.0.weight": mx.nd.ones((2, 2))})
-    with pytest.raises(WeightsError, match="not the parameters of a symbol; expected names that begin with arg: and aux"):
+    with pytest.raises(WeightsError, match="not the parameters of a symbol; expected names that begin with arg: an"):
         load_checkpoint(tmp_path / "net", 1)
     (tmp_path / "net-0002.params").write_bytes((tmp_path / "net-0000.params").read_bytes()[:-20])
-    with pytest.raises(WeightsError, match="net-0002.params"):
+    with pytest.raises(WeightsError, match=r"net-0002.params"):
         load_checkpoint(tmp_path / "net", 2)
 
 

@@ -6,5 +6,5 @@ from gluon_ft.symbolic.legacy import load_checkpoint, load_symbol
 from gluon_ft.symbolic.module_fit import AS_PUBLISHED, SymbolicResult, evaluate, fit
 from gluon_ft.symbolic.sources import Source, find_source
 
-__all__ = ["AS_PUBLISHED", "LoaderIter", "Source", "SymbolicResult", "evaluate", "find_source", "fine_tune_block", "fit",
-           "get_fine_tune_model", "load_checkpoint", "load_symbol", "parameter_names", "to_gluon", "to_symbol"]
+__all__ = ["AS_PUBLISHED", "LoaderIter", "Source", "SymbolicResult", "evaluate", "find_source", "fine_tune_block",
+           "fit", "get_fine_tune_model", "load_checkpoint", "load_symbol", "parameter_names", "to_gluon", "to_symbol"]

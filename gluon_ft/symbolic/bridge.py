@@ -50,8 +50,8 @@ def to_symbol(net: HybridBlock, softmax: bool = False):
                                remedy="call net.initialize() and run one batch through the network")
         name = names.get(parameter.name, parameter.name)
         arrays[name] = parameter._reduce()
-        still = parameter.grad_req == "null"
-        marks[name] = {f"__{what}__": repr(0.0 if still else getattr(parameter, what)) for what in ("lr_mult", "wd_mult")}
+        lr_mult, wd_mult = (0.0, 0.0) if parameter.grad_req == "null" else (parameter.lr_mult, parameter.wd_mult)
+        marks[name] = {"__lr_mult__": repr(lr_mult), "__wd_mult__": repr(wd_mult)}
     symbol = graph.with_attributes(symbol, marks, variables=True)
     return (symbol, {n: arrays[n] for n in symbol.list_arguments() if n in arrays},
             {n: arrays[n] for n in symbol.list_auxiliary_states()})
@@ -92,8 +92,8 @@ def to_gluon(symbol, arg_params, aux_params, ctx=None, frozen=(), batchnorm: str
     """A symbol as a Gluon block that gives logits: SoftmaxOutput or softmax at its end is taken off.
 
     frozen, batchnorm : as in `symbolic.fit`. They are given here because the mode of a SymbolBlock's BatchNorm is in
-    its graph. Raises NetworkError without an input 'data', WeightsError for parameters that are missing, ConfigError
-    for patterns.
+    its graph. Multipliers that the symbol has itself are the parameters'. Raises NetworkError without an input
+    'data', WeightsError for parameters that are missing, ConfigError for patterns.
     """
     return _block(graph.logits(symbol), arg_params, aux_params, ctx, frozen, batchnorm)
 
@@ -127,8 +127,10 @@ def _block(symbol, arg_params, aux_params, ctx, frozen, batchnorm):
     contexts = [ctx] if isinstance(ctx, mx.Context) else list(ctx or [mx.cpu()])
     arg_params = graph.with_ones(symbol, arg_params)
     unmoved = {*stays, *graph.fixed_gammas(symbol)}
+    lr_mult, wd_mult = (graph.own_multipliers(symbol, what) for what in ("lr_mult", "wd_mult"))
     for name, parameter in block.collect_params().items():
         parameter._load_init(arg_params.get(name, aux_params.get(name)), contexts, cast_dtype=True)
-        if name in unmoved:
+        parameter.lr_mult, parameter.wd_mult = lr_mult.get(name, 1.0), wd_mult.get(name, 1.0)
+        if name in unmoved or parameter.lr_mult == parameter.wd_mult == 0:
             parameter.grad_req = "null"
     return block

@@ -55,7 +55,8 @@ def save(folder, symbol, arg_params, aux_params, optimizer_states: dict, state: 
     """
     folder = Path(folder)
     params = params_path(folder, state.epoch)
-    files = {params: {**{f"arg:{k}": v for k, v in arg_params.items()}, **{f"aux:{k}": v for k, v in aux_params.items()}}}
+    both = {"arg": arg_params, "aux": aux_params}
+    files = {params: {f"{kind}:{k}": v for kind, arrays in both.items() for k, v in arrays.items()}}
     if optimizer_states:
         files[params.with_suffix(".optimizer.params")] = optimizer_states
     try:

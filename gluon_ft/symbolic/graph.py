@@ -82,9 +82,9 @@ def find_head(symbol: mx.sym.Symbol) -> Head:
         node = graph[node.inputs[0]]
     is_head = node.op == "FullyConnected" or (node.op == "Convolution" and _numbers(node, "kernel") in ((1, 1), (1,)))
     if not is_head:
-        layers = [n.name for n in graph if n.op == "FullyConnected"]
+        layers = ", ".join(n.name for n in graph if n.op == "FullyConnected") or "none"
         raise NetworkError("the symbol does not end in a fully connected layer or a 1x1 convolution",
-                           found=f"{node.op} '{node.name}'" + (f"; fully connected: {', '.join(layers)}" * bool(layers)),
+                           found=f"{node.op} '{node.name}' (fully connected: {layers})",
                            remedy="name the layer to build on: layer_name='...'")
     return Head(node, tuple(graph[i].name for i in node.inputs[1:]), pooled)
 

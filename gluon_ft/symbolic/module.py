@@ -1,4 +1,4 @@
-"""The `mx.mod.Module` of a plan: bound, filled, with an optimiser whose multipliers are checked; steps and predictions."""
+"""The `mx.mod.Module` of a plan: bound, filled, its optimiser's multipliers checked; steps and predictions."""
 from __future__ import annotations
 
 from dataclasses import dataclass

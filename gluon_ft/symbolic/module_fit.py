@@ -44,9 +44,9 @@ class SymbolicResult(Result):
 
 
 def fit(symbol, arg_params, aux_params, train, val, batch_size, ctx=None, config: TrainConfig = AS_PUBLISHED, *,
-        head_lr_mult: float | None = None, lr_mult=None, wd_mult=None, frozen=(), batchnorm: str = "frozen", initializer=None,
-        save_to=None, resume: bool = False, preprocessing=None, on_epoch=None, speedometer: int = 10,
-        name: str = "training") -> SymbolicResult:
+        head_lr_mult: float | None = None, lr_mult=None, wd_mult=None, frozen=(), batchnorm: str = "frozen",
+        initializer=None, save_to=None, resume: bool = False, preprocessing=None, on_epoch=None,
+        speedometer: int = 10, name: str = "training") -> SymbolicResult:
     """Trains a symbol that ends in SoftmaxOutput; the given parameters are left as they are.
 
     Parameters
@@ -102,6 +102,7 @@ def fit(symbol, arg_params, aux_params, train, val, batch_size, ctx=None, config
         at, where = time.perf_counter(), f"{name}, epoch {epoch}"
         if epoch > begun + 1:
             stream, first = _stream(train, config.seed, epoch)
+        _seed_epoch(config.seed, epoch)
         trained = _train_epoch(trainee, itertools.chain([first], stream), labels, Meter(where, config.top_k),
                                _speedometer(speedometer, batch_size), epoch, f"{name} {epoch}/{config.epochs}")
         labels.end_of_epoch()
@@ -127,13 +128,12 @@ def fit(symbol, arg_params, aux_params, train, val, batch_size, ctx=None, config
 
 
 def _stream(train, seed, epoch):
-    """The batches of an epoch and the first of them, from generators that depend on seed and epoch only."""
+    """The batches of an epoch and the first of them; what they draw depends on seed and epoch only."""
     _seed_epoch(seed, epoch)
     stream = batches(train)
     first = next(stream, None)
     if first is None:
         raise DataError("no images in the training set", expected="at least one", found="an empty loader")
-    _seed_epoch(seed, epoch)
     return stream, first
 
 

@@ -34,9 +34,9 @@ class Plan:
     def settings(self) -> dict:
         """Those that must be the same for a checkpoint to be gone on from."""
         config = {k: v for k, v in self.config.to_dict().items() if k != "epochs"}
-        return {"config": config, "symbol": hashlib.sha256(self.running.tojson().encode()).hexdigest(),
-                "batch_size": self.batch_size, "devices": len(self.contexts), "lr_mult": self.lr, "wd_mult": self.wd,
-                "frozen": self.frozen}
+        return {"config": config, "batch_size": self.batch_size, "devices": len(self.contexts), "lr_mult": self.lr,
+                "wd_mult": self.wd, "frozen": self.frozen,
+                "symbol": hashlib.sha256(self.running.tojson().encode()).hexdigest()}
 
 
 def make(symbol, batch_size, ctx, config, head_lr_mult, lr_mult, wd_mult, frozen, batchnorm) -> Plan:
@@ -56,7 +56,8 @@ def make(symbol, batch_size, ctx, config, head_lr_mult, lr_mult, wd_mult, frozen
         raise NetworkError("the symbol has no input 'data'", found=", ".join(symbol.list_arguments()[:3]))
     fixed = set(graph.fixed_gammas(symbol))
     own = {what: graph.own_multipliers(symbol, what) for what in ("lr_mult", "wd_mult")}
-    stays = [*groups.matching(names, frozen), *(n for n in names if own["lr_mult"].get(n) == own["wd_mult"].get(n) == 0)]
+    never = [n for n in names if own["lr_mult"].get(n) == own["wd_mult"].get(n) == 0]
+    stays = [*groups.matching(names, frozen), *never]
     running, held = graph.hold_batchnorm(symbol, stays) if batchnorm == "frozen" else (symbol, [])
     # A scale that BatchNorm takes as 1 has no gradient; weight decay would still move the number in the file.
     trained = [name for name in names if name not in fixed and name not in stays]

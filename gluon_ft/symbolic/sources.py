@@ -1,4 +1,4 @@
-"""What to fine-tune, found by name: a backbone, weights of the catalog, a symbolic checkpoint; ready for either path."""
+"""What to fine-tune, found by name: a backbone, weights of the catalog, a symbolic checkpoint; for either path."""
 from __future__ import annotations
 
 import os
@@ -12,7 +12,7 @@ from gluon_ft import backbones, freezing, heads
 from gluon_ft.data.preprocessing import Preprocessing
 from gluon_ft.errors import ConfigError, WeightsError
 from gluon_ft.freezing import Group
-from gluon_ft.symbolic import bridge, checkpoints, graph, legacy
+from gluon_ft.symbolic import bridge, checkpoints, graph, groups, legacy
 from gluon_ft.symbolic.head import get_fine_tune_model
 from gluon_ft.weights import catalog, pretrained, store
 
@@ -24,12 +24,13 @@ INPUTS = {"raw": RAW, "imagenet": Preprocessing()}
 @dataclass(frozen=True)
 class Source:
     """A network with its own output, and what it takes: `net` (Gluon) or `checkpoint` (symbol, arg_params,
-    aux_params), one of the two; name : for reports."""
+    aux_params), one of the two; name, notes : for reports."""
 
     name: str
     preprocessing: Preprocessing
     net: HybridBlock | None = None
     checkpoint: tuple | None = None
+    notes: tuple[str, ...] = ()
 
     def symbolic(self, num_classes: int, layer_name=None, frozen=()):
         """(symbol, arg_params, aux_params, frozen) with a new last layer, as `symbolic.fit` takes them.
@@ -39,7 +40,9 @@ class Source:
         """
         if self.checkpoint is not None:
             symbol, arg_params, aux_params = self.checkpoint
-            return (*get_fine_tune_model(symbol, arg_params, num_classes, layer_name), aux_params, list(frozen))
+            new, kept = get_fine_tune_model(symbol, arg_params, num_classes, layer_name)
+            groups.matching(list(kept), frozen)
+            return new, kept, aux_params, list(frozen)
         symbol, arg_params, aux_params = bridge.to_symbol(self.net)
         new, kept = get_fine_tune_model(symbol, arg_params, num_classes, layer_name)
         return new, kept, aux_params, bridge.frozen_names(self.net, frozen, set(kept))
@@ -97,7 +100,8 @@ def find_source(backbone: str | None = None, weights: str | None = None, checkpo
 def _of_backbone(backbone, weights, preprocessing):
     if weights:
         net = pretrained.pretrained_net(backbone, weights)
-        return Source(f"{backbone}:{Path(weights).name}", preprocessing or net.preprocessing, net)
+        return Source(f"{backbone}:{Path(weights).name}", preprocessing or net.preprocessing, net,
+                      notes=net.weights.notes)
     net, entry = backbones.build(backbone), backbones.get(backbone)
     net.initialize(mx.init.Xavier())
     net.hybridize()
