@@ -21,7 +21,9 @@ from gluon_ft.weights.class_names import select_classes
 from gluon_ft.weights.pretrained import pretrained_net
 
 __version__ = "0.1.0"
-__all__ = ["ArrayLoader", "Augmentation", "Batch", "Group", "Preprocessing", "TrainConfig", "UserError", "__version__", "append_output", "apply_groups",
-           "backbones", "contexts", "describe", "errors", "evaluate", "fine_tune_net", "fit", "freeze",
-           "freeze_stages", "freezing", "get_fine_tune_model", "heads", "loaders", "mx", "pretrained_net", "replace_output",
-           "seed_all", "select_classes", "stages", "symbolic", "unfreeze"]
+__all__ = [
+    "ArrayLoader", "Augmentation", "Batch", "Group", "Preprocessing", "TrainConfig", "UserError", "__version__",
+    "append_output", "apply_groups", "backbones", "contexts", "describe", "errors", "evaluate", "fine_tune_net", "fit",
+    "freeze", "freeze_stages", "freezing", "get_fine_tune_model", "heads", "loaders", "mx", "pretrained_net",
+    "replace_output", "seed_all", "select_classes", "stages", "symbolic", "unfreeze",
+]

@@ -38,7 +38,7 @@ THREADS_TOO_LATE = "mxnet" in sys.modules and not THREADS_OF_USER
 
 
 def set_threads() -> None:
-    """Sets `OMP_NUM_THREADS` to this process's share of the processors and `OMP_WAIT_POLICY` to PASSIVE, unless the
+    """Sets `OMP_NUM_THREADS` to this process's share of the processors, and how long idle threads spin, unless the
     user has set them.
 
     MXNet reads it once, when it is imported; without it, it takes half the processors it sees, which on virtual
@@ -47,9 +47,11 @@ def set_threads() -> None:
     """
     if not os.environ.get("OMP_NUM_THREADS", "").strip():
         os.environ["OMP_NUM_THREADS"] = str(processors.threads())
-    # A thread that has finished its share would otherwise wait by spinning, on a processor that another process may
-    # need: with other work on the machine LeNet's step took 50 times as long (benchmarks/threads.py).
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # A thread that has finished its share waits by spinning, 300,000 times by default, on a processor that another
+    # process may need: beside one busy process LeNet then trains at a tenth of its speed. 3,000 times keep nine tenths
+    # of the speed alone and half of it there (OMP_WAIT_POLICY=PASSIVE: half alone; benchmarks/threads.py).
+    if not os.environ.get("OMP_WAIT_POLICY"):
+        os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 
 def import_mxnet() -> types.ModuleType:

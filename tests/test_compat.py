@@ -174,13 +174,15 @@ def test_threads_are_the_usable_processors_unless_the_user_says_otherwise(monkey
         assert os.environ["OMP_NUM_THREADS"] == threads
 
 
-def test_threads_wait_passively_unless_the_user_says_otherwise(monkeypatch):
+@pytest.mark.parametrize(("policy", "user", "expected"), [
+    (None, None, "3000"), (None, "50", "50"), ("PASSIVE", None, None)])
+def test_idle_threads_spin_briefly_unless_the_user_says_otherwise(monkeypatch, policy, user, expected):
     from gluon_ft import _compat
 
-    for user, expected in ((None, "PASSIVE"), ("ACTIVE", "ACTIVE")):
-        monkeypatch.setenv("OMP_WAIT_POLICY", user) if user else monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-        _compat.set_threads()
-        assert os.environ["OMP_WAIT_POLICY"] == expected
+    for name, value in (("OMP_WAIT_POLICY", policy), ("GOMP_SPINCOUNT", user)):
+        monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
+    _compat.set_threads()
+    assert os.environ.get("GOMP_SPINCOUNT") == expected
 
 
 def test_mxnet_before_gluon_ft_warns_where_processors_would_idle():
