@@ -2,11 +2,11 @@
 
     python benchmarks/threads.py             # about six minutes on two cores
 
-ResNet-18 v2, 224 px, batch 16, in training and in inference, and LeNet, 28 px, batch 10, in training, in images/s:
-as plain `import mxnet` starts (half the processors), with OMP_NUM_THREADS alone, with OMP_WAIT_POLICY=PASSIVE too, and as `import gluon_ft` sets things
-up; each alone on the machine and beside one busy process. Each figure is a process of its own, since threads are set up
-when MXNet is imported. They run in turn; `ratio` is the median of the rounds' ratios to plain `import mxnet`. Rows are
-appended to benchmarks/results/threads.csv.
+ResNet-18 v2, 224 px, batch 16, in training and in inference, and LeNet, 28 px, batch 10, in training, in images/s: as
+plain `import mxnet` starts (half the processors), with OMP_NUM_THREADS alone, with OMP_WAIT_POLICY=PASSIVE too, and as
+`import gluon_ft` sets things up; each alone on the machine and beside one busy process. Each figure is a process of its
+own, since threads are set up when MXNet is imported. They run in turn; `ratio` is the median of the rounds' ratios to
+plain `import mxnet`. Rows are appended to benchmarks/results/threads.csv.
 """
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from gluon_ft.symbolic import checkpoints, checks, graph, legacy, module, plan
 from gluon_ft.symbolic.head import DATA
 from gluon_ft.training import seeds
 from gluon_ft.training.config import TrainConfig
-from gluon_ft.training.fit import Result
+from gluon_ft.training.fit import Result, epoch_record
 from gluon_ft.training.losses import cross_entropy
 from gluon_ft.training.metrics import Meter, Metrics
 
@@ -109,7 +109,7 @@ def fit(symbol, arg_params, aux_params, train, val, batch_size, ctx=None, config
         arg_params, aux_params = module.synchronised(trainee)
         validated = None if val is None else _evaluate(trainee.module, task.contexts, val, val_labels,
                                                        Meter(f"{where}, validation", config.top_k))
-        record = _record(epoch, trained, validated, config, time.perf_counter() - at)
+        record = epoch_record(epoch, trained, validated, config.lr, time.perf_counter() - at, config.top_k)
         result.history.append(record)
         result.best_epoch = _best(result.history, val is not None)
         if save_to is not None:
@@ -223,13 +223,3 @@ def evaluate(symbol, arg_params, aux_params, source, batch_size, ctx=None, top_k
 def _best(history, validated):
     key = "validation_accuracy" if validated else "train_accuracy"
     return max(history, key=lambda record: record[key])["epoch"]
-
-
-def _record(epoch, trained, validated, config, seconds):
-    record = {"epoch": epoch}
-    for part, metrics in (("train", trained), ("validation", validated)):
-        if metrics is not None:
-            record[f"{part}_loss"], record[f"{part}_accuracy"] = metrics.loss, metrics.accuracy
-            if metrics.top_k is not None:
-                record[f"{part}_top{config.top_k}"] = metrics.top_k
-    return {**record, "lr": config.lr, "seconds": round(seconds, 3)}

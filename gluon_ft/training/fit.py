@@ -73,7 +73,8 @@ def fit(net, train, val=None, config: TrainConfig | None = None, *, ctx=None, sa
                                f"{name} {epoch}/{config.epochs}")
         labels.end_of_epoch()
         validated = None if val is None else evaluate(net, val, contexts, config.top_k, f"{where}, validation")
-        record = _record(epoch, trained, validated, trainer.learning_rate, time.perf_counter() - begun, config.top_k)
+        record = epoch_record(epoch, trained, validated, trainer.learning_rate, time.perf_counter() - begun,
+                              config.top_k)
         result.history.append(record)
         score = (validated or trained).accuracy
         if score > best:
@@ -180,7 +181,8 @@ class _LabelCheck:
                             remedy="add images, drop the class, or set allow_empty_classes")
 
 
-def _record(epoch, trained, validated, lr, seconds, top_k):
+def epoch_record(epoch, trained, validated, lr, seconds, top_k) -> dict:
+    """An epoch's entry of the history from its Metrics (`validated` may be None); see `Result`."""
     record = {"epoch": epoch}
     for part, metrics in (("train", trained), ("validation", validated)):
         if metrics is not None:
