@@ -2,20 +2,19 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import math
 import os
 import re
 import statistics
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 from gluon_ft.atomic import write as write_atomic
 from gluon_ft.errors import ConfigError, DataError, UserError, near
 from gluon_ft.reporting import html, plots
 from gluon_ft.reporting.environment import environment
+from gluon_ft.settings import plain
 
 ROW_KEYS = ("name", "seed", "train_accuracy", "validation_accuracy")
 
@@ -165,27 +164,6 @@ def summarise(rows: list[dict]) -> list[dict]:
                 line[f"{part}_{label}"] = function(values) if values else None
         result.append(line)
     return result
-
-
-def plain(value):
-    """`value` as what JSON can hold: NaN and infinities become None, NumPy values lists and numbers, others text."""
-    if value is None or isinstance(value, (bool, str)):
-        return value
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return plain({field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (set, frozenset)):
-        return [plain(item) for item in sorted(value, key=str)]
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    return str(value)
 
 
 def _by_series(history: list[dict], wanted: list[str] | None) -> dict[str, list[dict]]:

@@ -15,7 +15,7 @@ import mxnet as mx
 
 from gluon_ft import atomic
 from gluon_ft.errors import CheckpointError
-from gluon_ft.reporting.run import plain
+from gluon_ft.settings import plain
 from gluon_ft.symbolic import legacy
 from gluon_ft.weights.tensor_files import read_tensors, sha256_of
 

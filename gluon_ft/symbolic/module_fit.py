@@ -16,7 +16,7 @@ import mxnet as mx
 from gluon_ft import console
 from gluon_ft.data.batches import batches
 from gluon_ft.errors import CheckpointError, ConfigError, DataError
-from gluon_ft.reporting.run import plain
+from gluon_ft.settings import plain
 from gluon_ft.symbolic import checkpoints, checks, graph, legacy, module, plan
 from gluon_ft.symbolic.head import DATA
 from gluon_ft.training import seeds
