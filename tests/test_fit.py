@@ -144,6 +144,15 @@ def test_label_outside_the_output_is_refused_before_any_step():
             np.testing.assert_array_equal(net[0].weight.data().asnumpy(), before)
 
 
+@pytest.mark.parametrize("label", [-1, float("nan"), float("inf")])
+def test_labels_that_no_network_could_have(label):
+    x, y = two_clouds(20)
+    y = y.astype("float32")
+    y[13] = label
+    with pytest.raises(TrainingError, match=r"1 labels outside .* batch 3; expected 0 to 1; found -?\w+"):
+        fit(dense(), mx.io.NDArrayIter(x, y, batch_size=5))
+
+
 def test_empty_class_and_empty_set():
     x, y = two_clouds(20)
     with pytest.raises(DataError, match=r"1 of 3 classes have no training image; expected at least one each; found "

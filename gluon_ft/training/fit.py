@@ -161,12 +161,14 @@ class _LabelCheck:
     def _count(self, labels, where):
         if not self.classes or not len(labels):
             return
-        low, high = labels.min(), labels.max()
-        if low < 0 or high >= self.classes:
-            wrong = labels[(labels < 0) | (labels >= self.classes)]
+        # Written so that NaN is outside as well.
+        wrong = labels[~((labels >= 0) & (labels < self.classes))]
+        if len(wrong):
+            needed = f"give the network {int(labels.max()) + 1} classes, or " if (
+                wrong.min() >= self.classes and np.isfinite(wrong).all()) else ""
             raise TrainingError(f"{self.name}: {len(wrong)} labels outside the network's output in {where}",
                                 expected=f"0 to {self.classes - 1}", found=f"{wrong[0]:g}",
-                                remedy=f"give the network {int(high) + 1} classes, or correct the labels")
+                                remedy=f"{needed}correct the labels")
         self.counts += np.bincount(labels.astype(np.int64), minlength=self.classes)
 
     def end_of_epoch(self):

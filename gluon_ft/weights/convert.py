@@ -147,7 +147,7 @@ def to_torch(net: HybridBlock, backbone: str, style: str | None = None) -> dict[
 def _other_backbones(mapped):
     others = [b for b, entries in names.all_maps().items() for e in entries
               if (e.style, e.model) == (mapped.style, mapped.model) and not e.inserted]
-    return f"fine-tune {others[0]} instead" if others else "export to MXNet or ONNX"
+    return f"fine-tune {others[0]} instead" if others else "keep it as .params"
 
 
 @contextlib.contextmanager
