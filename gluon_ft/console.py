@@ -131,9 +131,11 @@ def _run(main, args, prog_name, standalone_mode, **extra):
         _fail(_one_line(error), argv)
     except UserError as error:
         _fail(str(error), argv)
-    except (KeyboardInterrupt, click.Abort):
-        print("interrupted", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+    except (KeyboardInterrupt, click.Abort) as error:
+        # click turns the one into the other.
+        cause = error.__cause__ if isinstance(error, click.Abort) else error
+        print(str(cause or "") or "interrupted", file=sys.stderr)
+        sys.exit(getattr(cause, "status", EXIT_INTERRUPTED))
     except BrokenPipeError:
         _discard_output()
         sys.exit(EXIT_FAILURE)

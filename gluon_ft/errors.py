@@ -61,6 +61,14 @@ class TrainingError(UserError):
     """Training that cannot go on: loss not finite, labels outside the head, nothing to train on."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """SIGINT or SIGTERM came, and what was done is saved; `status` is the exit status that shells expect of it."""
+
+    def __init__(self, message: str, status: int):
+        super().__init__(message)
+        self.status = status
+
+
 class CheckpointError(UserError):
     """A saved state that is damaged, or belongs to another network or configuration."""
 

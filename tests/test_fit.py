@@ -49,7 +49,7 @@ def test_saved_files_are_the_best_and_the_last(tmp_path):
     net = dense()
     result = fit(net, ArrayLoader(*two_clouds(), 10, shuffle=True), val, TrainConfig(epochs=3, lr=0.05),
                  save_to=tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["best.params", "last.params"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["best.params", "checkpoints", "last.params"]
     last, best = dense(), dense()
     last.load_parameters(str(result.last))
     best.load_parameters(str(result.best))
@@ -149,14 +149,14 @@ def test_labels_that_no_network_could_have(label):
     x, y = two_clouds(20)
     y = y.astype("float32")
     y[13] = label
-    with pytest.raises(TrainingError, match=r"1 labels outside .* batch 3; expected 0 to 1; found -?\w+"):
+    with pytest.raises(TrainingError, match=r"1 labels outside .*; expected 0 to 1; found -?\w+"):
         fit(dense(), mx.io.NDArrayIter(x, y, batch_size=5))
 
 
 def test_empty_class_and_empty_set():
     x, y = two_clouds(20)
-    with pytest.raises(DataError, match=r"1 of 3 classes have no training image; expected at least one each; found "
-                                        r"none of class 2"):
+    with pytest.raises(DataError, match=r"1 of 3 classes have no image in the training set; expected at least one .*; "
+                                        r"found none of class 2"):
         fit(dense(3), ArrayLoader(x, y, 5))
     with pytest.raises(DataError, match="none of class 2"):
         fit(dense(3), mx.io.NDArrayIter(x, y, batch_size=5))
@@ -208,14 +208,14 @@ def test_nothing_to_train():
 
 def test_saving_where_it_cannot_be_done(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(CheckpointError, match=r"last.params: the parameters could not be saved"):
+    with pytest.raises(CheckpointError, match=r"lock: could not be saved; found .*Not a directory"):
         fit(dense(), ArrayLoader(*two_clouds(), 10), save_to=tmp_path / "file")
 
 
 @pytest.mark.parametrize(("settings", "wording"), [
     ({"lr": 0}, "lr out of range; expected a number above 0; found 0"),
     ({"lr": float("nan")}, "lr out of range"), ({"momentum": 1}, "momentum out of range"),
-    ({"epochs": 0}, "epochs out of range; expected at least 1"), ({"wd": -1}, "wd out of range"),
+    ({"epochs": 0}, "epochs out of range; expected a whole number of at least 1"), ({"wd": -1}, "wd out of range"),
     ({"label_smoothing": 1}, "label_smoothing out of range"),
     ({"optimizer": "sdg"}, "unknown optimizer 'sdg'; did you mean sgd"),
     ({"learning_rate": 1}, "unknown setting 'learning_rate'"),

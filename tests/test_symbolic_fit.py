@@ -201,15 +201,15 @@ def test_speedometer_and_records(caplog):
 def test_a_label_outside_the_head_is_told_before_the_first_batch():
     data, labels = pictures(10)
     net = model()
-    wanted = "1 labels outside the head in the training set; expected 0 to 4; found 5; .*num_classes=6, or correct"
+    wanted = "1 labels outside the network.s output in the training set; .* 4; found 5; .*num_classes=6, or correct"
     for train in (ArrayLoader(data, [*labels[:9], 5], 4), mx.io.NDArrayIter(data, np.array([*labels[:9], 5.0]), 5)):
         with pytest.raises(TrainingError, match=wanted):
             fit(net, train, batch_size=5)
-    with pytest.raises(TrainingError, match="outside the head in the validation set; expected 0 to 4; found -1; co"):
+    with pytest.raises(TrainingError, match=r"outside .* in the validation set; expected 0 to 4; found -1; co"):
         fit(net, ArrayLoader(data, labels, 5), ArrayLoader(data, [*labels[:9], -1], 5))
     # A source that does not tell its labels is compared batch by batch, each before it is used.
     batches = [(mx.nd.array(data[:5]), mx.nd.array(labels[:5])), (mx.nd.array(data[5:]), mx.nd.array([7] * 5))]
-    with pytest.raises(TrainingError, match=r"5 labels outside the head in the training set, batch 2; .*found 7; .*=8"):
+    with pytest.raises(TrainingError, match=r"5 labels outside .* in the training set, batch 2; .*found 7; .*=8"):
         fit(net, batches, batch_size=5)
 
 
@@ -276,3 +276,17 @@ def test_a_loss_that_is_not_finite_is_named():
     new, args, aux = model()
     with pytest.raises(TrainingError, match="the loss became nan in training, epoch 1, batch 1"):
         fit((new, {**args, "fc1_weight": args["fc1_weight"] * np.nan}, aux))
+
+
+def test_the_rate_follows_the_schedule_and_what_module_lacks_is_refused():
+    data, labels = pictures(10)
+    config = gluon_ft.TrainConfig(epochs=3, lr=0.001, schedule="cosine", momentum=0.0, wd=0.0)
+    result = fit(model(), ArrayLoader(data, labels, 5), None, config=config)
+    wanted = [0.001 * config.lr_schedule().multiplier(step, 2, 3) for step in (1, 3, 5)]
+    assert [record["lr"] for record in result.history] == pytest.approx(wanted)
+    slower = fit(model(), ArrayLoader(data, labels, 5), config=replace(config, schedule="constant"))
+    assert result.history[1]["train_loss"] != slower.history[1]["train_loss"]
+    with pytest.raises(ConfigError, match=r"symbolic.fit has no mixup; expected 0.0, the default; found 0.2; train with"):
+        fit(model(), ArrayLoader(data, labels, 5), config=replace(config, mixup=0.2))
+    with pytest.raises(ConfigError, match="a schedule needs the number of batches beforehand"):
+        fit(model(), mx.io.NDArrayIter(data, labels.astype("float32"), 5), config=config, batch_size=5)

@@ -1,12 +1,14 @@
 """One form for batches, whatever they come from: (data, label, valid), each image counted once."""
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import mxnet as mx
 import numpy as np
 
+from gluon_ft.data.order import digest, epoch_order
 from gluon_ft.errors import DataError
 
 
@@ -51,30 +53,37 @@ class ArrayLoader:
         if batch_size < 1:
             raise DataError("batch size out of range", expected="at least 1", found=batch_size)
         self.batch_size, self.shuffle, self.seed, self.epoch = batch_size, shuffle, seed, 0
+        self.start, self.balanced = 0, False
 
     def __len__(self):
         return -(-len(self.labels) // self.batch_size)
 
+    def identity(self) -> dict:
+        """What the batches depend on, as plain values."""
+        return {"images": len(self.labels), "contents": digest([str(self.data.shape).encode(), self.data.tobytes()]),
+                "labels": digest([self.labels.tobytes()]), "shuffle": self.shuffle, "balanced": self.balanced,
+                "seed": self.seed, "batch_size": self.batch_size}
+
     def __iter__(self) -> Iterator[Batch]:
-        order = np.arange(len(self.labels))
-        if self.shuffle:
-            # RandomState, because its streams are promised not to change between NumPy's versions.
-            np.random.RandomState((self.seed, self.epoch)).shuffle(order)
-        self.epoch += 1
-        for start in range(0, len(order), self.batch_size):
+        order = epoch_order(self.labels, self.seed, self.epoch, self.shuffle, self.balanced)
+        first, self.epoch, self.start = self.start, self.epoch + 1, 0
+        for start in range(first * self.batch_size, len(order), self.batch_size):
             chosen = order[start:start + self.batch_size]
             yield Batch(mx.nd.array(self.data[chosen]), mx.nd.array(self.labels[chosen], dtype="int32"), len(chosen))
 
 
-def batches(source) -> Iterator[Batch]:
-    """One pass over `source` as `Batch`es.
+def batches(source, start: int = 0) -> Iterator[Batch]:
+    """One pass over `source` as `Batch`es, from batch `start` on.
 
     source : anything that yields Batch, (data, label), (data, label, valid), such as Gluon's DataLoader, or an
-    `mx.io.DataIter`, which is reset first and whose `pad` is honoured. Raises DataError for anything else.
+    `mx.io.DataIter`, which is reset first and whose `pad` is honoured. Raises DataError for anything else. Where it
+    has no attribute `start`, the batches before are made and left out.
     """
     if isinstance(source, mx.io.DataIter):
         source.reset()
-    for item in source:
+    if start and hasattr(source, "start"):
+        source.start, start = start, 0
+    for item in itertools.islice(source, start, None):
         yield as_batch(item)
 
 

@@ -43,6 +43,15 @@ class Records:
     def image(self, position: int, channels: int, resize: int) -> np.ndarray:
         return decode(self.bytes(position), channels, resize)
 
+    def contents(self):
+        """The bytes of each image, in order; DataError for one that cannot be read."""
+        for position in range(len(self.labels)):
+            try:
+                yield self.bytes(position)
+            except recprobe.Unreadable as error:
+                raise DataError(f"image cannot be used: {error}", path=self.where(position),
+                                remedy=f"see all of it with gluon-ft verify {self.path}") from None
+
 
 class DatasetRecords(Records):
     """The same records, read and decoded by MXNet's own `ImageRecordDataset`, which does so one at a time."""

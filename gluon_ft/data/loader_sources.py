@@ -33,6 +33,15 @@ class Files:
         """
         return decode(recprobe.read_file(self.paths[position]), channels, resize)
 
+    def contents(self):
+        """The bytes of each image, in order; DataError for one that cannot be read."""
+        for path in self.paths:
+            try:
+                yield recprobe.read_file(path)
+            except recprobe.Unreadable as error:
+                raise DataError(f"image cannot be used: {error}", path=path,
+                                remedy="mend it, or remove it from the data") from None
+
 
 class Arrays:
     """Images in memory: uint8 (n, height, width) grey or (n, height, width, 3) RGB."""
@@ -57,6 +66,10 @@ class Arrays:
         if (image.ndim == 3) == (channels == 3):
             return np.ascontiguousarray(image)
         return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB if channels == 3 else cv2.COLOR_RGB2GRAY)
+
+    def contents(self):
+        yield str(self.pixels.shape).encode()
+        yield np.ascontiguousarray(self.pixels).tobytes()
 
 
 def _whole_labels(labels, name):

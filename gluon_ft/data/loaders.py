@@ -12,6 +12,7 @@ from gluon_ft.data.augment import PROCEDURES, Augmentation
 from gluon_ft.data.batches import Batch
 from gluon_ft.data.loader_native import NativeLoader
 from gluon_ft.data.loader_records import DatasetRecords, Records
+from gluon_ft.data.order import digest, epoch_order
 from gluon_ft.data.preprocessing import Preprocessing
 from gluon_ft.data.recprobe import Unreadable
 from gluon_ft.data.transforms import Transform
@@ -32,8 +33,10 @@ def open(source, *, preprocessing: Preprocessing, train: bool, batch_size: int, 
 
     data is float32 (n, channels, size, size) as `preprocessing` says, label int32 (n,); rows from `valid` on are
     padding. Each image comes once an epoch. The loader also has `labels` (int64, in the source's order), `classes`
-    (names in label order), `len` (batches an epoch) and `epoch`, which counts the passes begun and may be set to go
-    on elsewhere.
+    (names in label order), `len` (batches an epoch), `epoch`, which counts the passes begun and may be set to go
+    on elsewhere, and `start`, the batch at which the next pass begins (then 0 again). Before a pass may be set:
+    `views`, a number of augmented views of each image, which the epochs take in turn (0: new ones each epoch), and
+    `balanced`, which draws each class equally often. `identity()` says what is read, and how.
 
     Parameters
     ----------
@@ -100,22 +103,17 @@ class Loader:
         self.source, self.transform, self.memory = source, transform, memory
         self.labels, self.classes = source.labels, source.classes
         self.batch_size, self.seed, self.workers, self.ahead = batch_size, seed, workers, ahead
-        self.train, self.epoch = transform.augmentation is not None, 0
+        self.train, self.epoch, self.start = transform.augmentation is not None, 0, 0
+        self.views, self.balanced = 0, False
         self._resize = 0 if exact_decoding else transform.decode_resize()
 
     def __len__(self):
         return -(-len(self.labels) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        epoch, self.epoch = self.epoch, self.epoch + 1
-        order = np.arange(len(self.labels))
-        if self.train:
-            # RandomState, because its streams are promised not to change between NumPy's versions.
-            np.random.RandomState((self.seed, epoch)).shuffle(order)
-        wanted = self.transform.preprocessing
-        positions = [order[i:i + self.batch_size] for i in range(0, len(order), self.batch_size)]
-        filled = loader_workers.filled(positions, (wanted.channels, wanted.size, wanted.size),
-                                       lambda position, out: self._fill(epoch, position, out), self.workers, self.ahead)
+        epoch, first, self.epoch, self.start = self.epoch, self.start, self.epoch + 1, 0
+        order = epoch_order(self.labels, self.seed, epoch, self.train, self.train and self.balanced)
+        filled = self.filled(order[first * self.batch_size:], epoch % self.views if self.views else epoch)
         try:
             for chosen, data in filled:
                 label = mx.nd.array(self.labels[chosen], dtype="int32")
@@ -123,8 +121,30 @@ class Loader:
         finally:
             filled.close()
 
-    def _fill(self, epoch, position, out):
-        rng = np.random.RandomState((self.seed, epoch, position)) if self.train else None
+    def filled(self, order, draw: int):
+        """Yields (positions, data float32 (n, channels, size, size)) of batches in the given order of positions.
+
+        draw : with the seed and the position, what the augmentation of an image depends on
+        """
+        wanted = self.transform.preprocessing
+        positions = [order[i:i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        return loader_workers.filled(positions, (wanted.channels, wanted.size, wanted.size),
+                                     lambda position, out: self._fill(draw, position, out), self.workers, self.ahead)
+
+    def identity(self) -> dict:
+        """What is read and what is done with it, as plain values; the images' contents count, not their places.
+
+        Reads every image file once. Equal identities give equal batches, whatever workers and caches.
+        """
+        return {"images": len(self.labels), "contents": digest(self.source.contents()),
+                "labels": digest([self.labels.tobytes()]), "classes": list(self.classes),
+                "preprocessing": self.transform.preprocessing.to_dict(),
+                "augmentation": self.transform.augmentation.to_dict() if self.train else None,
+                "decode_resize": self._resize, "views": self.views, "balanced": self.balanced, "seed": self.seed,
+                "batch_size": self.batch_size}
+
+    def _fill(self, draw, position, out):
+        rng = np.random.RandomState((self.seed, draw, position)) if self.train else None
         try:
             image = self._prepared(position) if self.memory is None else self.memory.get(position, self._prepared)
             self.transform.finish(image, out, rng)

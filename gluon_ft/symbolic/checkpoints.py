@@ -17,6 +17,7 @@ from gluon_ft import atomic
 from gluon_ft.errors import CheckpointError
 from gluon_ft.settings import plain
 from gluon_ft.symbolic import legacy
+from gluon_ft.weights.params_files import check_whole
 from gluon_ft.weights.tensor_files import read_tensors, sha256_of
 
 PREFIX = "model"
@@ -65,6 +66,7 @@ def save(folder, symbol, arg_params, aux_params, optimizer_states: dict, state: 
         for path, arrays in files.items():
             with atomic.replacing(path) as temporary:
                 mx.nd.save(str(temporary), arrays)
+                check_whole(temporary)
         state.sha256 = {path.name: sha256_of(path) for path in files}
         atomic.write(params.with_suffix(".json"),
                      json.dumps({"format": FORMAT, **plain(asdict(state))}, indent=1, allow_nan=False))
@@ -115,44 +117,3 @@ def load_optimizer(folder, epoch: int) -> dict:
     if not path.is_file():
         return {}
     return {name: mx.nd.array(value, dtype=value.dtype) for name, value in read_tensors(path).tensors.items()}
-
-
-def optimizer_state(updater, names: dict) -> dict:
-    """A flat dict of an updater's arrays: 'parameter' or, where a parameter has several, 'parameter#0', ...
-
-    names : the updater's key -> parameter; several keys of one parameter (its devices) have equal states.
-    """
-    flat = {}
-    for key, value in updater.states.items():
-        parts = {"": value} if not isinstance(value, (list, tuple)) else {f"#{i}": v for i, v in enumerate(value)}
-        flat.update({f"{names[key]}{suffix}": part for suffix, part in parts.items() if part is not None})
-    return flat
-
-
-def restore_optimizer(updater, names: dict, flat: dict, weights: dict, updates: int) -> None:
-    """Puts saved arrays back, and the number of updates, on which Adam's correction depends.
-
-    weights : parameter -> array, from which the form of the state is made. Raises CheckpointError where the arrays
-    are not those of this optimiser.
-    """
-    used = set()
-    for key, name in names.items():
-        if name not in weights:
-            continue
-        fresh = updater.optimizer.create_state_multi_precision(key, weights[name])
-        several = isinstance(fresh, (list, tuple))
-        wanted = {"": fresh} if not several else {f"#{i}": v for i, v in enumerate(fresh)}
-        values = []
-        for suffix, part in wanted.items():
-            saved = flat.get(name + suffix)
-            if (saved is None) != (part is None) or (part is not None and saved.shape != part.shape):
-                raise CheckpointError(f"the optimiser's state of '{name}' does not fit", found=
-                                      "none" if saved is None else saved.shape, remedy="train with the same optimiser")
-            used.add(name + suffix)
-            values.append(None if saved is None else saved.copy())
-        updater.states[key] = tuple(values) if several else values[0]
-        updater.states_synced[key] = False
-    stray = set(flat) - used
-    if stray:
-        raise CheckpointError("the optimiser's state is another network's", found=sorted(stray)[0])
-    updater.optimizer.begin_num_update = updater.optimizer.num_update = updates

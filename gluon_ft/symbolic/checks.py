@@ -5,12 +5,12 @@ import contextlib
 import io
 
 import mxnet as mx
-import numpy as np
 
 from gluon_ft.data.loader_records import last_line
 from gluon_ft.data.loader_sources import shown
-from gluon_ft.errors import DataError, NetworkError, TrainingError, WeightsError
+from gluon_ft.errors import DataError, NetworkError, WeightsError
 from gluon_ft.symbolic.legacy import check_aux
+from gluon_ft.training.labels import LabelCheck
 
 
 def check_parameters(symbol, arg_params, aux_params, inputs: dict[str, tuple], may_miss=()) -> int:
@@ -54,59 +54,9 @@ def _classes(symbol, inputs) -> int:
     return shape[1]
 
 
-class Labels:
-    """Compares labels with the number of classes: at once where a source knows its labels, else batch by batch.
-
-    A batch is compared before it is used, so that no label outside the head ever reaches it; empty classes can only
-    be told once all labels are known.
-    """
-
-    def __init__(self, classes: int, source, what: str, allow_empty: bool = True):
-        self.classes, self.what, self.allow_empty = classes, what, allow_empty
-        self.counts = np.zeros(classes, dtype=np.int64)
-        self.known = _labels_of(source)
-        self.done = False
-        if self.known is not None:
-            self._count(self.known, what)
-            self.end_of_epoch()
-
-    def check(self, batch, step: int) -> None:
-        """TrainingError where a label of the batch is outside the head."""
-        if not self.done:
-            self._count(batch.label.asnumpy(), f"{self.what}, batch {step}")
-
-    def _count(self, labels, where):
-        labels = np.asarray(labels)
-        wrong = labels[~((labels >= 0) & (labels < self.classes))]
-        if len(wrong):
-            raise TrainingError(f"{len(wrong)} labels outside the head in {where}",
-                                expected=f"0 to {self.classes - 1}", found=f"{wrong[0]:g}", remedy=_remedy(labels))
-        self.counts += np.bincount(labels.astype(np.int64), minlength=self.classes)
-
-    def end_of_epoch(self) -> None:
-        """DataError where a class has no image."""
-        if self.done:
-            return
-        self.done = True
-        empty = np.flatnonzero(self.counts == 0)
-        if len(empty) and self.counts.sum() and not self.allow_empty:
-            raise DataError(f"{len(empty)} of {self.classes} classes have no image in {self.what}",
-                            expected="at least one each", found=f"none of class {empty[0]}",
-                            remedy="add images, drop the class, or set allow_empty_classes")
-
-
-def _remedy(labels):
-    high = labels.max()
-    if not (labels >= 0).all() or not np.isfinite(high):
-        return "correct the labels"
-    return f"call get_fine_tune_model with num_classes={int(high) + 1}, or correct the labels"
-
-
-def _labels_of(source):
-    known = getattr(source, "labels", None)
-    if known is None and isinstance(source, mx.io.NDArrayIter) and source.label:
-        known = source.label[0][1].asnumpy()
-    return None if known is None else np.asarray(known)
+def labels_fit(classes: int, source, what: str, allow_empty: bool = True) -> LabelCheck:
+    """Compares the labels of a source with the head, see `LabelCheck`."""
+    return LabelCheck(classes, source, what, allow_empty, growing="call get_fine_tune_model with num_classes=N")
 
 
 def class_names(classes: int, train, val, wanted=None) -> list[str] | None:

@@ -59,7 +59,8 @@ def fit(symbol, arg_params, aux_params, train, val, batch_size, ctx=None, config
     ctx : mx.Context or list of them, default mx.cpu()
     config : TrainConfig, default AS_PUBLISHED
         8 epochs, SGD with learning rate 0.01, kvstore 'device'. Weight decay acts on every parameter, as in Gluon;
-        `Module`'s own rule is wd_mult={'_(bias|gamma|beta)$': 0}.
+        `Module`'s own rule is wd_mult={'_(bias|gamma|beta)$': 0}. `plan.USED` names the settings that count here;
+        any other than the default of the rest is a ConfigError.
     head_lr_mult : learning-rate multiplier of the last layer's parameters; default: as the others
     lr_mult, wd_mult : {pattern: multiplier} over parameter names; the first pattern that is found in a name counts.
         Default what the symbol says itself (`__lr_mult__`; both 0: frozen), else 1
@@ -103,13 +104,15 @@ def fit(symbol, arg_params, aux_params, train, val, batch_size, ctx=None, config
         if epoch > begun + 1:
             stream, first = _stream(train, config.seed, epoch)
         _seed_epoch(config.seed, epoch)
-        trained = _train_epoch(trainee, itertools.chain([first], stream), labels, Meter(where, config.top_k),
+        rate = _rates(config, train)
+        trained = _train_epoch(trainee, itertools.chain([first], stream), labels, rate, Meter(where, config.top_k),
                                _speedometer(speedometer, batch_size), epoch, f"{name} {epoch}/{config.epochs}")
         labels.end_of_epoch()
         arg_params, aux_params = module.synchronised(trainee)
         validated = None if val is None else _evaluate(trainee.module, task.contexts, val, val_labels,
                                                        Meter(f"{where}, validation", config.top_k))
-        record = epoch_record(epoch, trained, validated, config.lr, time.perf_counter() - at, config.top_k)
+        record = epoch_record(epoch, trained, validated, rate(trainee.updates - 1), time.perf_counter() - at,
+                              config.top_k)
         result.history.append(record)
         result.best_epoch = _best(result.history, val is not None)
         if save_to is not None:
@@ -140,7 +143,7 @@ def _stream(train, seed, epoch):
 def _seed_epoch(seed, epoch):
     # MXNet's random state cannot be saved; this way a resumed epoch draws what it would have drawn.
     if seed is not None:
-        seeds.seed_all((seed + 1_000_003 * epoch) % (1 << 31))
+        seeds.seed_all(seeds.seed_of(seed, epoch))
 
 
 def _last_checkpoint(save_to, task, train):
@@ -170,11 +173,23 @@ def _difference(key, old, new):
         "expected": f"{len(old or ())} parameters", "found": f"{len(new)}"}
 
 
-def _train_epoch(trainee, stream, labels, meter, speedometer, epoch, title):
+def _rates(config, train):
+    """update's number, from 0 -> learning rate."""
+    if config.schedule == "constant" and not config.warmup:
+        return lambda step: config.lr
+    if not hasattr(train, "__len__"):
+        raise ConfigError("a schedule needs the number of batches beforehand", expected="a loader that has a length",
+                          found=type(train).__name__, remedy="use gluon_ft.loaders.open, or the schedule 'constant'")
+    schedule = config.lr_schedule()
+    return lambda step: config.lr * schedule.multiplier(step, len(train), config.epochs)
+
+
+def _train_epoch(trainee, stream, labels, rate, meter, speedometer, epoch, title):
     loss_of = cross_entropy(trainee.plan.config.label_smoothing)
     for batch in console.progress(stream, desc=title, unit="batch"):
         batch = batch.trimmed()
         labels.check(batch, meter.steps + 1)
+        trainee.optimizer.set_learning_rate(rate(trainee.updates))
         logits, label = module.step(trainee, batch)
         meter.update([(logits, label, loss_of(logits, label))])
         meter.wait()
@@ -213,7 +228,7 @@ def evaluate(symbol, arg_params, aux_params, source, batch_size, ctx=None, top_k
     shape = (batch_size, *first.data.shape[1:])
     classes = checks.check_parameters(symbol, arg_params, aux_params, {DATA: shape, label: (batch_size,)})
     checks.class_names(classes, None, source)
-    labels = checks.Labels(classes, source, "the evaluation")
+    labels = checks.labels_fit(classes, source, "the evaluation")
     mod = module.bind(symbol, label, contexts, shape)
     mod.set_params({k: v for k, v in arg_params.items() if k in set(symbol.list_arguments())},
                    {k: aux_params[k] for k in symbol.list_auxiliary_states()})

@@ -1,6 +1,7 @@
 """What is settled before a symbol is trained: what moves and how fast, the symbol as it is run, the class names."""
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 
@@ -10,7 +11,11 @@ from gluon_ft.errors import ConfigError, NetworkError, TrainingError
 from gluon_ft.symbolic import checks, graph, groups
 from gluon_ft.symbolic.head import DATA
 from gluon_ft.training.config import TrainConfig
+from gluon_ft.training.schedule import OPEN_ENDED
 
+# What of TrainConfig Module's loop here does; another setting than the default of the rest is refused.
+USED = ("epochs", "optimizer", "lr", "momentum", "wd", "schedule", "warmup", "lr_factor", "lr_every", "milestones",
+        "label_smoothing", "kvstore", "seed", "top_k", "allow_empty_classes")
 PADDING = -1.0  # label of rows that are ignored
 
 
@@ -33,7 +38,8 @@ class Plan:
 
     def settings(self) -> dict:
         """Those that must be the same for a checkpoint to be gone on from."""
-        config = {k: v for k, v in self.config.to_dict().items() if k != "epochs"}
+        looks_ahead = self.config.schedule not in OPEN_ENDED
+        config = {k: v for k, v in self.config.to_dict().items() if k in USED and (looks_ahead or k != "epochs")}
         return {"config": config, "batch_size": self.batch_size, "devices": len(self.contexts), "lr_mult": self.lr,
                 "wd_mult": self.wd, "frozen": self.frozen,
                 "symbol": hashlib.sha256(self.running.tojson().encode()).hexdigest()}
@@ -47,6 +53,10 @@ def make(symbol, batch_size, ctx, config, head_lr_mult, lr_mult, wd_mult, frozen
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < len(contexts):
         raise ConfigError("batch_size out of range", found=repr(batch_size),
                           expected=f"a whole number, at least one image for each of {len(contexts)} devices")
+    for field in dataclasses.fields(config):
+        if field.name not in USED and getattr(config, field.name) != field.default:
+            raise ConfigError(f"symbolic.fit has no {field.name}", expected=f"{field.default!r}, the default",
+                              found=repr(getattr(config, field.name)), remedy="train with gluon_ft.fit for that")
     if "dist" in config.kvstore:
         raise ConfigError(f"kvstore '{config.kvstore}' is not for symbolic.fit", expected="'device' or 'local'",
                           remedy="train on several machines with Gluon")
@@ -107,5 +117,5 @@ def check(plan: Plan, arg_params, aux_params, train, val, shape, wanted=None):
     inputs = {DATA: (plan.batch_size, *shape[1:]), plan.label: (plan.batch_size,)}
     classes = checks.check_parameters(plan.symbol, arg_params, aux_params, inputs, plan.head)
     names = checks.class_names(classes, train, val, wanted)
-    labels = checks.Labels(classes, train, "the training set", plan.config.allow_empty_classes)
-    return names, labels, None if val is None else checks.Labels(classes, val, "the validation set")
+    labels = checks.labels_fit(classes, train, "the training set", plan.config.allow_empty_classes)
+    return names, labels, None if val is None else checks.labels_fit(classes, val, "the validation set")

@@ -51,6 +51,19 @@ class Meter:
         if self.steps % self.CHECK_EVERY == 0:
             self.check()
 
+    def arrays(self) -> dict:
+        """The sums so far, for a checkpoint: name -> NumPy array; the losses are looked at first, see `check`."""
+        self.check()
+        return {f"{device}/{i}": value.asnumpy() for device, column in enumerate(self._sums.values())
+                for i, value in enumerate(column)}
+
+    def restore(self, arrays: dict, count: int, steps: int, contexts) -> None:
+        """Goes on from the sums that `arrays` returned, after `steps` batches of `count` images."""
+        self.count, self.steps = count, steps
+        for name in sorted(arrays, key=lambda n: [int(part) for part in n.split("/")]):
+            context = contexts[int(name.split("/")[0])]
+            self._sums.setdefault(context, []).append(mx.nd.array(arrays[name], ctx=context))
+
     def wait(self, behind: int = 2) -> None:
         """Waits for the batch `behind` ones ago: without it the engine would queue a whole epoch in memory."""
         index = len(self._unchecked) - 1 - behind * len(self._sums)
@@ -76,15 +89,18 @@ class Meter:
         return Metrics(means[0], means[1], means[2] if len(means) > 2 else None, self.count)
 
 
-def evaluate(net, source, ctx=None, top_k: int = 0, where: str = "the evaluation") -> Metrics:
+def evaluate(net, source, ctx=None, top_k: int = 0, where: str = "the evaluation", watch=None) -> Metrics:
     """Loss and accuracy of `net` on `source` (see `batches`), every image counted once, padding not at all.
 
     ctx : contexts to use, default those of the network; the batch is divided among them.
+    watch : callable(), called before each batch; what it raises ends the evaluation
     """
     contexts = ctx or devices.of(net)
     loss_of = mx.gluon.loss.SoftmaxCrossEntropyLoss()
     meter = Meter(where, top_k)
     for batch in batches(source):
+        if watch is not None:
+            watch()
         batch = batch.trimmed()
         used = contexts[:len(batch.label)]
         data = mx.gluon.utils.split_and_load(batch.data, used, even_split=False)

@@ -34,6 +34,7 @@ def _between(start, end, share):
 
 
 NAMES = ("constant", "step", "multistep", "cosine", "one-cycle")
+OPEN_ENDED = ("constant", "step", "multistep")  # these do not look ahead: a longer training begins as a shorter one
 
 
 @dataclass(frozen=True)
@@ -83,3 +84,14 @@ class Schedule:
         if self.name == "multistep":
             return self.factor ** sum(step >= m * steps_per_epoch for m in self.milestones)
         return {"constant": constant, "cosine": cosine, "one-cycle": one_cycle}[self.name](done, total)
+
+    def settled(self, step: int, steps_per_epoch: int, epochs: int) -> bool:
+        """Whether no later step than `step` has another rate than it; parameters as of `multiplier`."""
+        last = epochs * steps_per_epoch - 1
+        if step >= last:
+            return True
+        # After the warm-up no schedule comes back to a rate that it has left, except that one cycle first rises, from
+        # well above where it ends.
+        warm = round(self.warmup * steps_per_epoch)
+        return step >= warm - 1 and (self.multiplier(step, steps_per_epoch, epochs)
+                                     == self.multiplier(last, steps_per_epoch, epochs))

@@ -12,3 +12,11 @@ def seed_all(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     mx.random.seed(seed)
+
+
+def seed_of(seed: int, epoch: int, step: int = 0) -> int:
+    """A seed for MXNet's generator, whose state cannot be saved: a function of seed, epoch and step, 0 to 2**31 - 1.
+
+    So that training that goes on in the middle draws what it would have drawn. The factors are primes.
+    """
+    return (seed + 1_000_003 * epoch + 15_485_863 * step) % 2 ** 31

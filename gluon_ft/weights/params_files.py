@@ -7,7 +7,9 @@ dimensions.
 """
 from __future__ import annotations
 
+import errno
 import math
+import os
 import struct
 from dataclasses import dataclass
 
@@ -26,6 +28,15 @@ _PLACES = (1, 2, 3, 5)  # cpu, gpu, cpu_pinned, cpu_shared
 _MOST_ARRAYS = 50_000
 _LONGEST_NAME = 500
 _LARGEST_EXTENT = 1 << 40
+
+
+def check_whole(path) -> None:
+    """OSError where a file that MXNet has just written is cut: it does not notice a disk that is full."""
+    try:
+        read_params(memoryview(np.memmap(path, np.uint8, "r")))
+    except (WeightsError, ValueError) as error:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from gluon_ft.errors import NetworkError, WeightsError, near
 from gluon_ft.weights import card, catalog, class_names, convert, names, store
 from gluon_ft.weights.batchnorm import FOLDED_NOTE, batchnorm_is_folded
 from gluon_ft.weights.card import Card
+from gluon_ft.weights.params_files import check_whole
 from gluon_ft.weights.tensor_files import read_tensors, sha256_of
 
 # Part of the names of converted files in the cache: raise it when a map changes.
@@ -125,6 +126,7 @@ def write_params(path, params: dict[str, np.ndarray], about: Card) -> Path:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         mx.nd.save(str(temporary), {name: mx.nd.array(array) for name, array in params.items()})
+        check_whole(temporary)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         card.write(path, replace(about, sha256=sha256_of(temporary)))

@@ -1,0 +1,279 @@
+"""Features of the frozen part of a network: computed once, kept, and trained on in the place of the images."""
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import cv2
+import mxnet as mx
+import numpy as np
+
+import gluon_ft
+from gluon_ft import console, tracing
+from gluon_ft.data import loader_workers
+from gluon_ft.data.batches import Batch, batches
+from gluon_ft.data.order import digest, epoch_order
+from gluon_ft.errors import ConfigError, DataError, NetworkError
+from gluon_ft.training import compiled, devices, features_graph, features_store
+from gluon_ft.training.config import TrainConfig
+from gluon_ft.training.features_cut import Cut, Suffix, cut, obstacle
+from gluon_ft.training.features_images import Images, is_training
+
+AGREEMENT = 3e-6  # largest difference of the fastest form from the plain one, relative to the largest value
+_INDEPENDENT = 1e-4  # the same, of an image alone from the image in its batch
+
+
+def extract(net, loader, ctx=None, title: str = "features") -> tuple[np.ndarray, np.ndarray]:
+    """The penultimate features of every image: what the network's output layer takes.
+
+    Parameters
+    ----------
+    net : HybridBlock
+        An initialised classifier; it is not changed, and runs as in evaluation (no dropout, BatchNorm by its running
+        statistics).
+    loader : anything that `gluon_ft.data.batches.batches` takes
+        One pass is made, in its order; `train=False` for an order and a result that repeat.
+    ctx : list of mx.Context, default where the network is
+    title : shown in the progress bar
+
+    Returns
+    -------
+    features : float32 (n, d), flattened; of an output layer that is a convolution (MobileNetV2, SqueezeNet), the mean
+        over height and width
+    labels : int64 (n,)
+
+    Raises
+    ------
+    NetworkError where there is no output layer; DataError where the loader yields no image.
+    """
+    output = tracing.output_layer(net).block
+    graph = features_graph.trace(net)
+    block = features_graph.before(graph, features_graph.input_of(graph, output.weight.name))
+    block.hybridize()
+    layout = getattr(output, "_kwargs", {}).get("layout", "")
+    found, labels = [], []
+    total = len(loader) if hasattr(loader, "__len__") else None
+    for batch in console.progress(batches(loader), total=total, desc=title, unit="batch"):
+        batch = batch.trimmed()
+        rows = _forward(block, batch.data, ctx or devices.of(net))
+        found.append(rows.mean(axis=_spatial(layout)) if layout else rows.reshape(len(rows), -1))
+        labels.append(batch.label.asnumpy())
+    if not found:
+        raise DataError(f"no images to compute {title} of", expected="at least one", found="an empty loader")
+    return np.concatenate(found).astype(np.float32, copy=False), np.concatenate(labels).astype(np.int64)
+
+
+def _spatial(layout):
+    """The axes of height and width in 'NCHW' or 'NHWC'."""
+    return tuple(i for i, axis in enumerate(layout) if axis not in "NC")
+
+
+def _forward(block, data: mx.nd.NDArray, contexts, training: bool = False) -> np.ndarray:
+    """What `block` makes of a batch, divided among the contexts; in evaluation, or as in training."""
+    shares = mx.gluon.utils.split_and_load(data, contexts[:len(data)], even_split=False)
+    with mx.autograd.pause(train_mode=training):
+        results = [block(share) for share in shares]
+    return np.concatenate([result.astype("float32").asnumpy() for result in results])
+
+
+class Prepared(NamedTuple):
+    """What `fit` takes in the place of a network and its loaders; `val` may be None."""
+
+    net: Suffix
+    train: FeatureLoader
+    val: FeatureLoader | None
+
+
+def prepare(net, train, val=None, config: TrainConfig | None = None, *, views: int = 0, exact: bool | None = None,
+            store="memory", ctx=None, limit_bytes: int = features_store.MEMORY_BYTES,
+            disk_bytes: int = features_store.DISK_BYTES) -> Prepared:
+    """Runs the images through the frozen part of a network once; the rest can then be trained without them.
+
+        suffix, train_features, val_features = prepare(net, train, val)
+        fit(suffix, train_features, val_features, config)
+
+    ends with the same parameters of `net`, to rounding, as fit(net, train, val, config) with `train.views` set to the
+    same number of views, in a fraction of the time. It is what `config.cache_features` does.
+
+    Parameters
+    ----------
+    net : HybridBlock
+        As it will be trained: what is frozen now stays so, and its Parameters are those that are trained.
+    train, val : of `loaders.open` (engines 'threads' and 'dataset'), or ArrayLoader
+    config : what the training will be told, to refuse at once what mixes images; default TrainConfig()
+    views, store, ctx, disk_bytes : see `cached`
+    exact : see `cached`. Default: True, unless the output layer alone is trained from beginning to end. Training more
+        than that amplifies roundings, as it does any other difference; training one layer, which is convex, does not.
+    limit_bytes : of memory, for both sets together
+
+    Raises
+    ------
+    ConfigError where no part can be computed beforehand, with the first thing in the network that is trained or
+    random; for mixup and cutmix; and as `cached`.
+    """
+    config = config or TrainConfig()
+    if config.mixup or config.cutmix:
+        raise ConfigError("kept features cannot be mixed as images are", expected="mixup=0 and cutmix=0",
+                          found=f"mixup={config.mixup:g}, cutmix={config.cutmix:g}", remedy="train on images, or "
+                                                                                            "without mixing")
+    parts = cut(net)
+    if parts is None:
+        raise ConfigError("no part of the network can be computed once and kept",
+                          expected="its first layers frozen, BatchNorm included, and no dropout among them",
+                          found=obstacle(net),
+                          remedy="freeze them (gluon_ft.freeze, freeze_stages), or train on images")
+    if exact is None:
+        exact = config.in_phases or not _only_output_trained(net)
+    options = {"exact": exact, "precision": config.precision, "store": store, "ctx": ctx or devices.of(net),
+               "disk_bytes": disk_bytes}
+    trained = cached(train, parts, views=views, limit_bytes=limit_bytes, title="training features", **options)
+    validated = None if val is None else cached(val, parts, limit_bytes=max(0, limit_bytes - trained.bytes_in_memory),
+                                                title="validation features", **options)
+    return Prepared(parts.suffix, trained, validated)
+
+
+def _only_output_trained(net):
+    output = {parameter.name for parameter in tracing.output_layer(net).block.collect_params().values()}
+    return all(name in output for name, parameter in net.collect_params().items() if parameter.grad_req != "null")
+
+
+def cached(loader, parts: Cut, *, views: int = 0, exact: bool = True, precision: str = "float32", store="memory",
+           limit_bytes: int = features_store.MEMORY_BYTES, disk_bytes: int = features_store.DISK_BYTES, ctx=None,
+           title: str = "features") -> FeatureLoader:
+    """A loader of what `parts.prefix` makes of the images, in the order in which `loader` would give these.
+
+    The images are loaded and computed at once, `features_images.PASS` at a time, unless they are found in `store`.
+    They are made anew where anything has changed that they depend on: an image's contents, the frozen weights and
+    layers, the preprocessing and augmentation (with its seed), the versions of MXNet, OpenCV, Pillow, NumPy and
+    gluon_ft.
+
+    Parameters
+    ----------
+    loader : of `loaders.open` (engines 'threads' and 'dataset'), or ArrayLoader
+    views : of each image; epoch e has view e % views, as with `loader.views`. 0: as many as `loader.views` says, or,
+        where that is 0 too, the image as in evaluation, without augmentation. Of no effect without augmentation.
+    exact : True: computed as in a training step (for `train=False`, as in evaluation), to the last bit. False: in the
+        form that computes fastest, if that agrees to `AGREEMENT`
+    precision : of the training; the features themselves are float32. With another one than 'float32' always exact
+    store : 'memory' as far as `limit_bytes` go, then on disk; 'disk': the cache folder; or a folder. On disk they
+        are found again by later runs
+    limit_bytes : of memory, default 2 GiB; disk_bytes : of all features in the folder together, default 32 GiB
+    ctx : list of mx.Context to compute on, default where the prefix is
+    title : shown in the progress bar
+
+    Raises
+    ------
+    ConfigError for another kind of loader, or views that differ from `loader.views`; DataError where the features fit
+    in neither place, or an image cannot be used; NetworkError where the images have another shape than the network
+    takes, features are not finite, or those of an image depend on the others of its batch.
+    """
+    images = Images(loader, views)
+    shape = (images.views, images.count, *parts.shape_for(images.shape))
+    contexts = ctx or devices.of(parts.prefix)
+    form = "fast" if not exact and precision == "float32" else "training" if images.train else "evaluation"
+    about = {"images": images.count, "views": images.views, "network": type(parts.suffix.whole).__name__,
+             "cut": parts.where}
+    key = digest([json.dumps({"prefix": parts.fingerprint(), "images": images.identity, "versions": _versions(),
+                              "precision": precision, "form": form, "device": contexts[0].device_type},
+                             sort_keys=True).encode()])[:40]
+
+    def make():
+        return _computed(parts, images, contexts, form, precision, title)
+
+    array = features_store.kept(key, shape, make, store=store, limit_bytes=limit_bytes, disk_bytes=disk_bytes,
+                                about=about)
+    return FeatureLoader(loader, array, key)
+
+
+def _versions() -> dict:
+    return {"gluon_ft": gluon_ft.__version__, "mxnet": mx.__version__, "opencv": cv2.__version__,
+            "numpy": np.__version__, "pillow": importlib.metadata.version("pillow")}
+
+
+def _computed(parts, images, contexts, form, precision, title) -> Iterator[np.ndarray]:
+    """The features of all images of all views, in pieces."""
+    training = form == "training"
+    run = (compiled.trainable if training else compiled.forward_only)(parts.prefix, precision)
+    with console.progress(total=images.count * images.views, desc=title, unit="image") as bar:
+        for number, data in enumerate(images.batches()):
+            rows = _forward(run, data, contexts, training)
+            if not np.isfinite(rows).all():
+                raise NetworkError(f"{title} are not finite", expected="numbers", found="NaN or infinity",
+                                   remedy="look at the weights, and at the preprocessing that they were trained with")
+            if not number:
+                _check_independent(run, data, rows, contexts, training)
+                run = _fast(parts.prefix, data, rows, contexts) if form == "fast" else run
+            bar.update(len(rows))
+            yield rows
+
+
+def _check_independent(run, data, rows, contexts, training):
+    """NetworkError where an image's features depend on its batch, which no operator says of itself."""
+    if not _agree(_forward(run, data[:1], contexts, training), rows[:1], _INDEPENDENT):
+        raise NetworkError("the features of an image depend on the other images of its batch",
+                           expected="a frozen part that treats each image by itself", remedy="train on images")
+
+
+def _fast(prefix, data, expected, contexts):
+    """The prefix in the form that computes fastest, or the plain one where that agrees better with `expected`."""
+    fused = compiled.forward_only(prefix, input_shape=data.shape)
+    return fused if _agree(_forward(fused, data, contexts), expected) else prefix
+
+
+def _agree(found, expected, limit=AGREEMENT):
+    return np.abs(found - expected).max() <= limit * np.abs(expected).max()
+
+
+class FeatureLoader:
+    """Batches of features in the place of a loader's images: the same order, the same labels, from the same epoch on.
+
+    It has what a loader has: `labels`, `classes`, `batch_size`, `seed`, `epoch`, `start`, `views`, `balanced`, `train`,
+    `len` and `identity`. `data` is float32 (n, ...), as `Cut.shape` says; `features` is the whole array, float32
+    (views, n, ...), read-only, perhaps mapped from disk; `key` names it.
+    """
+
+    def __init__(self, images, features: np.ndarray, key: str):
+        self.labels, self.classes = images.labels, getattr(images, "classes", None)
+        self.batch_size, self.seed, self.epoch, self.start = images.batch_size, images.seed, images.epoch, images.start
+        self.train = is_training(images)
+        self.balanced, self.features, self.key = images.balanced, features, key
+
+    @property
+    def views(self) -> int:
+        """Of each image."""
+        return len(self.features)
+
+    @property
+    def bytes_in_memory(self) -> int:
+        """What the features take, 0 where they are on disk."""
+        return 0 if isinstance(self.features, np.memmap) else self.features.nbytes
+
+    def __len__(self):
+        return -(-len(self.labels) // self.batch_size)
+
+    def identity(self) -> dict:
+        """What the batches depend on, as plain values."""
+        return {"images": len(self.labels), "features": self.key, "labels": digest([self.labels.tobytes()]),
+                "classes": None if self.classes is None else list(self.classes), "views": self.views,
+                "shuffle": self.train, "balanced": self.balanced, "seed": self.seed, "batch_size": self.batch_size}
+
+    def __iter__(self) -> Iterator[Batch]:
+        epoch, first, self.epoch, self.start = self.epoch, self.start, self.epoch + 1, 0
+        order = epoch_order(self.labels, self.seed, epoch, self.train, self.train and self.balanced)
+        positions = [order[i:i + self.batch_size] for i in range(first * self.batch_size, len(order), self.batch_size)]
+        view = self.features[epoch % self.views]
+        # One thread reads ahead where a batch is large enough for that to be worth its while.
+        workers = int(self.batch_size * math.prod(view.shape[1:]) >= 1 << 18)
+
+        def fill(position, out):
+            out[...] = view[position]
+
+        filled = loader_workers.filled(positions, view.shape[1:], fill, workers, 2 * workers)
+        try:
+            for chosen, data in filled:
+                yield Batch(mx.nd.from_numpy(data), mx.nd.array(self.labels[chosen], dtype="int32"), len(chosen))
+        finally:
+            filled.close()

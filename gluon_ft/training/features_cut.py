@@ -1,0 +1,225 @@
+"""Where a network can be cut: behind the longest part that is frozen, deterministic and ends in one tensor."""
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import mxnet as mx
+from mxnet.gluon import Block, HybridBlock, SymbolBlock
+
+from gluon_ft import backbones, tracing
+from gluon_ft.errors import NetworkError
+from gluon_ft.training import features_graph
+from gluon_ft.training.features_graph import DATA, Entry, Graph
+
+_BATCHNORM = ("BatchNorm", "BatchNorm_v1", "_contrib_SyncBatchNorm", "_contrib_BatchNormWithReLU", "_npx_batch_norm")
+_RANDOM = re.compile(r"random|shuffle|dropout|^_?sample_|_sample$|^custom$|^_npi_custom$|^_customfunction$|^_npi_("
+                     r"bernoulli|choice|exponential|gamma|gumbel|logistic|multinomial|normal|normal_n|pareto|"
+                     r"rayleigh|uniform|uniform_n|weibull)$|^(normal|uniform)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A network in two parts: `suffix(prefix(x))` is what the network makes of x.
+
+    prefix : HybridBlock, what is frozen and deterministic; suffix : `Suffix`, the rest, to be trained. Both use the
+    network's own parameters. shape : of the tensor between them, for one image, None where it depends on an input
+    size that is not known. where : the tensor's place ('features.12'). next : what follows and why it is not in the
+    prefix ('output.weight is trained'). graph, entry : the network's graph and the tensor in it.
+    """
+
+    prefix: HybridBlock
+    suffix: Suffix
+    shape: tuple[int, ...] | None
+    where: str
+    next: str
+    graph: Graph
+    entry: Entry
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the prefix as it is now: its operators, their settings, and the values of its parameters."""
+        return features_graph.fingerprint(self.graph, self.entry)
+
+    def shape_for(self, image: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of the tensor between the parts for one image of shape (channels, height, width)."""
+        return _shape(self.prefix, (1, *image))[1:]
+
+
+class Suffix(SymbolBlock):
+    """The part of a network behind a cut.
+
+    It is trained in the network's place, on features: `collect_params` gives what it uses, which are the network's
+    own Parameters; `save_parameters` and `load_parameters` write and read the whole network, with its names.
+    """
+
+    def __init__(self, graph: Graph, entry: Entry, net: Block):
+        super().__init__(features_graph.part(graph, graph.head, entry), features_graph.input_variable(graph),
+                         params=graph.parameters)
+        # In a function, for a block that is an attribute would become a part of this one.
+        self._whole, self._entry, self._length = (lambda: net), entry, len(graph.nodes)
+        output = tracing.output_layer(net).block
+        if output.weight.name in self.params:
+            # So that `tracing.output_layer` finds it, and labels are compared with its classes.
+            self.register_child(output, "output")
+
+    @property
+    def whole(self) -> Block:
+        """The network that this is a part of."""
+        return self._whole()
+
+    def retraced(self) -> Suffix:
+        """The same part of the network as it is now, cut at the same place.
+
+        For a change that the graph holds and that leaves the prefix alone: stages behind the cut that were frozen or
+        set free, whose BatchNorm then works in another way. NetworkError where the network has become another one.
+        """
+        graph = features_graph.trace(self.whole)
+        if len(graph.nodes) != self._length or self._entry[0] not in _fixed(graph):
+            raise NetworkError("the network has changed since it was cut", remedy="cut it again")
+        suffix = Suffix(graph, self._entry, self.whole)
+        suffix.hybridize()
+        return suffix
+
+    def hybridize(self, active=True, **kwargs):
+        # Not the output layer itself, which is the network's.
+        children, self._children = self._children, {}
+        try:
+            super().hybridize(active, **kwargs)
+        finally:
+            self._children = children
+
+    def _collect_params_with_prefix(self, prefix=""):
+        return self.whole._collect_params_with_prefix(prefix)
+
+
+def cut(net: Block, input_shape: tuple[int, ...] | None = None) -> Cut | None:
+    """Cuts a network behind the longest part that gives the same for an image however often it is asked.
+
+    That part has no parameter with a gradient (`grad_req` is 'null' in all of them), no BatchNorm that follows the
+    batches, no Dropout and nothing else random, and it ends in one tensor through which everything passes. Found on
+    the traced graph, so that neither the names nor the kinds of the blocks matter.
+
+    Parameters
+    ----------
+    net : HybridBlock
+        Initialised, and frozen as it will be trained; cut it again after a change of what is frozen.
+    input_shape : (batch, channels, height, width), default what the registry says of the network; for `shape` only
+
+    Returns
+    -------
+    Cut, or None where there is no such part with weights, or nothing is left behind it: see `obstacle`.
+
+    Raises NetworkError for a network that cannot be traced, or has several results.
+    """
+    graph = features_graph.trace(net)
+    fixed = _fixed(graph)
+    entry = _last_passage(graph, fixed)
+    if entry is None or not _has_weights(graph, entry):
+        return None
+    suffix = Suffix(graph, entry, net)
+    if all(parameter.grad_req == "null" for parameter in suffix.collect_params().values()):
+        return None
+    suffix.hybridize()
+    prefix = features_graph.before(graph, entry)
+    prefix.hybridize()
+    known = backbones.of(net)
+    if input_shape is None and known is not None:
+        input_shape = backbones.input_shape(known.name)
+    return Cut(prefix, suffix, _shape(prefix, input_shape)[1:] if input_shape else None, _place(graph, entry),
+               _reason(graph, fixed), graph, entry)
+
+
+def obstacle(net: Block) -> str:
+    """Why a network has no part to cut off: the first thing in it that is trained or random."""
+    graph = features_graph.trace(net)
+    return _reason(graph, _fixed(graph)) or "everything is frozen, nothing is left to train"
+
+
+def _fixed(graph):
+    """Indices of the nodes whose result is the same in every step of training."""
+    found: set[int] = set()
+    for index in range(len(graph.nodes)):
+        if _why_not(graph, index) is None and all(i in found for i, _ in graph.inputs(index)):
+            found.add(index)
+    return found
+
+
+def _from_input(graph):
+    """Indices of the nodes whose result depends on the input."""
+    found: set[int] = set()
+    for index, node in enumerate(graph.nodes):
+        if (node["op"] == "null" and node["name"] == DATA) or any(i in found for i, _ in graph.inputs(index)):
+            found.add(index)
+    return found
+
+
+def _why_not(graph, index) -> str | None:
+    """What makes a node differ from step to step by itself, None for nothing."""
+    node = graph.nodes[index]
+    settings = node.get("attrs", {})
+    if node["op"] == "null":
+        trained = node["name"] in graph.parameters and graph.parameters[node["name"]].grad_req != "null"
+        return f"{node['name']} is trained" if trained else None
+    if node["op"] == "Dropout" and float(settings.get("p", 0.5)) == 0:
+        return None
+    if _RANDOM.search(node["op"]) or settings.get("act_type") == "rrelu" or "subgraphs" in node or (
+            node["op"] == "RNN" and float(settings.get("p", 0)) > 0):
+        return f"{node['name']} ({node['op']}) is random, or not known to be otherwise"
+    held = node["op"] in _BATCHNORM and settings.get("use_global_stats") in ("True", "1", "true")
+    if not held and any(graph.name(i) in graph.auxiliary for i, _ in graph.inputs(index)):
+        return f"{node['name']} ({node['op']}) follows the batches"
+    return None
+
+
+def _last_passage(graph, fixed) -> Entry | None:
+    """The last fixed entry through which everything passes on its way from the input to the result.
+
+    Such an entry is alone at its place in the order: whatever comes from the input and is still needed later is that
+    entry. (Everything that comes from the input either leads to it or follows it, and orders keep that.)
+    """
+    from_data = _from_input(graph)
+    last_use = {graph.head: len(graph.nodes)}
+    for index in range(len(graph.nodes)):
+        for entry in graph.inputs(index):
+            if entry[0] in from_data:
+                last_use[entry] = max(last_use.get(entry, 0), index)
+    alive: set[Entry] = set()
+    passage = None
+    for index in sorted(from_data):
+        alive = {entry for entry in alive if last_use[entry] > index}
+        alive |= {entry for entry in last_use if entry[0] == index}
+        if len(alive) == 1:
+            (entry,) = alive
+            if entry == graph.head:
+                break
+            if entry[0] in fixed:
+                passage = entry
+    return passage
+
+
+def _has_weights(graph, entry):
+    """Whether anything is computed up to there that is worth keeping: a weight of two dimensions or more."""
+    names = (graph.name(index) for index in features_graph.ancestors(graph, entry))
+    return any(name in graph.parameters and len(graph.parameters[name].shape or ()) > 1 for name in names)
+
+
+def _reason(graph, fixed):
+    for index in range(len(graph.nodes)):
+        if index not in fixed and _why_not(graph, index):
+            name = graph.name(index)
+            return _why_not(graph, index).replace(name, graph.places.get(name, name), 1)
+    return ""
+
+
+def _place(graph, entry):
+    name = graph.name(entry[0])
+    return graph.places.get(name, name)
+
+
+def _shape(block, input_shape):
+    symbol = block._cached_graph[1]
+    known = {p.name: tuple(p.shape) for p in block.collect_params().values() if p.shape and 0 not in p.shape}
+    try:
+        return tuple(symbol.infer_shape(**{DATA: tuple(input_shape)}, **known)[1][0])
+    except mx.MXNetError as error:
+        raise NetworkError(f"images of shape {tuple(input_shape)[1:]} do not fit the network") from error

@@ -1,0 +1,219 @@
+"""Keeps one large array under a key: in memory, or in a folder where later runs find it again."""
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import math
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from gluon_ft import paths
+from gluon_ft.errors import ConfigError, DataError
+from gluon_ft.weights.tensor_files import sha256_of
+
+ARRAY, MANIFEST = "features.npy", "manifest.json"
+MEMORY_BYTES = 2 << 30  # a million images of 512 features, or 2,600 of 64 x 56 x 56
+DISK_BYTES = 32 << 30
+_FREE = 256 << 20  # bytes of the disk that are left to others
+_REMEDY = "take fewer views, freeze more stages (features get smaller), or name a folder with more space"
+
+
+def folder_of(store) -> Path:
+    """The folder on disk: `<cache home>/features` for 'memory' and 'disk', otherwise the given one."""
+    return paths.cache_home() / "features" if store in ("memory", "disk") else Path(store)
+
+
+def kept(key: str, shape: tuple[int, ...], make: Callable[[], Iterable[np.ndarray]], *, store="memory",
+         limit_bytes: int = MEMORY_BYTES, disk_bytes: int = DISK_BYTES, about: dict | None = None) -> np.ndarray:
+    """The float32 array of that key and shape, read-only; made where it is not there yet.
+
+    Parameters
+    ----------
+    key : hexadecimal; equal keys mean equal contents
+    make : yields the array's rows in order, in pieces (rows, *shape[2:]) that follow one another over both of the
+        first two axes
+    store : 'memory', as far as `limit_bytes` go, otherwise on disk; 'disk': `folder_of`; or a folder
+    disk_bytes : limit of all arrays in that folder together; the least recently used ones are removed
+    about : written into the manifest, for people
+
+    On disk the array is mapped into memory; it is written under another name first and checked by its SHA-256 when
+    it is found again. A damaged one is made anew, with a warning. Only one process makes an array of a key, others
+    wait for it.
+
+    Raises ConfigError for a `store` that is none, DataError where the array fits in neither place, or the folder
+    cannot be written.
+    """
+    if not isinstance(store, (str, os.PathLike)) or not str(store):
+        raise ConfigError("not a place for features", expected="'memory', 'disk' or a folder", found=repr(store))
+    size = 4 * math.prod(shape)
+    if store == "memory" and size <= limit_bytes:
+        return _in_memory(shape, make)
+    folder = folder_of(store)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder, key):
+            found = _found(folder / key, key, shape)
+            if found is None:
+                _make_room(folder, key, size, disk_bytes, limit_bytes if store == "memory" else None)
+                _write(folder, key, shape, make, about)
+                found = _open(folder / key, shape)
+            return found
+    except OSError as error:
+        raise DataError("features cannot be kept", path=error.filename or folder, found=error.strerror or error,
+                        remedy="name a folder that can be written, or keep them in memory") from error
+
+
+def prune(folder: Path, limit_bytes: int, spared: str | None = None) -> int:
+    """Removes least recently used arrays of `folder` until they fit in `limit_bytes`; returns what is then used.
+
+    Those that another process is making or opening are left, and so is the key `spared`.
+    """
+    for stale in folder.glob(".*.new"):
+        if stale.name[1:-4] != spared:
+            _remove(folder, stale.name[1:-4], stale)
+    arrays = sorted((path.parent for path in folder.glob(f"*/{MANIFEST}")), key=_last_used)
+    used = {path: _size(path) for path in arrays}
+    for path in arrays:
+        if sum(used.values()) <= limit_bytes:
+            break
+        if path.name != spared and _remove(folder, path.name, path):
+            used[path] = 0
+    return sum(used.values())
+
+
+def _in_memory(shape, make):
+    array = np.empty(shape, np.float32)
+    rows, at = array.reshape(-1, *shape[2:]), 0
+    for piece in make():
+        rows[at:at + len(piece)] = piece
+        at += len(piece)
+    array.flags.writeable = False
+    return array
+
+
+@contextlib.contextmanager
+def _locked(folder, key):
+    lock = FileLock(folder / f"{key}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"waiting for another process that prepares the same features in {folder}", file=sys.stderr)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _found(path, key, shape):
+    """The array if it is there and whole."""
+    if not path.exists():
+        return None
+    try:
+        known = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        if known["key"] != key or tuple(known["shape"]) != shape:
+            raise ValueError("the manifest is of other features")
+        if sha256_of(path / ARRAY) != known["sha256"]:
+            raise ValueError(f"{ARRAY} has changed since it was written")
+        array = _open(path, shape)
+        os.utime(path / MANIFEST)
+        return array
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        warnings.warn(f"{path}: damaged features are made anew ({error})", RuntimeWarning, stacklevel=2)
+        shutil.rmtree(path)
+        return None
+
+
+def _open(path, shape):
+    array = np.load(path / ARRAY, mmap_mode="r", allow_pickle=False)
+    if array.shape != shape or array.dtype != np.float32:
+        raise ValueError(f"{ARRAY} holds {array.dtype} {array.shape} instead of float32 {shape}")
+    return array
+
+
+def _make_room(folder, key, size, disk_bytes, memory_limit):
+    in_memory = "" if memory_limit is None else f"{_gib(memory_limit)} in memory, or "
+    if size > disk_bytes:
+        raise DataError(f"features of {_gib(size)} are too large", path=folder,
+                        expected=f"at most {in_memory}{_gib(disk_bytes)} on disk", remedy=_REMEDY)
+    prune(folder, disk_bytes - size, spared=key)
+    free = shutil.disk_usage(folder).free
+    if size + _FREE > free:
+        raise DataError(f"no space for features of {_gib(size)}", path=folder,
+                        expected=f"{in_memory}{_gib(size + _FREE)} free on disk", found=_gib(free), remedy=_REMEDY)
+
+
+def _write(folder, key, shape, make, about):
+    """Under a temporary name, synced, then renamed. No mapped file: on a full disk that would kill the process."""
+    new = folder / f".{key}.new"
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir()
+    try:
+        digest = hashlib.sha256()
+        with open(new / ARRAY, "xb") as file:
+            file.write(header := _header(shape))
+            digest.update(header)
+            for piece in make():
+                data = np.ascontiguousarray(piece, np.float32).data
+                file.write(data)
+                digest.update(data)
+            _synced(file)
+        known = {"key": key, "shape": list(shape), "dtype": "float32", "sha256": digest.hexdigest(), **(about or {})}
+        with open(new / MANIFEST, "x", encoding="utf-8") as file:
+            json.dump(known, file, indent=1)
+            _synced(file)
+        os.replace(new, folder / key)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+
+
+def _header(shape) -> bytes:
+    """Of a .npy file of float32 in C order."""
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    return head.getvalue()
+
+
+def _synced(file):
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _remove(folder, key, path) -> bool:
+    """Whether it could be removed: not while a process holds the key's lock."""
+    lock = FileLock(folder / f"{key}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    try:
+        shutil.rmtree(path, ignore_errors=True)
+        return not path.exists()
+    finally:
+        lock.release()
+
+
+def _last_used(path) -> float:
+    with contextlib.suppress(OSError):
+        return (path / MANIFEST).stat().st_mtime
+    return 0.0
+
+
+def _size(path) -> int:
+    with contextlib.suppress(OSError):
+        return (path / ARRAY).stat().st_size
+    return 0
+
+
+def _gib(size) -> str:
+    return f"{size / 2**30:.2f} GiB" if size >= 10 << 20 else f"{size / 2**20:.2f} MiB"

@@ -1,0 +1,277 @@
+"""The training loop: one plain loop over epochs and batches, whose state can be saved after every step."""
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import mxnet as mx
+
+from gluon_ft import console, tracing
+from gluon_ft.data.batches import batches
+from gluon_ft.errors import NetworkError
+from gluon_ft.training import checkpoint, devices, seeds, state
+from gluon_ft.training.arrangement import tell_loader
+from gluon_ft.training.early_stopping import Patience
+from gluon_ft.training.labels import LabelCheck
+from gluon_ft.training.metrics import Meter, evaluate
+from gluon_ft.training.step import Stepper, draws
+
+
+@dataclass
+class Result:
+    """What `fit` returns.
+
+    history : one dict an epoch (epoch from 1, train_loss, train_accuracy, validation_loss, validation_accuracy,
+    *_top5 where there are enough classes, lr, seconds); best_epoch : by validation accuracy (by training accuracy
+    without a validation set), the earliest of equals; best, last : the parameter files, None without `save_to`;
+    stopped : why training ended before its last epoch, None where it did not.
+    """
+
+    history: list[dict] = field(default_factory=list)
+    best_epoch: int = 0
+    best: Path | None = None
+    last: Path | None = None
+    seconds: float = 0.0
+    stopped: str | None = None
+
+
+@dataclass
+class _Place:
+    """How far training is: `batches` of `epoch` (from 1) are done, `meter` has their sums, `begun` is when the epoch
+    began on `time.perf_counter`'s clock, time spent before an interruption included."""
+
+    epoch: int
+    batches: int = 0
+    meter: Meter | None = None
+    begun: float = 0.0
+
+
+class Training:
+    """What is trained, on what, with what, and how far it is; see `fit` for the arguments.
+
+    store : checkpoint.Store or None; stop : signals.Stop or None.
+    """
+
+    def __init__(self, net, train, val, config, ctx, store, stop, on_epoch, name):
+        self.net, self.train, self.val, self.config, self.name = net, train, val, config, name
+        self.store, self.stop, self.on_epoch = store, stop, on_epoch
+        self.contexts = _placed(net, ctx)
+        if config.seed is not None:
+            seeds.seed_all(config.seed)
+        _complete(net, train, self.contexts)
+        classes = _classes(net)
+        tell_loader(train, config)
+        self.labels = LabelCheck(classes, train, "the training set", config.allow_empty_classes, name)
+        self.stepper = Stepper(net, config, self.contexts, train, val, classes)
+        self.draws, self.first_pass = draws(net), getattr(train, "epoch", 0)
+        self.patience = Patience(config.patience, self._rate_moves_after, config.stop_within_schedule)
+        self.result, self.begun, self.saved_at = Result(), time.perf_counter(), time.monotonic()
+        self.identity = {"config": config.to_dict(), "devices": len(self.contexts)}
+        if store is not None:
+            self.identity.update(train=_identity(train), val=_identity(val))
+
+    def run(self, resume: bool) -> Result:
+        """Trains to the end; see `fit`."""
+        place = self._resumed() if resume else self._fresh()
+        while place.epoch <= self.config.epochs and self.result.stopped is None:
+            place.begun = place.begun or time.perf_counter()
+            trained = self._train(place)
+            try:
+                self._end_epoch(place, trained)
+            except _Asked:
+                self._save(place)
+                self._end_if_asked()
+            place = _Place(place.epoch + 1)
+            self._save(place)
+            if self.on_epoch is not None:
+                self.on_epoch(self.result.history[-1])
+            if place.epoch <= self.config.epochs:
+                self._end_if_asked()
+        if self.stepper.average is not None:
+            self.stepper.average.copy_to(self.net)
+        self.result.seconds = time.perf_counter() - self.begun
+        return self.result
+
+    def _train(self, place):
+        """The rest of an epoch's batches; its Metrics."""
+        epoch, config = place.epoch, self.config
+        if config.seed is not None:
+            seeds.seed_all(seeds.seed_of(config.seed, epoch))
+        self.stepper.begin(epoch)
+        place.meter = place.meter or Meter(f"{self.name}, epoch {epoch}", config.top_k)
+        train = self.stepper.running.train
+        if hasattr(train, "epoch"):
+            train.epoch = self.first_pass + epoch - 1
+        stream = batches(train, place.batches)
+        total = len(train) if hasattr(train, "__len__") else None
+        with console.progress(total=total, initial=place.batches, desc=f"{self.name} {epoch}/{config.epochs}",
+                              unit="batch") as bar:
+            while (batch := self._next(stream, place)) is not None:
+                batch = batch.trimmed()
+                self.labels.check(batch, place.batches + 1)
+                place.meter.update(self.stepper.step(batch, epoch, place.batches))
+                place.meter.wait()
+                place.batches += 1
+                bar.update()
+                if self._due(place):
+                    self._save(place)
+                    self._end_if_asked()
+        self.stepper.end(epoch, place.batches)
+        self.labels.end_of_epoch()
+        return place.meter.result()
+
+    def _next(self, stream, place):
+        # MXNet's random state cannot be saved, so that every step has a seed of its own where it draws.
+        if self.draws and self.config.seed is not None:
+            mx.random.seed(seeds.seed_of(self.config.seed, place.epoch, place.batches + 1))
+        return next(stream, None)
+
+    def _end_epoch(self, place, trained):
+        """Evaluates, records, and saves the parameters."""
+        config, average = self.config, self.stepper.average
+        with contextlib.nullcontext() if average is None else average.swapped():
+            running = self.stepper.running
+            validated = None if self.val is None else evaluate(
+                running.net, running.val, self.contexts, config.top_k, f"{self.name}, epoch {place.epoch}, validation",
+                self._watch)
+            rate = self.stepper.rate(place.epoch, (place.batches - 1) // config.accumulate)
+            seconds = time.perf_counter() - place.begun
+            self.result.history.append(epoch_record(place.epoch, trained, validated, rate, seconds, config.top_k))
+            self._note_best()
+            if self.store is not None:
+                self._save_parameters(is_best=self.result.best_epoch == place.epoch)
+        if self.patience.update(place.epoch, (validated or trained).accuracy):
+            self.result.stopped = f"no better epoch in {config.patience}"
+
+    def _note_best(self):
+        key = "train_accuracy" if self.val is None else "validation_accuracy"
+        self.result.best_epoch = max(self.result.history, key=lambda record: record[key])["epoch"]
+
+    def _save_parameters(self, is_best):
+        self.result.last = checkpoint.save_parameters(self.net, self.store.folder / "last.params")
+        self.result.best = self.store.folder / "best.params"
+        if is_best:
+            checkpoint.save_parameters(self.net, self.result.best)
+
+    def _watch(self):
+        if self.stop:
+            raise _Asked
+
+    def _rate_moves_after(self, epoch):
+        steps = self.stepper.per_epoch
+        return steps is not None and not self.stepper.schedule.settled(epoch * steps - 1, steps, self.config.epochs)
+
+    def _due(self, place):
+        """Whether to save in the middle of an epoch: only between steps, when no gradient waits to be used."""
+        if self.store is None or self.stepper.pending:
+            return False
+        config, late = self.config, time.monotonic() - self.saved_at
+        return bool(self.stop or (config.save_every and place.batches % config.save_every == 0)
+                    or (config.save_minutes and late >= 60 * config.save_minutes))
+
+    def _save(self, place):
+        if self.store is None:
+            return
+        values = {"identity": self.identity, "epoch": place.epoch, "batches": place.batches,
+                  "in_epoch": time.perf_counter() - place.begun if place.batches else 0.0,
+                  "seconds": time.perf_counter() - self.begun, "history": self.result.history,
+                  "stopped": self.result.stopped, "patience": self.patience.state(), "first_pass": self.first_pass,
+                  "label_counts": None if self.labels.done else self.labels.counts.tolist(),
+                  "classes": getattr(self.net, "classes", None), "about": _about(self.net)}
+        meter = place.meter if place.batches else None
+        self.store.save(place.epoch, place.batches, state.gather(self.stepper, values, meter), self.result.best_epoch)
+        self.saved_at = time.monotonic()
+
+    def _end_if_asked(self):
+        if self.stop:
+            raise self.stop.error(f"{self.name}: stopped and saved in {self.store.folder}; resume to go on")
+
+    def _fresh(self):
+        if self.store is not None:
+            self.store.clear()
+            self._save(_Place(1))
+        return _Place(1)
+
+    def _resumed(self):
+        path, bundle = self.store.latest()
+        values = bundle.values
+        state.check_same(values["identity"], self.identity, path)
+        # Stages that are frozen in that epoch have no optimiser's state to put back.
+        self.stepper.begin(min(values["epoch"], self.config.epochs))
+        state.restore(self.stepper, bundle, path)
+        self.result.history, self.result.stopped = values["history"], values["stopped"]
+        self.patience.restore(values["patience"])
+        self.first_pass, self.begun = values["first_pass"], time.perf_counter() - values["seconds"]
+        self.labels.done = values["label_counts"] is None
+        if not self.labels.done:
+            self.labels.counts += values["label_counts"]
+        if self.result.history:
+            self._note_best()
+            self.result.last, self.result.best = self.store.folder / "last.params", self.store.folder / "best.params"
+        for record in self.result.history if self.on_epoch is not None else ():
+            self.on_epoch(record)
+        place = _Place(values["epoch"], values["batches"])
+        if values["meter"]:
+            place.begun = time.perf_counter() - values["in_epoch"]
+            place.meter = Meter(f"{self.name}, epoch {place.epoch}", self.config.top_k)
+            place.meter.restore(state.under(bundle, "meter/"), *values["meter"], self.contexts)
+        return place
+
+
+class _Asked(Exception):
+    """A signal came during the evaluation."""
+
+
+def _placed(net, ctx):
+    if ctx is not None and devices.of(net) != list(ctx):
+        net.collect_params().reset_ctx(list(ctx))
+    return devices.of(net)
+
+
+def _complete(net, train, contexts):
+    """Initialises what waits for the first batch to know its shape."""
+    if not any(parameter._deferred_init for parameter in net.collect_params().values()):
+        return
+    passes = getattr(train, "epoch", None)
+    batch = next(batches(train), None)
+    if passes is not None:
+        train.epoch = passes
+    if batch is not None:
+        for ctx in contexts:
+            net(batch.data[:1].as_in_context(ctx))
+
+
+def _classes(net):
+    try:
+        return tracing.output_layer(net).classes
+    except NetworkError:
+        return None
+
+
+def _identity(source):
+    """What a loader says that it reads; of others what can be seen."""
+    if source is None:
+        return None
+    if hasattr(source, "identity"):
+        return source.identity()
+    return {"type": type(source).__name__, "batches": len(source) if hasattr(source, "__len__") else None}
+
+
+def _about(net):
+    """What the network takes, and whose weights it began with, where it says."""
+    preprocessing = getattr(net, "preprocessing", None)
+    return {"preprocessing": preprocessing.to_dict() if preprocessing is not None else None,
+            "weights": str(getattr(net, "weights", None) or "") or None}
+
+
+def epoch_record(epoch, trained, validated, lr, seconds, top_k) -> dict:
+    """An epoch's entry of the history from its Metrics (`validated` may be None); see `Result`."""
+    record = {"epoch": epoch}
+    for part, metrics in (("train", trained), ("validation", validated)):
+        if metrics is not None:
+            record[f"{part}_loss"], record[f"{part}_accuracy"] = metrics.loss, metrics.accuracy
+            if metrics.top_k is not None:
+                record[f"{part}_top{top_k}"] = metrics.top_k
+    return {**record, "lr": lr, "seconds": round(seconds, 3)}

@@ -1,0 +1,121 @@
+"""Precision by name: where float32, bfloat16 and float16 can be used, a graph that computes in them, loss scaling."""
+from __future__ import annotations
+
+import json
+
+import mxnet as mx
+
+from gluon_ft import hardware
+from gluon_ft.errors import ConfigError, NetworkError, near
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+# amp_cast to bfloat16 and everything behind it is oneDNN's; these have no kernel for it on any processor.
+_ONLY_ON = {"bfloat16": "cpu", "float16": "gpu"}
+
+
+def check(name: str, contexts: list[mx.Context]) -> None:
+    """ConfigError, with the reason, where `name` is unknown or these devices do not compute in it.
+
+    bfloat16 : CPUs with instructions for it (`hardware.bfloat16_flags`). float16 : GPUs.
+    """
+    if name not in PRECISIONS:
+        raise ConfigError(f"unknown precision '{name}'", expected=", ".join(PRECISIONS), remedy=near(name, PRECISIONS))
+    kind = _ONLY_ON.get(name)
+    if kind is None:
+        return
+    other = sorted({c.device_type for c in contexts if not c.device_type.startswith(kind)})
+    if other:
+        remedy = "use bfloat16 or float32" if kind == "gpu" else "use float16 or float32"
+        raise ConfigError(f"precision {name} is not for this device", expected=f"a {kind.upper()}",
+                          found=", ".join(other), remedy=remedy)
+    if name == "bfloat16" and not hardware.bfloat16_flags():
+        raise ConfigError("this CPU has no instructions for bfloat16", expected="one of the flags avx512_bf16, "
+                          "amx_bf16, bf16 in /proc/cpuinfo", found="none of them", remedy="use float32")
+
+
+def convert(symbol: mx.sym.Symbol, name: str, inputs=("data",)) -> mx.sym.Symbol:
+    """The symbol with casts around the operators that compute in `name`; parameters and results stay float32.
+
+    The lists of operators are MXNet's own (`mxnet.contrib.amp.lists`). NetworkError where MXNet has no such form of
+    an operator.
+    """
+    if name == "float32":
+        return symbol
+    from mxnet.contrib import amp
+
+    try:
+        converted = amp.convert_symbol(symbol, target_dtype=name, data_names=list(inputs))
+        results = [mx.sym.amp_cast(out, dtype="float32") for out in converted]
+    except (mx.MXNetError, AssertionError, ValueError) as error:
+        raise NetworkError(f"the network has no {name} form ({error})", remedy="use float32") from error
+    return results[0] if len(results) == 1 else mx.sym.Group(results)
+
+
+class LossScaler:
+    """Dynamic loss scaling for float16: the loss is multiplied by `scale` before the backward pass, so that small
+    gradients do not vanish; a step whose gradients overflow is left out and halves the scale, `every` good steps in
+    a row double it (Micikevicius et al., "Mixed Precision Training", 2018, section 3.2; MXNet's AMP has the same
+    numbers).
+
+    Written for GPUs, and tested on CPUs with float32 graphs only: no GPU was at hand.
+
+    In a loop::
+
+        with autograd.record():
+            losses = [...]
+        autograd.backward(scaler.scaled(losses))
+        if scaler.ready(parameters):
+            trainer.step(batch_size * scaler.scale_of_step)
+    """
+
+    LARGEST = 2.0 ** 24
+
+    def __init__(self, scale: float = 2.0 ** 16, every: int = 2000):
+        self.scale, self.every, self.good, self.skipped = scale, every, 0, 0
+        self.scale_of_step = scale
+
+    def scaled(self, losses):
+        """The losses times `scale`; to be called inside or outside `autograd.record`."""
+        self.scale_of_step = self.scale
+        with mx.autograd.record():
+            return [loss * self.scale for loss in losses]
+
+    def ready(self, parameters) -> bool:
+        """Whether the gradients of all parameters, on all devices, are finite; changes the scale for the next step.
+
+        Waits for the gradients.
+        """
+        finite = all(_finite([p._grad[i] for p in parameters if p._grad is not None])
+                     for i in range(len(parameters[0].list_ctx())))
+        if not finite:
+            self.scale, self.good = max(1.0, self.scale / 2), 0
+            self.skipped += 1
+            return False
+        self.good += 1
+        if self.good == self.every:
+            self.scale, self.good = min(self.LARGEST, self.scale * 2), 0
+        return True
+
+    def state(self) -> dict:
+        """Plain numbers for a checkpoint."""
+        return {"scale": self.scale, "every": self.every, "good": self.good, "skipped": self.skipped}
+
+    def restore(self, state: dict) -> None:
+        """Goes on from a `state()`."""
+        self.scale, self.every = float(state["scale"]), int(state["every"])
+        self.good, self.skipped = int(state["good"]), int(state["skipped"])
+        self.scale_of_step = self.scale
+
+
+def _finite(gradients) -> bool:
+    flag = mx.nd.ones((1,), ctx=gradients[0].context)
+    # As many arrays at once as MXNet's own scaler takes.
+    for begin in range(0, len(gradients), 200):
+        part = gradients[begin:begin + 200]
+        mx.nd.multi_all_finite(*part, num_arrays=len(part), init_output=False, out=flag)
+    return bool(flag.asscalar())
+
+
+def operators(symbol: mx.sym.Symbol) -> set[str]:
+    """Names of the operators in a symbol."""
+    return {node["op"] for node in json.loads(symbol.tojson())["nodes"]} - {"null"}
