@@ -3,7 +3,7 @@
     python recipes/caltech256.py --data 256_ObjectCategories --clutter keep --checkpoint resnet-50 0 --devices gpu:8
     python recipes/caltech256.py --data 256_ObjectCategories.tar --clutter drop --pretrained resnet50_v1b --path gluon
     python recipes/caltech256.py --data caltech256/ --per-class 15 --pretrained mobilenetv2_1.0:coral_rot180 \\
-        --frozen '^features\\.(\\d|1\\d)\\.' --epochs 2 --momentum 0.9 --seeds 5 --json
+        --frozen '^features\\.(\\d|1\\d)\\.' --epochs 2 --momentum 0.9 --seeds 5 --json     # or: --cross-validate 5
 
 60 images a class, drawn by the seed, are for training and the rest for validation; they are resized to 256, packed with
 JPEG quality 90, and a new layer for the classes is trained with the network: SGD with learning rate 0.01 for 8 epochs,
@@ -16,19 +16,16 @@ seeds' median; 0.895 to 0.921) by either path.
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import click
 
 import gluon_ft
-from gluon_ft import console, mx, paths, symbolic
-from gluon_ft.data import catalog, folders, lists, loaders, records, split
-from gluon_ft.errors import ConfigError
+from gluon_ft import console, mx, symbolic
+from gluon_ft.data import caltech, lists, loaders, records, split
 from gluon_ft.processors import threads
 from gluon_ft.reporting import Run, summarise
 from gluon_ft.symbolic.sources import INPUTS, with_size
-from gluon_ft.unpack import unpack
-from gluon_ft.weights.tensor_files import sha256_of
+from gluon_ft.training import cross_validation
 
 
 @console.command(text=__doc__)
@@ -49,33 +46,47 @@ from gluon_ft.weights.tensor_files import sha256_of
 @click.option("--lr", default=0.01)
 @click.option("--momentum", default=0.0)
 @click.option("--head-lr-mult", default=1.0, help="Learning-rate multiplier of the new layer.")
+@click.option("--cross-validate", type=click.IntRange(2), metavar="K", help="K folds of the training images instead.")
 @click.option("--seed", default=0, help="Of the split, the new layer and the order of images.")
 @click.option("--seeds", default=1, type=click.IntRange(1), help="Number of runs, with seeds from --seed on.")
 @click.option("--quick", is_flag=True, help="A trial: four training images a class, two for validation, one epoch.")
 @click.option("--runs", default="runs", type=click.Path(), help="Folder for the run folders.")
-def main(data, clutter, per_class, epochs, lr, momentum, seed, seeds, quick, runs, as_json, **options):
+def main(data, clutter, per_class, epochs, lr, momentum, cross_validate, seed, seeds, quick, runs, as_json, **options):
     if quick:
         per_class, epochs = min(per_class, 4), 1
     config = replace(symbolic.AS_PUBLISHED, epochs=epochs, lr=lr, momentum=momentum)
     devices = gluon_ft.contexts(options["devices"])
     options["batch_size"] = options["batch_per_device"] * len(devices)
-    source, images = find(options), image_folder(data)
+    source, images = find(options), caltech.image_folder(data)
     chosen = {"per_class": per_class, "cap": per_class + 2 if quick else None,
-              "exclude": clutter_folders(images, clutter)}
+              "exclude": caltech.clutter_folders(images, clutter)}
     drawn = split.split(images, **chosen, seed=seed)
     new_network(source, len(drawn.classes), options, devices)
+    if cross_validate:
+        cross_validation.folds([entry.label for entry in drawn.parts["train"]], cross_validate, seed)
     run = Run(runs, "caltech256", {"data": data or "caltech-256", "clutter": clutter, "per_class": per_class,
-                                   "seed": seed, "seeds": seeds, "quick": quick, **options, "config": config.to_dict()})
-    rows = []
+                                   "cross_validate": cross_validate, "seed": seed, "seeds": seeds, "quick": quick,
+                                   **options, "config": config.to_dict()})
+    rows, table = [], None
     for number in range(seed, seed + seeds):
         drawn = split.split(images, **chosen, seed=number)
         packed = pack(drawn, run.folder / f"data-{number}")
-        rows.append(train(packed, drawn.classes, options, replace(config, seed=number), devices, run))
+        settings = (options, replace(config, seed=number), devices, run)
+        sets = open_sets(packed, source, drawn.classes, options["batch_size"], number)
+        if cross_validate:
+            rows += cross_validation.cross_validate_loaders(
+                cross_validate, sets["train"], sets["plain"], number,
+                lambda fold, *parts, settings=settings: train(*parts, *settings, fold), [packed["train"]]).rows
+        else:
+            rows.append(train(sets["train"], sets["val"], *settings))
+    if cross_validate or seeds > 1:
+        table = cross_validation.summarise_folds(rows) if cross_validate else summarise(rows)
     summary = {"classes": len(drawn.classes), "images": {part: len(entries) for part, entries in drawn.parts.items()}}
-    report = run.finish(rows, summary, notes=list(source.notes))
-    print(console.table(summarise(rows) if seeds > 1 else rows))
+    report = run.finish(rows, {**summary, "table": table}, notes=list(source.notes))
+    print(console.table(table or rows))
     print(f"report: {report}")
-    console.emit({"recipe": "caltech256", "run": str(run.folder), **summary, "rows": rows}, as_json)
+    console.emit({"recipe": "caltech256", "run": str(run.folder), **summary, "table": table, "rows": rows},
+                 as_json)
 
 
 def find(options):
@@ -83,27 +94,6 @@ def find(options):
     takes, size = INPUTS.get(options["takes"]), options["size"]
     source = symbolic.find_source(options["backbone"], options["pretrained"], options["checkpoint"] or None, takes)
     return replace(source, preprocessing=with_size(source.preprocessing, size)) if size else source
-
-
-def image_folder(data):
-    """The folder that holds the class folders; an archive is unpacked once, and may have one folder around them."""
-    folder = catalog.get("caltech-256") if data is None else Path(data)
-    if folder.is_file():
-        kept = paths.cache_home() / "data" / f"caltech256-{sha256_of(folder)[:16]}"
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        folder = kept if kept.is_dir() else unpack(folder, kept)
-    inside = list(folder.iterdir()) if folder.is_dir() else []
-    return inside[0] if len(inside) == 1 and any(p.is_dir() for p in inside[0].glob("*")) else folder
-
-
-def clutter_folders(images, choice):
-    """The folders to leave out: 257.clutter, if that was said."""
-    classes = folders.scan(images).classes
-    found = [name for name in classes if name.endswith("clutter")]
-    if found and choice is None:
-        raise ConfigError(f"{found[0]} holds pictures of no category", path=images, found=f"{len(classes)} folders",
-                          remedy=f"say --clutter keep ({len(classes)} classes) or --clutter drop ({len(classes) - 1})")
-    return found if choice == "drop" else []
 
 
 def pack(drawn, folder):
@@ -114,6 +104,13 @@ def pack(drawn, folder):
                                workers=threads())[0].rec for part in ("train", "val")}
 
 
+def open_sets(packed, source, classes, batch_size, seed):
+    """Loaders: 'train', 'plain' (the same images as they are evaluated) and 'val'."""
+    return {name: loaders.open(packed["val" if name == "val" else "train"], preprocessing=source.preprocessing,
+                               train=name == "train", cache="memory", batch_size=batch_size, seed=seed,
+                               classes=classes) for name in ("train", "plain", "val")}
+
+
 def new_network(source, classes, options, devices):
     """The network with a new layer for the classes, as the chosen path takes it, and the layer's initialiser."""
     init, frozen = mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2), options["frozen"]
@@ -122,21 +119,20 @@ def new_network(source, classes, options, devices):
     return source.gluon(classes, options["head_lr_mult"], options["layer"], frozen, devices, init), init
 
 
-def train(packed, classes, options, config, devices, run):
-    """One seed by one path; its row."""
+def train(images, held_out, options, config, devices, run, fold=None):
+    """One seed, or one fold of it, by one path; its row."""
     gluon_ft.seed_all(config.seed)
     source, count, name = find(options), options["batch_size"], options["path"]
-    sets = {part: loaders.open(packed[part], preprocessing=source.preprocessing, train=part == "train", cache="memory",
-                               batch_size=count, seed=config.seed, classes=classes) for part in packed}
-    shared = {"config": config, "on_epoch": lambda record: run.log(name, seed=config.seed, **record),
-              "save_to": run.folder / f"{name}-{config.seed}", "name": f"{source.name}, seed {config.seed}"}
-    net, init = new_network(source, len(classes), options, devices)
+    seed = config.seed if fold is None else f"{config.seed}-{fold}"
+    shared = {"config": config, "on_epoch": lambda record: run.log(name, seed=seed, **record),
+              "save_to": run.folder / f"{name}-{seed}", "name": f"{source.name}, seed {seed}"}
+    net, init = new_network(source, len(images.classes), options, devices)
     if name == "symbolic":
         *model, frozen = net
-        result = symbolic.fit(*model, sets["train"], sets["val"], count, devices, frozen=frozen, initializer=init,
+        result = symbolic.fit(*model, images, held_out, count, devices, frozen=frozen, initializer=init,
                               head_lr_mult=options["head_lr_mult"], preprocessing=source.preprocessing, **shared)
     else:
-        result = gluon_ft.fit(net, sets["train"], sets["val"], **shared)
+        result = gluon_ft.fit(net, images, held_out, **shared)
     last = result.history[-1]
     return {"name": name, "seed": config.seed, "train_accuracy": last["train_accuracy"],
             "validation_accuracy": last["validation_accuracy"], "seconds": round(result.seconds, 1)}

@@ -3,6 +3,7 @@
     python recipes/odd_or_even.py                       # scikit-learn's bundled digits, about half a minute
     python recipes/odd_or_even.py --data mnist/         # a folder of MNIST's IDX files, or of subfolders 0 to 9
     python recipes/odd_or_even.py --seeds 5 --json
+    python recipes/odd_or_even.py --cross-validate 5    # of the same 200 images, each validated once
 
 Step 1 trains LeNet on ten digits. Step 2 freezes all of it and puts a new 2-way layer `ip2_odd_even` on top of the
 10-way output, trained on at most 100 images a class of which 75% are kept for validation: 50 images to learn from.
@@ -20,11 +21,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
+import numpy as np
 
 import gluon_ft
 from gluon_ft import console, mx, paths
 from gluon_ft.data import digits
 from gluon_ft.reporting import Run, image_grid, summarise
+from gluon_ft.training import cross_validation
 
 # Label smoothing draws the ten outputs of each digit together, so that a linear layer over them can tell odd from even
 # after fifty images: without it the logistic regression on these outputs ends between 0.85 and 0.93.
@@ -40,38 +43,55 @@ TASK = gluon_ft.TrainConfig(epochs=30, lr=0.01, momentum=0.9, wd=5e-4, top_k=0)
 @click.option("--epochs", default=TASK.epochs, help="Of steps 2 to 4.")
 @click.option("--lr", default=TASK.lr, help="Learning rate of steps 2 to 4; the new layer of step 2 has ten times it.")
 @click.option("--batch-size", default=10, help="Of steps 2 to 4.")
+@click.option("--cross-validate", type=click.IntRange(2), metavar="K", help="K folds of the drawn images, in the place "
+                                                                            "of --validation.")
 @click.option("--seed", default=0, help="Of the drawing, the initialisation and the order of images.")
 @click.option("--seeds", default=1, help="Number of runs, with seeds from --seed on.")
+@click.option("--quick", is_flag=True, help="A trial: at most five epochs of steps 2 to 4.")
 @click.option("--device", default="cpu", help="cpu, cpu:2, gpu, gpu:2, ...")
 @click.option("--runs", default="runs", type=click.Path(), help="Folder for the run folders.")
-def main(data, max_per_class, validation, epochs, lr, batch_size, seed, seeds, device, runs, as_json):
+def main(data, max_per_class, validation, epochs, lr, batch_size, cross_validate, seed, seeds, quick, device,
+         runs, as_json):
     if seeds < 1:
         raise gluon_ft.errors.ConfigError("--seeds out of range", expected="at least 1", found=seeds)
     images = digits.load(data)
-    config = replace(TASK, epochs=epochs, lr=lr)
+    config = replace(TASK, epochs=min(epochs, 5) if quick else epochs, lr=lr)
     ctx = gluon_ft.contexts(device)
     parts = digits.odd_even(images, max_per_class, validation, seed)
+    if cross_validate:
+        folded(parts, cross_validate, seed)  # what it refuses it refuses before there is a folder
     run = Run(runs, "odd_or_even", {
         "data": data or "scikit-learn", "max_per_class": max_per_class, "validation": validation, "seed": seed,
-        "seeds": seeds, "batch_size": batch_size, "device": device, "source": SOURCE.to_dict(),
-        "task": config.to_dict()})
-    rows = []
+        "seeds": seeds, "cross_validate": cross_validate, "batch_size": batch_size, "device": device,
+        "source": SOURCE.to_dict(), "task": config.to_dict()})
+    rows, table = [], None
     for number in range(seed, seed + seeds):
         parts = digits.odd_even(images, max_per_class, validation, number)
-        rows += compare(parts, replace(config, seed=number), batch_size, ctx, run)
+        for fold, part in enumerate(folded(parts, cross_validate, number) if cross_validate else [parts]):
+            found = compare(part, replace(config, seed=number), batch_size, ctx, run, fold if cross_validate else None)
+            rows += [{**row, "fold": fold} for row in found] if cross_validate else found
+    if cross_validate or seeds > 1:
+        table = cross_validation.summarise_folds(rows) if cross_validate else summarise(rows)
     # The training images stand even before odd: eight of each end.
     count = len(parts.train)
     shown = parts.train.take([*range(min(8, count)), *range(max(8, count - 8), count)])
     samples = image_grid(shown.images, [shown.classes[i] for i in shown.labels], run.folder / "samples.png")
-    names = list(dict.fromkeys(row["name"] for row in rows))
-    report = run.finish(rows, pictures=[samples], series=names)
-    print(console.table(summarise(rows) if seeds > 1 else rows))
+    report = run.finish(rows, {"table": table}, pictures=[samples], series=list(dict.fromkeys(r["name"] for r in rows)))
+    print(console.table(table or rows))
     print(f"report: {report}")
-    console.emit({"recipe": "odd_or_even", "run": str(run.folder), "rows": rows}, as_json)
+    console.emit({"recipe": "odd_or_even", "run": str(run.folder), "table": table, "rows": rows}, as_json)
 
 
-def compare(parts, config, batch_size, ctx, run):
-    """Steps 1 to 4 for one seed; one row for each of the three networks."""
+def folded(parts, k, seed):
+    """The task once a fold of the images for training and validation together."""
+    both = replace(parts.train, images=np.concatenate([parts.train.images, parts.validation.images]),
+                   labels=np.concatenate([parts.train.labels, parts.validation.labels]))
+    return [replace(parts, train=both.take(train), validation=both.take(val))
+            for train, val in cross_validation.folds(both.labels, k, seed)]
+
+
+def compare(parts, config, batch_size, ctx, run, fold=None):
+    """Steps 1 to 4 for one seed, or one fold of it; one row for each of the three networks."""
     train, val = loader(parts.train, batch_size, config.seed, shuffle=True), loader(parts.validation, 100)
     source = source_network(parts, config.seed, ctx, run)
     gluon_ft.freeze(source)
@@ -81,9 +101,10 @@ def compare(parts, config, batch_size, ctx, run):
                 "scratch-default": from_scratch(mx.init.Uniform(0.07), config.seed, ctx),
                 "scratch-xavier": from_scratch(mx.init.Xavier(), config.seed, ctx)}
     rows = []
+    seed = config.seed if fold is None else f"{config.seed}-{fold}"
     for name, net in networks.items():
-        gluon_ft.fit(net, train, val, config, name=name, save_to=run.folder / f"{name}-{config.seed}",
-                     on_epoch=lambda record, name=name: run.log(name, seed=config.seed, **record))
+        gluon_ft.fit(net, train, val, config, name=name, save_to=run.folder / f"{name}-{seed}",
+                     on_epoch=lambda record, name=name: run.log(name, seed=seed, **record))
         rows.append({"name": name, "seed": config.seed, "train_accuracy": gluon_ft.evaluate(net, train).accuracy,
                      "validation_accuracy": gluon_ft.evaluate(net, val).accuracy})
     return rows

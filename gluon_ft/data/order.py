@@ -15,27 +15,27 @@ def epoch_order(labels, seed: int, epoch: int, shuffle: bool, balanced: bool = F
     # RandomState, because its streams are promised not to change between NumPy's versions.
     rng = np.random.RandomState((seed, epoch))
     if balanced:
-        return balanced_order(np.asarray(labels), rng)
+        return balanced_order(np.asarray(labels), rng, len(labels))
     order = np.arange(len(labels))
     if shuffle:
         rng.shuffle(order)
     return order
 
 
-def balanced_order(labels: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
-    """As many positions as there are labels, each class that has any equally often (to within one), shuffled.
+def balanced_order(labels, rng: np.random.RandomState, count: int) -> np.ndarray:
+    """int64 (count,) positions in `labels`, shuffled, in which each class that has any comes equally often.
 
-    Within a class every image comes before any comes again.
+    To within one; which classes get the one more is drawn. Within a class every image comes before any comes again.
     """
     members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    share, rest = divmod(len(labels), len(members))
+    share, rest = divmod(count, len(members))
     counts = np.full(len(members), share)
     counts[rng.permutation(len(members))[:rest]] += 1
     drawn = []
-    for positions, count in zip(members, counts):
-        rounds = [rng.permutation(positions) for _ in range(-(-count // len(positions)))]
-        drawn.append(np.concatenate(rounds)[:count] if rounds else positions[:0])
-    return rng.permutation(np.concatenate(drawn))
+    for positions, wanted in zip(members, counts):
+        rounds = [rng.permutation(positions) for _ in range(-(-wanted // len(positions)))]
+        drawn.append(np.concatenate(rounds)[:wanted] if rounds else positions[:0])
+    return rng.permutation(np.concatenate(drawn)).astype(np.int64)
 
 
 def digest(pieces: Iterable[bytes]) -> str:

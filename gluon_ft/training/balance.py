@@ -1,4 +1,4 @@
-"""Classes of unequal size: weights for the loss, or an order that shows each class equally often."""
+"""Classes of unequal size: weights for the loss; `data.order.balanced_order` shows each class equally often instead."""
 from __future__ import annotations
 
 import numpy as np
@@ -18,29 +18,6 @@ def class_weights(labels, classes: int) -> np.ndarray:
     weights = np.zeros(classes)
     weights[present] = counts.sum() / (present.sum() * counts[present])
     return weights.astype(np.float32)
-
-
-def balanced_order(labels, rng: np.random.RandomState, count: int) -> np.ndarray:
-    """int64 (count,) positions in `labels`, in random order, in which each class comes equally often.
-
-    Numbers differ by at most 1 among the classes that have images; which classes get the one more is drawn. Within a
-    class no image comes again before all others have come. Depends on the state of `rng` only.
-    """
-    labels = np.asarray(labels)
-    counts = _counts(labels, int(labels.max(initial=0)) + 1)
-    if count < 0:
-        raise DataError("number of images out of range", expected="at least 0", found=count)
-    members = [np.flatnonzero(labels == label) for label in np.flatnonzero(counts)]
-    wanted = np.full(len(members), count // len(members))
-    wanted[rng.permutation(len(members))[:count % len(members)]] += 1
-    chosen = [_drawn(own, number, rng) for own, number in zip(members, wanted)]
-    return rng.permutation(np.concatenate(chosen)).astype(np.int64)
-
-
-def _drawn(members, number, rng):
-    """`number` of the members: all of them in a random order, then again in another one."""
-    rounds = [rng.permutation(members) for _ in range(-(-number // len(members)))]
-    return np.concatenate([*rounds, members[:0]])[:number]
 
 
 def _counts(labels, classes):

@@ -195,35 +195,42 @@ def _versions() -> dict:
 
 def _computed(parts, images, contexts, form, precision, title) -> Iterator[np.ndarray]:
     """The features of all images of all views, in pieces."""
-    training = form == "training"
-    run = (compiled.trainable if training else compiled.forward_only)(parts.prefix, precision)
+    run = None
     with console.progress(total=images.count * images.views, desc=title, unit="image") as bar:
-        for number, data in enumerate(images.batches()):
-            rows = _forward(run, data, contexts, training)
+        for data in images.batches():
+            if run is None:
+                run, rows = _begun(parts.prefix, data, contexts, form, precision)
+            else:
+                rows = _forward(run, data, contexts, form == "training")
             if not np.isfinite(rows).all():
                 raise NetworkError(f"{title} are not finite", expected="numbers", found="NaN or infinity",
                                    remedy="look at the weights, and at the preprocessing that they were trained with")
-            if not number:
-                _check_independent(run, data, rows, contexts, training)
-                run = _fast(parts.prefix, data, rows, contexts) if form == "fast" else run
             bar.update(len(rows))
             yield rows
 
 
-def _check_independent(run, data, rows, contexts, training):
-    """NetworkError where an image's features depend on its batch, which no operator says of itself."""
-    if not _agree(_forward(run, data[:1], contexts, training), rows[:1], _INDEPENDENT):
-        raise NetworkError("the features of an image depend on the other images of its batch",
-                           expected="a frozen part that treats each image by itself", remedy="train on images")
+def _begun(prefix, data, contexts, form, precision):
+    """(what computes the features, those of the first batch): the fastest form that agrees with the plain one.
+
+    Agreement is seen on two images at most, computed by themselves: NetworkError where their features depend on the
+    other images of the batch, which no operator says of itself.
+    """
+    training = form == "training"
+    plain = (compiled.trainable if training else compiled.forward_only)(prefix, precision)
+    few = data[:max(1, min(2, len(data) // 2))]
+    alone = _forward(plain, few, contexts, training)
+    runs = [(plain, _INDEPENDENT)]
+    if form == "fast":
+        runs.insert(0, (compiled.forward_only(prefix, input_shape=data.shape), AGREEMENT))
+    for run, limit in runs:
+        rows = _forward(run, data, contexts, training)
+        if _agree(rows[:len(few)], alone, limit) or not np.isfinite(alone).all():
+            return run, rows
+    raise NetworkError("the features of an image depend on the other images of its batch",
+                       expected="a frozen part that treats each image by itself", remedy="train on images")
 
 
-def _fast(prefix, data, expected, contexts):
-    """The prefix in the form that computes fastest, or the plain one where that agrees better with `expected`."""
-    fused = compiled.forward_only(prefix, input_shape=data.shape)
-    return fused if _agree(_forward(fused, data, contexts), expected) else prefix
-
-
-def _agree(found, expected, limit=AGREEMENT):
+def _agree(found, expected, limit):
     return np.abs(found - expected).max() <= limit * np.abs(expected).max()
 
 

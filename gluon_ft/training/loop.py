@@ -60,11 +60,11 @@ class Training:
         self.contexts = _placed(net, ctx)
         if config.seed is not None:
             seeds.seed_all(config.seed)
-        _complete(net, train, self.contexts)
+        shape = _completed(net, train, self.contexts, config)
         classes = _classes(net)
         tell_loader(train, config)
         self.labels = LabelCheck(classes, train, "the training set", config.allow_empty_classes, name)
-        self.stepper = Stepper(net, config, self.contexts, train, val, classes)
+        self.stepper = Stepper(net, config, self.contexts, train, val, classes, shape)
         self.draws, self.first_pass = draws(net), getattr(train, "epoch", 0)
         self.patience = Patience(config.patience, self._rate_moves_after, config.stop_within_schedule)
         self.result, self.begun, self.saved_at = Result(), time.perf_counter(), time.monotonic()
@@ -230,17 +230,21 @@ def _placed(net, ctx):
     return devices.of(net)
 
 
-def _complete(net, train, contexts):
-    """Initialises what waits for the first batch to know its shape."""
-    if not any(parameter._deferred_init for parameter in net.collect_params().values()):
-        return
+def _completed(net, train, contexts, config):
+    """Initialises what waits for a batch to know its shape; the shape of one image as a batch, None where nobody asks.
+    """
+    waiting = any(parameter._deferred_init for parameter in net.collect_params().values())
+    if not (waiting or config.in_phases or config.layer_decay < 1):
+        return None
     passes = getattr(train, "epoch", None)
     batch = next(batches(train), None)
     if passes is not None:
         train.epoch = passes
-    if batch is not None:
-        for ctx in contexts:
-            net(batch.data[:1].as_in_context(ctx))
+    if batch is None:
+        return None
+    for ctx in contexts if waiting else ():
+        net(batch.data[:1].as_in_context(ctx))
+    return (1, *batch.data.shape[1:])
 
 
 def _classes(net):

@@ -23,13 +23,16 @@ class Stepper:
     trained; `trainer` (gluon.Trainer); `average` (averaging.Average or None); `scaler` (of float16, or None);
     `running` (arrangement.Arrangement): the network or the part of it that is run, and the loaders for it.
 
+    input_shape : of one image as a batch, (1, channels, height, width), where stages matter; default as the network's
+    backbone has it.
+
     Raises TrainingError where nothing is trainable, ConfigError for settings that do not fit network or loader.
     """
 
-    def __init__(self, net, config: TrainConfig, contexts, train, val, classes: int | None):
+    def __init__(self, net, config: TrainConfig, contexts, train, val, classes: int | None, input_shape=None):
         self.net, self.config, self.contexts, self.train, self.val = net, config, contexts, train, val
         precision.check(config.precision, contexts)
-        _adjust_rates(net, config)
+        _adjust_rates(net, config, input_shape)
         free = {path: p for path, p in net._collect_params_with_prefix().items() if p.grad_req != "null"}
         if not free:
             raise TrainingError("every parameter is frozen", expected="at least one with grad_req 'write'",
@@ -38,7 +41,7 @@ class Stepper:
         # Not on the key-value store: the gradients are needed here, to clip them and to add them up.
         self.trainer = mx.gluon.Trainer(list(free.values()), config.optimizer, config.optimizer_options(),
                                         kvstore=config.kvstore, update_on_kvstore=False)
-        self.plan = rates.unfreezing(net, config.head_epochs, config.unfreeze, config.epochs)
+        self.plan = rates.unfreezing(net, config.head_epochs, config.unfreeze, config.epochs, input_shape)
         self.loss = classification_loss(config.label_smoothing, _class_weights(config, train, classes))
         self.mixer = _mixer(config, classes)
         self.average = averaging.Average(net, config.ema) if config.ema else None
@@ -110,9 +113,9 @@ class Stepper:
                 parameter.grad_req = "write"
 
 
-def _adjust_rates(net, config):
+def _adjust_rates(net, config, input_shape):
     if config.layer_decay < 1:
-        rates.discriminative(net, config.layer_decay)
+        rates.discriminative(net, config.layer_decay, input_shape)
     if not config.decay_bias_and_norm:
         rates.without_decay(net)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gluon_ft.atomic import write as write_atomic
@@ -17,7 +17,9 @@ METADATA_KEY = "gluon_ft"
 class Card:
     """backbone : its name; preprocessing : of the input; classes : names in the output's order, None where not known;
     source : name of the catalog's row or of the file; source_sha256 : of the file that was converted; sha256 : of
-    the file that this stands beside; notes : what to know before using them."""
+    the file that this stands beside; notes : what to know before using them; head : how the output was changed, for a
+    fine-tuned network (see `gluon_ft.evaluation.model`), None for the backbone's own; extra : whatever else was saved
+    with it."""
 
     backbone: str
     preprocessing: Preprocessing
@@ -26,6 +28,8 @@ class Card:
     source_sha256: str = ""
     sha256: str = ""
     notes: tuple[str, ...] = ()
+    head: dict | None = None
+    extra: dict = field(default_factory=dict)
 
     def to_json(self) -> str:
         """One JSON object."""

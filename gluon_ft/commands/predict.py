@@ -1,0 +1,51 @@
+"""`gluon-ft predict`: the classes of images by a saved model."""
+from __future__ import annotations
+
+import sys
+
+import click
+
+from gluon_ft import console
+
+
+@click.command("predict", cls=console.Command)
+@click.argument("model", type=click.Path())
+@click.argument("images", nargs=-1, required=True, type=click.Path())
+@click.option("--top", type=click.IntRange(1), default=1, help="Classes to name of each image, the best first.")
+@click.option("--batch-size", type=click.IntRange(1), default=32, help="Images computed at a time.")
+@click.option("--device", default="auto", help="cpu, gpu, gpu:2, ...; auto: every GPU, or else the CPU.")
+@console.json_option
+def predict(model, images, top, batch_size, device, as_json):
+    """Name the class of each of IMAGES (files, or folders with images in them) with its probability.
+
+    MODEL is the .params file of a saved model, whose card (.params.json) lies beside it, or the folder of a run. The
+    images are prepared as the model says.
+
+    An image that cannot be read is reported in one line on standard error, and the others are predicted. Exit status:
+    0 if every image was predicted, 1 if some could not be read, 2 if none could.
+
+    \b
+    gluon-ft predict runs/photos/best.params holiday/ cat.jpg --top 3
+    """
+    from gluon_ft.errors import DataError
+    from gluon_ft.evaluation.predict import predict as library
+    from gluon_ft.training.devices import contexts
+
+    found = library(model, list(images), batch_size=batch_size, top=top, ctx=contexts(device))
+    good, bad = [p for p in found if p.error is None], [p for p in found if p.error is not None]
+    for prediction in bad:
+        print(f"not predicted: {prediction.path}: {prediction.error}", file=sys.stderr)
+    if not good:
+        raise DataError("none of the images could be read", found=f"{len(bad)} that cannot")
+    print(console.table([_row(p) for p in good]))
+    console.emit({"command": "predict", "model": str(model), "unreadable": [
+        {"path": p.path, "reason": p.error} for p in bad], "predictions": [
+        {"path": p.path, "class": p.name, "probability": p.probability, "top": [
+            {"class": name, "probability": value} for name, value in p.top]} for p in good]}, as_json)
+    return console.EXIT_FAILURE if bad else 0
+
+
+def _row(prediction) -> dict:
+    row = {"image": prediction.path, "class": prediction.name, "probability": prediction.probability}
+    rest = prediction.top[1:]
+    return {**row, "then": ", ".join(f"{name} {value:.3f}" for name, value in rest)} if rest else row

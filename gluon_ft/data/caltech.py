@@ -1,0 +1,38 @@
+"""Caltech-256 as it is handed out: the archive unpacked once, and its folder of pictures of no category."""
+from __future__ import annotations
+
+from pathlib import Path
+
+from gluon_ft import paths
+from gluon_ft.data import catalog, folders
+from gluon_ft.errors import ConfigError
+from gluon_ft.unpack import unpack
+from gluon_ft.weights.tensor_files import sha256_of
+
+
+def image_folder(data=None) -> Path:
+    """The folder that holds the class folders.
+
+    data : that folder, one that has it alone in it, or an archive of it, which is unpacked once into the cache; None:
+    the published archive. Raises DownloadError where it cannot be had, DataError from unpacking.
+    """
+    folder = catalog.get("caltech-256") if data is None else Path(data)
+    if folder.is_file():
+        kept = paths.cache_home() / "data" / f"caltech256-{sha256_of(folder)[:16]}"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        folder = kept if kept.is_dir() else unpack(folder, kept)
+    inside = list(folder.iterdir()) if folder.is_dir() else []
+    return inside[0] if len(inside) == 1 and any(p.is_dir() for p in inside[0].glob("*")) else folder
+
+
+def clutter_folders(images, choice: str | None) -> list[str]:
+    """The classes to leave out: none, or 257.clutter where `choice` is 'drop'.
+
+    Raises ConfigError where the folder has it and `choice` is neither 'keep' nor 'drop'.
+    """
+    classes = folders.scan(images).classes
+    found = [name for name in classes if name.endswith("clutter")]
+    if found and choice is None:
+        raise ConfigError(f"{found[0]} holds pictures of no category", path=images, found=f"{len(classes)} folders",
+                          remedy=f"say --clutter keep ({len(classes)} classes) or --clutter drop ({len(classes) - 1})")
+    return found if choice == "drop" else []

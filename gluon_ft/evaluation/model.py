@@ -1,0 +1,201 @@
+"""A trained network on disk: its parameters, and beside them the card from which the same network is built again."""
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import mxnet as mx
+from mxnet.gluon import HybridBlock
+
+from gluon_ft import atomic, backbones, heads, tracing
+from gluon_ft.data.preprocessing import Preprocessing
+from gluon_ft.errors import CheckpointError, ConfigError, NetworkError, WeightsError
+from gluon_ft.evaluation import output
+from gluon_ft.settings import plain
+from gluon_ft.training import checkpoint
+from gluon_ft.weights import card, pretrained
+from gluon_ft.weights.card import Card
+from gluon_ft.weights.tensor_files import read_tensors, sha256_of
+
+IN_FOLDER = ("best.params", "model.params", "last.params")  # what a run's folder may hold
+
+
+def save_model(net: HybridBlock, path, *, classes: list[str] | None = None, preprocessing: Preprocessing | None = None,
+               options: dict | None = None, notes: tuple[str, ...] = (), **extra) -> Path:
+    """Writes the parameters to `path` and the card to `<path>.json`, each whole or not at all.
+
+    Parameters
+    ----------
+    net : HybridBlock
+        From the registry (`fine_tune_net`, `backbones.build`, `pretrained_net`), its output as it was, replaced or
+        appended to (`replace_output`, `append_output`, `output.set_dropout`, `linear.set_output`).
+    path : path-like
+        Such as 'model.params'; what is there is replaced, its folder made.
+    classes : names in the output's order, default `net.classes`
+    preprocessing : of the input, default `net.preprocessing`
+    options : what was given to the backbone's constructor besides `classes`, plain values
+    notes : added to those of the source weights
+    extra : plain values to keep with it; in `net.weights.extra` after loading
+
+    Returns `path`. What is frozen, learning-rate multipliers and BatchNorm's mode are not in it: they are training's.
+
+    Raises
+    ------
+    ConfigError : class names or preprocessing that are not known or do not fit the network.
+    NetworkError : a network that cannot be built again from the registry.
+    CheckpointError : the files cannot be written.
+    """
+    path = Path(path)
+    about = _describe(net, classes, preprocessing, options, notes, plain(extra))
+    _check_same(_build(about), net)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic.replacing(path) as temporary:
+            checkpoint.save_parameters(net, temporary)
+            # The card first: both are on disk by now, and only two renamings are left.
+            card.write(path, replace(about, sha256=sha256_of(temporary)))
+    except OSError as error:
+        raise CheckpointError("the model could not be saved", path=path, found=error.strerror or error,
+                              remedy="free some space or choose another folder") from error
+    return path
+
+
+def load_model(path, ctx=None) -> HybridBlock:
+    """The network that `save_model` saved, in float32, hybridised, with `classes`, `preprocessing` and `weights`.
+
+    path : of the parameters, or of a folder with one of `IN_FOLDER`, the first of which is taken; ctx : context or list
+    of them, default mx.cpu(). A file that `gluon-ft weights` converted is the backbone with its own output.
+
+    Raises WeightsError where the parameters or their card are missing, damaged, or not of each other.
+    """
+    path = _found(Path(path))
+    about = card.read(path) if path.is_file() else None
+    if about is None:
+        raise WeightsError(*_missing(path), path=path, remedy=_remedy(path))
+    file = read_tensors(path)
+    if about.sha256 and file.sha256 != about.sha256:
+        raise WeightsError("not the parameters that their card describes", path=path,
+                           expected=f"SHA-256 {about.sha256[:16]}...", found=f"{file.sha256[:16]}...",
+                           remedy=f"copy both files again, {path.name} and {card.beside(path).name}")
+    net = _build(about, path)
+    own = net._collect_params_with_prefix()
+    _check_tensors(own, file.tensors, about, path)
+    for name, parameter in own.items():
+        parameter._load_init(mx.nd.array(file.tensors[name]), ctx or mx.cpu(), cast_dtype=True)
+    net.hybridize()
+    return pretrained.attach(net, about)
+
+
+def head_of(net: HybridBlock) -> dict:
+    """How a network's output differs from its backbone's own, as plain values.
+
+    classes, bias, linear, dropout : of the backbone's output layer (linear: nothing but means and reshapes behind it);
+    appended : [{name, classes}] of the layers on top of it, the lowest first.
+    """
+    appended = []
+    while isinstance(net, heads.Appended):
+        layer = getattr(net, net.output_name)
+        appended.insert(0, {"name": net.output_name, "classes": layer.weight.shape[0],
+                            "dropout": getattr(layer, "input_dropout", 0.0)})
+        net = net.features
+    return {"classes": tracing.output_layer(net).classes, "bias": output.has_bias(net),
+            "linear": not output.after_output(net) & {"Activation"}, "dropout": output.dropout_of(net),
+            "appended": appended}
+
+
+def _describe(net, classes, preprocessing, options, notes, extra) -> Card:
+    entry = backbones.of(net)
+    if entry is None:
+        raise NetworkError(f"{type(net).__name__} is not from the registry, and could not be built again",
+                           expected="a network of fine_tune_net or backbones.build",
+                           remedy="keep it with net.export(...)")
+    source = getattr(net, "weights", None)
+    classes = list(classes or getattr(net, "classes", None) or [])
+    preprocessing = preprocessing or getattr(net, "preprocessing", None)
+    count = tracing.output_layer(net).classes
+    if len(classes) != count:
+        raise ConfigError("the names of the classes do not fit the output", expected=f"{count} names",
+                          found=f"{len(classes)}: {', '.join(map(str, classes[:4]))}" if classes else "none",
+                          remedy="set net.classes, or give classes=[...]")
+    if not isinstance(preprocessing, Preprocessing):
+        raise ConfigError("it is not known what the network takes", expected="a Preprocessing",
+                          remedy="set net.preprocessing, or give preprocessing=...")
+    if preprocessing.channels != entry.channels:
+        raise ConfigError("the preprocessing does not fit the network", expected=f"{entry.channels} channels",
+                          found=f"'{preprocessing.channel_order}'")
+    head = {**head_of(net), "options": plain(options or {})}
+    return Card(entry.name, preprocessing, [str(name) for name in classes],
+                source.source if source else "", source.source_sha256 if source else "",
+                notes=(*(source.notes if source else ()), *notes), head=head, extra=extra)
+
+
+def _build(about: Card, path=None) -> HybridBlock:
+    """The network of a card, without parameters."""
+    head = about.head
+    try:
+        if head is None:
+            return backbones.build(about.backbone, **({"classes": len(about.classes)} if about.classes else {}))
+        net = backbones.build(about.backbone, **head["options"])
+        layer = tracing.output_layer(net)
+        if layer.classes != head["classes"]:
+            heads.replace_output(net, head["classes"])
+        if head["linear"] and (head["bias"], True) != (output.has_bias(net), head_of(net)["linear"]):
+            output.make_linear(net)
+        if head["dropout"]:
+            output.set_dropout(net, head["dropout"])
+        for layer in head["appended"]:
+            net = heads.append_output(net, layer["classes"], layer["name"])
+            if layer["dropout"]:
+                output.set_dropout(net, layer["dropout"])
+        return net
+    except (KeyError, TypeError) as error:
+        raise WeightsError(f"the card does not describe a network ({error!r})", path=path and card.beside(path),
+                           remedy="save the model again") from error
+
+
+def _check_same(built, net):
+    """NetworkError unless both have the same parameters: names, and shapes as far as they are known."""
+    ours, theirs = built._collect_params_with_prefix(), net._collect_params_with_prefix()
+    wrong = [name for name in [*theirs, *ours] if name not in ours or name not in theirs
+             or not _fits(ours[name].shape, theirs[name].shape)]
+    if wrong:
+        raise NetworkError("the network was changed in a way that a model file does not describe", found=wrong[0],
+                           expected="an output that was replaced or appended to",
+                           remedy="say how it was built (options={...}), or keep it with net.export(...)")
+
+
+def _check_tensors(own, tensors, about, path):
+    wrong = [name for name in [*own, *tensors] if name not in own or name not in tensors
+             or not _fits(own[name].shape, tensors[name].shape)]
+    if wrong:
+        name = wrong[0]
+        raise WeightsError(f"not the parameters of {about.backbone} as its card describes it", path=path,
+                           expected=f"{name} {own[name].shape}" if name in own else f"no {name}",
+                           found=tuple(tensors[name].shape) if name in tensors else f"no {name}",
+                           remedy="copy both files again, or save the model again")
+
+
+def _fits(shape, other) -> bool:
+    """Whether two shapes are equal; 0 stands for an extent that is not known yet."""
+    return len(shape or ()) == len(other or ()) and all(a == b or not a or not b for a, b in zip(shape, other))
+
+
+def _found(path) -> Path:
+    """The model's file: `path` itself, or the first of `IN_FOLDER` in that folder that has a card."""
+    inside = [path / name for name in IN_FOLDER] if path.is_dir() else []
+    return next((file for file in inside if file.is_file() and card.beside(file).is_file()), path)
+
+
+def _missing(path) -> tuple[str]:
+    if path.is_file():
+        return (f"its card {card.beside(path).name} is missing, which says what network it is",)
+    return ("no such model",)
+
+
+def _remedy(path) -> str:
+    if path.is_file():
+        return "copy it beside the parameters, or save the network with save_model"
+    if path.is_dir():
+        found = sorted(p for p in path.glob("**/*.params") if card.beside(p).is_file())
+        return f"give a saved model, such as {found[0]}" if found else "give a .params file that has its card beside it"
+    return "check the path"

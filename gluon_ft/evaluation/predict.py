@@ -1,0 +1,186 @@
+"""Predicts the classes of images: files, folders and arrays in, names and probabilities out."""
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon import HybridBlock
+
+from gluon_ft import console, tracing
+from gluon_ft.data import folders, loader_workers, recprobe
+from gluon_ft.data.loader_records import decode
+from gluon_ft.data.loader_sources import Arrays
+from gluon_ft.data.preprocessing import Preprocessing
+from gluon_ft.data.recprobe import Unreadable
+from gluon_ft.data.transforms import Transform
+from gluon_ft.errors import ConfigError, DataError
+from gluon_ft.evaluation import output
+from gluon_ft.evaluation.model import load_model
+from gluon_ft.processors import threads
+from gluon_ft.training import devices
+from gluon_ft.training.metrics import first
+
+AHEAD = 2  # batches decoded while one is computed
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the network says of one image.
+
+    path : of the file, or 'array 0', ... in the order given; name : of the most probable class; probability : its,
+    0..1; top : (name, probability) of the most probable classes, the best first; error : why the image could not be
+    read, with nothing predicted, else None.
+    """
+
+    path: str
+    name: str | None = None
+    probability: float | None = None
+    top: list[tuple[str, float]] = field(default_factory=list)
+    error: str | None = None
+
+
+def predict(net: HybridBlock | str | os.PathLike, images, *, batch_size: int = 32, top: int = 5,
+            preprocessing: Preprocessing | None = None, workers: int | None = None, ctx=None) -> list[Prediction]:
+    """The classes of images, one Prediction each, in their order; of a folder in the order of its files' names.
+
+    Parameters
+    ----------
+    net : a network with `classes` and `preprocessing`, as `load_model` and `pretrained_net` give them; or the path of a
+        model, see `load_model`
+    images : a path, an array, or a list of them
+        An image file; a folder, with all images in and below it; uint8 (height, width) grey, (height, width, 3) RGB,
+        or (n, height, width, 3) for several.
+    batch_size : images computed at a time
+    top : classes in `Prediction.top`, at most all
+    preprocessing : default the network's own; images are prepared as in evaluation (resize, centre crop)
+    workers : threads that decode, default the processors that this process may use
+    ctx : context or list of them, default where the network is
+
+    An image that cannot be read does not stop the others: its Prediction has an `error`.
+
+    Raises
+    ------
+    DataError : nothing to predict, or something that is neither a path nor an array of images.
+    ConfigError : preprocessing not known, an option out of its range; WeightsError from `load_model`.
+    """
+    for name, value in (("batch_size", batch_size), ("top", top)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ConfigError(f"{name} out of range", expected="a whole number, 1 or more", found=repr(value))
+    source = _Images(images)
+    net = net if isinstance(net, HybridBlock) else load_model(net, ctx)
+    wanted = preprocessing or getattr(net, "preprocessing", None)
+    if not isinstance(wanted, Preprocessing):
+        raise ConfigError("it is not known what the network takes", expected="a Preprocessing",
+                          remedy="set net.preprocessing, or give preprocessing=...")
+    names = _names(net)
+    found, errors = _probabilities(net, source, wanted, batch_size, threads() if workers is None else workers, ctx)
+    return [_prediction(source.names[i], row, names, top) if i not in errors else
+            Prediction(source.names[i], error=errors[i]) for i, row in enumerate(found)]
+
+
+def _names(net) -> list[str]:
+    count = tracing.output_layer(net).classes
+    names = list(getattr(net, "classes", None) or map(str, range(count)))
+    if len(names) != count:
+        raise ConfigError("the names of the classes do not fit the output", expected=f"{count} names",
+                          found=len(names), remedy="set net.classes")
+    return names
+
+
+def _prediction(path, row, names, top) -> Prediction:
+    # Stable, so that equal probabilities keep the classes' order.
+    best = np.argsort(-row, kind="stable")[:top]
+    ranked = [(names[i], float(row[i])) for i in best]
+    return Prediction(path, *ranked[0], ranked)
+
+
+def _probabilities(net, source, wanted, batch_size, workers, ctx):
+    """float32 (images, classes), and position -> reason of those that could not be read (their rows mean nothing)."""
+    transform, errors = Transform(wanted), {}
+    resize, contexts = transform.decode_resize(), _contexts(net, ctx)
+    already = bool(output.after_output(net) & {"softmax", "SoftmaxOutput", "SoftmaxActivation"})
+    kind = next(iter(net.collect_params().values())).dtype
+
+    def fill(position, out):
+        try:
+            transform.finish(transform.prepare(source.image(position, wanted.channels, resize)), out)
+        except Unreadable as error:
+            errors[position] = str(error)
+            out[:] = 0
+
+    positions = [np.arange(i, min(i + batch_size, len(source))) for i in range(0, len(source), batch_size)]
+    filled = loader_workers.filled(positions, (wanted.channels, wanted.size, wanted.size), fill, workers, AHEAD)
+    rows = []
+    with console.progress(total=len(source), desc="predict", unit="image") as bar:
+        for chosen, data in filled:
+            shares = mx.gluon.utils.split_and_load(mx.nd.from_numpy(data), contexts[:len(chosen)], even_split=False)
+            results = [first(net(share.astype(kind, copy=False))).astype("float32") for share in shares]
+            rows += [(result if already else mx.nd.softmax(result)).asnumpy() for result in results]
+            bar.update(len(chosen))
+    return np.concatenate(rows), errors
+
+
+def _contexts(net, ctx) -> list:
+    if ctx is None:
+        return devices.of(net)
+    contexts = list(ctx) if isinstance(ctx, (list, tuple)) else [ctx]
+    if devices.of(net) != contexts:
+        net.collect_params().reset_ctx(contexts)
+    return contexts
+
+
+class _Images:
+    """The images given, by position: paths and arrays mixed."""
+
+    def __init__(self, images):
+        self.items: list = []
+        self.names: list[str] = []
+        single = isinstance(images, (str, os.PathLike, np.ndarray)) or not isinstance(images, Iterable)
+        for item in [images] if single else images:
+            self._add(item)
+        if not self.items:
+            raise DataError("nothing to predict", expected="image files, folders with images or arrays",
+                            found="an empty list")
+
+    def __len__(self):
+        return len(self.items)
+
+    def _add(self, item):
+        if isinstance(item, (str, os.PathLike)):
+            paths = files_below(Path(item)) if os.path.isdir(item) else [os.fspath(item)]
+            self.items += paths
+            self.names += paths
+        elif isinstance(item, np.ndarray):
+            batch = item if item.ndim == 4 else item[None]
+            arrays = Arrays(batch, np.zeros(len(batch)), None, f"array {len(self.items)}")
+            self.names += [f"array {len(self.items) + i}" for i in range(len(batch))]
+            self.items += [(arrays, i) for i in range(len(batch))]
+        else:
+            raise DataError("not an image", expected="a path, or an array of uint8", found=type(item).__name__)
+
+    def image(self, position: int, channels: int, resize: int) -> np.ndarray:
+        """uint8 (height, width, 3) in RGB, or (height, width); Unreadable with the reason."""
+        item = self.items[position]
+        if isinstance(item, tuple):
+            return item[0].image(item[1], channels, resize)
+        return decode(recprobe.read_file(item), channels, resize)
+
+
+def files_below(folder: Path) -> list[str]:
+    """The image files (by their suffix) in and below a folder, without hidden ones, sorted by name.
+
+    Raises DataError where there is none.
+    """
+    found = []
+    for path, inside, files in os.walk(folder):
+        inside[:] = sorted((name for name in inside if not name.startswith(".")), key=folders.sort_key)
+        found += [os.path.join(path, name) for name in sorted(files, key=folders.sort_key)
+                  if not name.startswith(".") and os.path.splitext(name)[1].lower() in folders.SUFFIXES]
+    if not found:
+        raise DataError("no images in the folder", path=folder, found="none",
+                        expected=f"files ending in {' '.join(sorted(folders.SUFFIXES))}")
+    return found

@@ -1,0 +1,207 @@
+"""k-fold cross-validation: folds stratified by class, copies of an image kept together, mean and spread of results."""
+from __future__ import annotations
+
+import copy
+import operator
+import os
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from gluon_ft import console
+from gluon_ft.data import audit
+from gluon_ft.data.batches import ArrayLoader
+from gluon_ft.data.loader_records import Records
+from gluon_ft.data.loader_workers import Memory
+from gluon_ft.data.loaders import Loader
+from gluon_ft.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """What `cross_validate` returns; str() is both tables.
+
+    rows : those of `run_fold`, each with its `fold` (from 0) and `seed`
+    summary : one dict a name: name, folds (number of rows), train_mean, train_sd, validation_mean, validation_sd,
+    validation_min, validation_max; sd is the standard deviation over the folds (divisor n - 1), None of one row
+    """
+
+    rows: list[dict]
+    summary: list[dict]
+
+    def __str__(self) -> str:
+        first = ["name", "seed", "fold"]
+        columns = [*first, *dict.fromkeys(key for row in self.rows for key in row if key not in first)]
+        return f"{console.table(self.rows, columns)}\n\n{console.table(self.summary)}"
+
+
+def folds(labels, k: int, seed: int = 0, groups=None) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(training positions, validation positions) of each fold, int64, sorted; every position validates once.
+
+    Parameters
+    ----------
+    labels : int (n,)
+    k : number of folds, 2 or more; at most the images of the smallest class
+    seed : of the drawing, 0 to 2**32 - 1
+    groups : (n,), optional
+        Images with equal entries stay in one fold, see `groups_of`; classes then are spread as evenly as that allows.
+
+    Each class has nearly the same share in every fold (sklearn's StratifiedKFold, or StratifiedGroupKFold).
+    Raises ConfigError for `k` out of its range, DataError where labels and groups do not fit each other or a class
+    would be missing from a training part.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    labels = np.asarray(labels, dtype=np.int64)
+    k = _checked(labels, k)
+    if groups is not None and len(groups) != len(labels):
+        raise DataError("groups and labels differ in number", expected=f"{len(labels)} groups", found=len(groups))
+    together = groups is not None and len(np.unique(groups)) < len(labels)
+    splitter = (StratifiedGroupKFold if together else StratifiedKFold)(k, shuffle=True, random_state=seed)
+    drawn = [(train.astype(np.int64), val.astype(np.int64))
+             for train, val in splitter.split(np.zeros((len(labels), 1)), labels, groups if together else None)]
+    for number, (train, val) in enumerate(drawn):
+        missing = np.setdiff1d(labels, labels[train])
+        if len(missing) or not len(val):
+            raise DataError(f"fold {number} cannot be made: copies of images belong together", expected=
+                            "images of every class to train on, and some to validate with",
+                            found=f"no training image of class {missing[0]}" if len(missing) else "none to validate",
+                            remedy="ask for fewer folds, or remove the copies (gluon-ft audit)")
+    return drawn
+
+
+def cross_validate(k: int, labels, seed: int, run_fold: Callable, groups=None) -> CrossValidation:
+    """Trains and validates `k` times, each image being validated once.
+
+    run_fold : callable(fold, train positions, val positions) -> a row, or a list of rows (one a network), with at
+    least `name`, `train_accuracy` and `validation_accuracy` (0..1). The other parameters and errors are those of
+    `folds`.
+    """
+    rows = []
+    for fold, (train, val) in enumerate(folds(labels, k, seed, groups)):
+        found = run_fold(fold, train, val)
+        rows += [{**row, "seed": seed, "fold": fold} for row in ([found] if isinstance(found, dict) else found)]
+    return CrossValidation(rows, summarise_folds(rows))
+
+
+def cross_validate_loaders(k: int, train, plain, seed: int, run_fold: Callable, audited=()) -> CrossValidation:
+    """`cross_validate` of the images of a loader.
+
+    Parameters
+    ----------
+    train, plain : loaders of the same images, the first as for training, the second as for evaluation; see `subset`
+    run_fold : callable(fold, training loader, validation loader) -> a row, or a list of rows
+    audited : what the loaders read (a folder, a list, packed records), as a list; its copies then stay in one fold
+    """
+    groups = groups_of(audit.audit(audited), plain) if audited else None
+    return cross_validate(k, plain.labels, seed, lambda fold, chosen, held_out: run_fold(
+        fold, subset(train, chosen), subset(plain, held_out)), groups)
+
+
+def summarise_folds(rows: list[dict]) -> list[dict]:
+    """`CrossValidation.summary` of rows, also of those of several cross-validations together."""
+    summary = []
+    for name in dict.fromkeys(row["name"] for row in rows):
+        line = {"name": name, "folds": sum(row["name"] == name for row in rows)}
+        for part in ("train", "validation"):
+            values = [float(row[f"{part}_accuracy"]) for row in rows if row["name"] == name]
+            line[f"{part}_mean"] = statistics.fmean(values)
+            line[f"{part}_sd"] = statistics.stdev(values) if len(values) > 1 else None
+        summary.append({**line, "validation_min": min(values), "validation_max": max(values)})
+    return summary
+
+
+def subset(loader, positions, batch_size: int | None = None):
+    """A loader of the same kind over some of the images only, as if they were all there were.
+
+    loader : an ArrayLoader, or what `loaders.open` returns for the engines 'threads' and 'dataset'; positions : int, in
+    its source's order; batch_size : default the loader's. Raises ConfigError for another kind.
+    """
+    positions = np.asarray(positions, dtype=np.int64)
+    if isinstance(loader, ArrayLoader):
+        part = ArrayLoader(loader.data[positions], loader.labels[positions], batch_size or loader.batch_size,
+                           loader.shuffle, loader.seed)
+        part.balanced = getattr(loader, "balanced", False)
+        return part
+    if not isinstance(loader, Loader):
+        raise ConfigError(f"a {type(loader).__name__} cannot be divided", expected="an ArrayLoader, or loaders.open "
+                          "with engine 'threads' or 'dataset'")
+    part = copy.copy(loader)
+    part.source = _Part(loader.source, positions)
+    part.labels, part.batch_size, part.epoch = part.source.labels, batch_size or loader.batch_size, 0
+    part.memory = None if loader.memory is None else Memory(loader.memory.limit)
+    return part
+
+
+class _Part:
+    """Some images of a loader's source, which has the same methods."""
+
+    def __init__(self, source, positions: np.ndarray):
+        self.whole, self.positions = source, positions
+        self.name, self.classes, self.labels = source.name, source.classes, source.labels[positions]
+
+    def where(self, position: int) -> str:
+        return self.whole.where(self.positions[position])
+
+    def image(self, position: int, channels: int, resize: int) -> np.ndarray:
+        return self.whole.image(self.positions[position], channels, resize)
+
+    def contents(self):
+        """What the part depends on: all of the source, and the positions."""
+        yield self.positions.tobytes()
+        yield from self.whole.contents()
+
+
+def groups_of(report, *loaders) -> np.ndarray:
+    """A group's number for each image of loaders' sources, int64 (n,): copies and near copies have the same.
+
+    report : of `gluon_ft.data.audit.audit` of what the loaders read (folders, lists or packed records), one after the
+    other. Images that are linked by a chain of pairs are one group. Raises DataError for a report of something else.
+    """
+    keys = [key for loader in loaders for key in _keys(loader.source)]
+    position = {key: i for i, key in enumerate(keys)}
+    head = list(range(len(keys)))
+
+    def find(i):
+        while head[i] != i:
+            head[i] = head[head[i]]
+            i = head[i]
+        return i
+
+    for pair in report.pairs:
+        ends = [position.get(_key(item.path, item.offset)) for item in (pair.first, pair.second)]
+        if None in ends:
+            raise DataError("the audit is of other images", path=loaders[0].source.name,
+                            found=", ".join(report.sources), remedy="audit what the loaders read")
+        first, second = sorted(map(find, ends))
+        head[second] = first
+    return np.array([find(i) for i in range(len(keys))], dtype=np.int64)
+
+
+def _keys(source) -> list[tuple]:
+    if isinstance(source, Records):
+        return [_key(source.path, offset) for offset in source.offsets]
+    return [_key(path, None) for path in getattr(source, "paths", [])]
+
+
+def _key(path, offset) -> tuple:
+    return os.path.abspath(path), None if offset is None else int(offset)
+
+
+def _checked(labels, k) -> int:
+    try:
+        k = operator.index(k) if not isinstance(k, bool) else 0
+    except TypeError:
+        k = 0
+    if k < 2:
+        raise ConfigError("number of folds out of range", expected="a whole number, 2 or more", found=k)
+    values, counts = np.unique(labels, return_counts=True)
+    if len(values) < 2:
+        raise DataError("images of one class only", expected="two or more", found=f"{len(values)} classes")
+    if k > counts.min():
+        raise ConfigError(f"more folds than the smallest class has images: {k}", expected=f"at most {counts.min()}",
+                          found=f"{counts.min()} images of class {values[counts.argmin()]}",
+                          remedy="ask for fewer folds, or add images")
+    return k

@@ -1,0 +1,300 @@
+"""The learning-rate range test: the loss at rising rates, a suggestion, and everything put back as it was."""
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import mxnet as mx
+import numpy as np
+
+from gluon_ft import console, tracing
+from gluon_ft.data.batches import Batch, batches
+from gluon_ft.errors import ConfigError, DataError, NetworkError, TrainingError
+from gluon_ft.training import arrangement, devices, seeds
+from gluon_ft.training.config import TrainConfig
+from gluon_ft.training.labels import LabelCheck
+from gluon_ft.training.step import Stepper, draws
+
+# The test ends where the loss is so many times its best (fastai's `lr_find` has 4 as well).
+DIVERGED = 4.0
+# Steps before which it does not end so, since the first losses are few and differ much.
+EARLIEST = 10
+# Losses are read so many steps late, so that the device always has work.
+BEHIND = 2
+# A fall of the curve counts from so many standard errors of its smoothed values.
+CERTAIN = 6.0
+# The suggestion is so many times below the rate of the lowest loss.
+MARGIN = 10.0
+MIN_STEPS, MAX_STEPS = 20, 100_000
+
+
+@dataclass(frozen=True)
+class Found:
+    """What `find_lr` returns.
+
+    rates, losses, smoothed : float64 (n,), one for each step that was taken; the loss in nats, before the step.
+    suggestion : learning rate, None where the loss did not fall; reason : how it was found, or why not.
+    stopped : why the test ended before the highest rate, None where it did not.
+    """
+
+    rates: np.ndarray
+    losses: np.ndarray
+    smoothed: np.ndarray
+    suggestion: float | None
+    reason: str
+    stopped: str | None
+
+    def to_dict(self) -> dict:
+        """Plain values, for JSON."""
+        return {"suggestion": self.suggestion, "reason": self.reason, "stopped": self.stopped,
+                "rates": self.rates.tolist(), "losses": self.losses.tolist(), "smoothed": self.smoothed.tolist()}
+
+
+def find_lr(net, train, config: TrainConfig | None = None, *, lowest: float = 1e-6, highest: float = 10.0,
+            steps: int = 100, ctx=None, smoothing: float = 0.9, name: str = "find-lr") -> Found:
+    """Trains at rates that rise from step to step, and suggests one (Smith, "Cyclical learning rates", 2017, 3.3).
+
+    The rate is lowest * (highest / lowest) ** (i / (steps - 1)) in step i. The test ends early where the loss, as an
+    exponential mean of the steps so far, is 4 times its lowest, or not finite. The suggestion is a tenth of the rate at
+    which the smoothed loss is lowest (`suggest`), and may be taken as it is.
+
+    Afterwards are as before, bit for bit: parameters and running statistics on each device, `grad_req` and multipliers,
+    the loader's `epoch`, Python's and NumPy's generators, and MXNet's, whose state cannot be read, where the network
+    neither draws (Dropout) nor has parameters still to be initialised. Where it does, MXNet's generator is left in a
+    state that depends on the one before only; `fit` with a seed is not affected.
+
+    Parameters
+    ----------
+    net : HybridBlock
+        Initialised. What is free is trained; `head_epochs` and `unfreeze` are left out of account.
+    train : loader
+        As `fit` takes it; passes are repeated until there were enough batches.
+    config : TrainConfig
+        Everything but the learning rate, its schedule and the number of epochs is as in training: optimiser, decay,
+        `layer_decay`, smoothing, mixing, balance, clipping, accumulation. Frozen features are not kept for it.
+    lowest, highest : learning rates, above 0
+    steps : 20 to 100,000 steps of the optimiser, from `lowest` to `highest`
+    ctx : list of mx.Context, default where the network is
+    smoothing : 0 to below 1
+        How much a loss counts less than its neighbour in the smoothed curve.
+
+    Raises ConfigError for values out of range, TrainingError for labels outside the output or a loss that is not finite
+    from the beginning, DataError for an empty loader.
+    """
+    config = replace(config or TrainConfig(), epochs=1, schedule="constant", warmup=0.0, head_epochs=0, unfreeze=(),
+                     ema=0.0, patience=0, cache_features="none")
+    _check(lowest, highest, steps, smoothing)
+    rates = lowest * (highest / lowest) ** (np.arange(steps) / (steps - 1))
+    with _kept(net, train, config.seed):
+        contexts = _place(net, ctx)
+        arrangement.tell_loader(train, config)
+        losses, stopped = _losses(net, train, config, contexts, rates, smoothing, name)
+    rates = rates[:len(losses)]
+    smoothed = smooth(losses, smoothing)
+    suggestion, reason = suggest(rates, losses, smoothed, smoothing)
+    return Found(rates, losses, smoothed, suggestion, reason, stopped)
+
+
+def smooth(losses, smoothing: float) -> np.ndarray:
+    """Weighted means of the losses around each, a loss k steps away counting smoothing ** k; so nothing is delayed.
+
+    Losses after the least one count as no more than the highest before it, so that the break does not hide what it
+    comes after.
+    """
+    least = int(np.argmin(losses))
+    losses = np.minimum(losses, np.max(losses[:least + 1]))
+    ones = np.ones(len(losses))
+
+    def past(values):
+        total = np.empty(len(values))
+        last = 0.0
+        for i, value in enumerate(values):
+            total[i] = last = value + smoothing * last
+        return total
+
+    def both_ways(values):
+        return past(values) + past(values[::-1])[::-1] - values
+    return both_ways(losses) / both_ways(ones)
+
+
+def suggest(rates, losses, smoothed, smoothing: float) -> tuple[float | None, str]:
+    """(rate, reason): a tenth of the rate at which the smoothed loss is lowest; None where it does not fall.
+
+    The rule is that of fastai's `lr_find` ('minimum'): at the lowest loss learning is about to break. The other usual
+    rule, the steepest fall, was tried here: on small batches it is where the noise is (6e-5 for a MobileNetV2's output
+    on photos, 16 a step).
+
+    A fall is one of at least 6 standard errors of a smoothed loss, as the differences of neighbouring losses show them:
+    chance alone makes such a fall in about one test of a hundred (`tests/test_find_lr.py` draws it).
+    """
+    lowest = int(np.argmin(smoothed))
+    # Of a mean whose weights fall by `smoothing` to either side.
+    share = math.sqrt((1 - smoothing) * (1 + smoothing ** 2) / (1 + smoothing) ** 3)
+    noise = np.std(np.diff(losses[:max(lowest + 1, MIN_STEPS)])) / math.sqrt(2) * share
+    if lowest < 2 or smoothed[:lowest].max() - smoothed[lowest] <= CERTAIN * noise:
+        return None, (f"the loss does not fall by more than chance between {rates[0]:.1e} and {rates[-1]:.1e}: try "
+                      "other rates or more steps")
+    if lowest == len(rates) - 1:
+        return None, f"the loss still falls at {rates[-1]:.1e}, the highest rate: go higher"
+    return float(f"{rates[lowest] / MARGIN:.1e}"), f"a tenth of {rates[lowest]:.1e}, at which the loss is lowest"
+
+
+class _Rising(Stepper):
+    """Takes step number i at the i-th of the given rates."""
+
+    def __init__(self, rates, *arguments):
+        super().__init__(*arguments)
+        self.rates = rates
+
+    def rate(self, epoch, step):
+        return float(self.rates[step])
+
+
+def _losses(net, train, config, contexts, rates, smoothing, name):
+    """(losses of the steps taken, why they are fewer than the rates or None)."""
+    classes = _classes(net)
+    labels = LabelCheck(classes, train, "the training set", name=name)
+    stepper = _Rising(rates, net, config, contexts, train, None, classes)
+    stepper.begin(1)
+    watch, waiting = _Watch(smoothing), []
+    wanted = len(rates) * config.accumulate
+    bar = console.progress(total=len(rates), desc=name, unit="step")
+    with contextlib.closing(_endless(train)) as stream, bar:
+        for position, batch in zip(range(wanted), stream):
+            labels.check(batch, position + 1)
+            waiting.append([loss.sum() for _, _, loss in stepper.step(batch, 1, position)] + [len(batch.label)])
+            if (position + 1) % config.accumulate == 0:
+                bar.update()
+                if len(waiting) > BEHIND * config.accumulate and watch.ends(_mean(waiting, config.accumulate)):
+                    break
+        while waiting and not watch.reason:
+            watch.ends(_mean(waiting, config.accumulate))
+    if len(watch.losses) < MIN_STEPS // 2:
+        raise TrainingError(f"the range test ended after {len(watch.losses)} of {len(rates)} steps",
+                            expected="a finite loss that falls at first", found=watch.reason,
+                            remedy=f"begin lower than {rates[0]:g}, or look for bad images and labels")
+    reason = f"{watch.reason} at {rates[len(watch.losses) - 1]:.1e}" if watch.reason else None
+    return np.array(watch.losses), reason
+
+
+def _mean(waiting, accumulate) -> float:
+    """The mean loss of the oldest step, whose batches are taken out of `waiting`."""
+    total = count = 0.0
+    for *sums, number in waiting[:accumulate]:
+        total += sum(float(value.asscalar()) for value in sums)
+        count += number
+    del waiting[:accumulate]
+    return total / count
+
+
+class _Watch:
+    """Collects finite losses and says when to end."""
+
+    def __init__(self, smoothing):
+        self.smoothing, self.losses, self.reason = smoothing, [], None
+        self._sum, self._weight, self._best = 0.0, 0.0, math.inf
+
+    def ends(self, loss) -> bool:
+        if not math.isfinite(loss):
+            self.reason = f"the loss became {loss}"
+            return True
+        self.losses.append(loss)
+        self._sum, self._weight = self.smoothing * self._sum + loss, self.smoothing * self._weight + 1
+        mean = self._sum / self._weight
+        if len(self.losses) > EARLIEST and mean > DIVERGED * self._best:
+            self.reason = f"the loss was {DIVERGED:g} times its lowest"
+            return True
+        self._best = min(self._best, mean)
+        return False
+
+
+def _endless(train) -> Iterator[Batch]:
+    while True:
+        stream, empty = batches(train), True
+        try:
+            for batch in stream:
+                empty = False
+                yield batch.trimmed()
+        finally:
+            stream.close()
+        if empty:
+            raise DataError("no images to find a learning rate with", expected="at least one", found="an empty loader")
+
+
+@contextlib.contextmanager
+def _kept(net, train, seed):
+    """Puts everything back at the end; see `find_lr`."""
+    parameters = {id(p): p for p in net.collect_params().values()}.values()
+    kept = [_KeptParameter(parameter) for parameter in parameters]
+    loader = {key: getattr(train, key) for key in ("epoch", "start", "balanced", "views") if hasattr(train, key)}
+    states = random.getstate(), np.random.get_state()
+    drawing = draws(net) or any(parameter._deferred_init for parameter in parameters)
+    after = int(mx.nd.random.randint(0, 2 ** 31 - 1, shape=1).asscalar()) if drawing else None
+    if drawing and seed is not None:
+        seeds.seed_all(seed)
+    try:
+        yield
+    finally:
+        for one in kept:
+            one.restore()
+        tracing.forget_graphs(net)
+        for key, value in loader.items():
+            setattr(train, key, value)
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        if drawing:
+            mx.random.seed(after)
+
+
+class _KeptParameter:
+    """One parameter: its values on each device, or that it has none yet, and its settings."""
+
+    ATTRIBUTES = ("lr_mult", "wd_mult", "_undiscriminated", "_trainer")
+
+    def __init__(self, parameter):
+        self.parameter, self.grad_req = parameter, parameter.grad_req
+        self.attributes = {key: getattr(parameter, key) for key in self.ATTRIBUTES if hasattr(parameter, key)}
+        self.deferred, self.shape = parameter._deferred_init, parameter._shape
+        self.values = None if parameter._data is None else [array.copy() for array in parameter.list_data()]
+
+    def restore(self):
+        parameter = self.parameter
+        if self.values is None:
+            # Gluon has no way back to a shape that is not known yet.
+            parameter._data = parameter._grad = None
+            parameter._deferred_init, parameter._shape = self.deferred, self.shape
+        elif [array.context for array in self.values] != parameter.list_ctx():
+            parameter.reset_ctx([array.context for array in self.values])
+        for array, value in zip(parameter.list_data() if self.values else (), self.values or ()):
+            value.copyto(array)
+        parameter.grad_req = self.grad_req
+        for key in self.ATTRIBUTES:
+            if key in self.attributes:
+                setattr(parameter, key, self.attributes[key])
+            elif hasattr(parameter, key):
+                delattr(parameter, key)
+
+
+def _place(net, ctx):
+    if ctx is not None and devices.of(net) != list(ctx):
+        net.collect_params().reset_ctx(list(ctx))
+    return devices.of(net)
+
+
+def _classes(net):
+    try:
+        return tracing.output_layer(net).classes
+    except NetworkError:
+        return None
+
+
+def _check(lowest, highest, steps, smoothing):
+    if not (0 < lowest < highest < math.inf):
+        raise ConfigError("rates out of range", expected="0 < lowest < highest", found=f"{lowest:g} and {highest:g}")
+    if isinstance(steps, bool) or not isinstance(steps, int) or not MIN_STEPS <= steps <= MAX_STEPS:
+        raise ConfigError("steps out of range", expected=f"{MIN_STEPS} to {MAX_STEPS}", found=steps)
+    if not 0 <= smoothing < 1:
+        raise ConfigError("smoothing out of range", expected="0 to below 1", found=smoothing)

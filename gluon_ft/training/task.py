@@ -1,0 +1,75 @@
+"""One task's images as the loaders that training and validation need, by seed and by fold."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gluon_ft.data import lists, loaders, split
+from gluon_ft.data.preprocessing import Preprocessing
+from gluon_ft.training import cross_validation
+
+EVALUATED = 64  # images a batch in evaluation, of which nothing depends but memory and speed
+
+
+@dataclass(frozen=True)
+class Sets:
+    """Loaders: `train` shuffles and augments; `plain` are the same images as they are evaluated; `val` the others."""
+
+    train: object
+    plain: object
+    val: object
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to train on and to validate with.
+
+    train, val : sources as `loaders.open` takes them; root : of the paths of lists; classes : names in label order;
+    preprocessing : of the network; batch_size : of training.
+    """
+
+    train: object
+    val: object
+    classes: list[str]
+    preprocessing: Preprocessing
+    batch_size: int
+    root: Path | None = None
+
+    def sets(self, seed: int) -> Sets:
+        """New loaders, whose images are decoded once and kept; order and augmentation depend on `seed`."""
+        shared = {"preprocessing": self.preprocessing, "root": self.root, "classes": self.classes, "cache": "memory"}
+        return Sets(loaders.open(self.train, train=True, seed=seed, batch_size=self.batch_size, **shared),
+                    loaders.open(self.train, train=False, batch_size=EVALUATED, **shared),
+                    loaders.open(self.val, train=False, batch_size=EVALUATED, **shared))
+
+    def cross_validate(self, k: int, seed: int,
+                       run_fold: Callable[[int, Callable[[], Sets]], list[dict]]) -> list[dict]:
+        """Rows of `run_fold(fold, sets)` for each of `k` folds of the training images; the others are not used.
+
+        sets : a function that makes the fold's loaders anew, so that each network begins with the same epoch.
+        Folds are stratified by class, see `cross_validation.cross_validate`, whose errors it raises.
+        """
+        whole = self.sets(seed)
+
+        def run(fold, chosen, held_out):
+            return run_fold(fold, lambda: Sets(cross_validation.subset(whole.train, chosen),
+                                               cross_validation.subset(whole.plain, chosen),
+                                               cross_validation.subset(whole.plain, held_out)))
+
+        return cross_validation.cross_validate(k, whole.plain.labels, seed, run).rows
+
+
+def make(images, folder, preprocessing: Preprocessing, batch_size: int, classes: list[str] | None = None) -> Task:
+    """The task of a split, whose lists are written to `<folder>/images-<part>.lst`; or of two pairs of arrays.
+
+    images : a `split.Split` with the parts 'train' and 'val' or 'test'; or ((images, labels), (images, labels)) as
+    `loaders.open` takes them, with `classes` to name the labels.
+    """
+    if not isinstance(images, split.Split):
+        return Task(*images, classes, preprocessing, batch_size)
+    prefix = Path(folder) / "images"
+    prefix.parent.mkdir(parents=True, exist_ok=True)
+    split.write(images, prefix)
+    train, val = (lists.list_file(prefix, part) for part in sorted(images.parts, key=lambda part: part != "train"))
+    return Task(train, val, images.classes, preprocessing, batch_size, images.root)

@@ -1,0 +1,150 @@
+"""SVM on bottleneck features: the images go once through a pretrained network, and a linear classifier learns the rest.
+
+    python recipes/bottleneck_svm.py --data hotdog/ --pretrained mobilenetv2_1.0:coral_rot180 --seeds 5
+    python recipes/bottleneck_svm.py --data photos/ --backbone resnet50_v1b --cross-validate 5 --json
+    python recipes/bottleneck_svm.py --quick                     # on drawings, with a small network, ten seconds
+
+For fewer than about 1,000 images. What the network's output layer takes (1,280 numbers an image for MobileNetV2) is
+computed once and kept on disk; a linear SVM and a logistic regression are fitted to it. Standardisation and C are
+chosen by stratified folds of the training images only, copies of an image (as the audit finds them) staying in one
+fold; the probabilities are calibrated by decision values of images held out. Both are then a Dense layer exactly: each
+is saved as the network with that output, which `gluon-ft predict` takes and which exports like any other.
+
+--data is a folder with train/ and test/ (or val/, valid/, validation/), or a folder of class folders, a quarter of
+which is kept for validation, drawn by the seed.
+
+Result to expect: on the 262 + 88 photos of ../shared/data/hotdog the first command ends at 0.864 for both (five seeds'
+median; SVM 0.852 to 0.864, logistic regression 0.864 to 0.875), after half a minute of features and two seconds a seed.
+"""
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import numpy as np
+
+import gluon_ft
+from gluon_ft import console
+from gluon_ft.data import audit, catalog, loaders
+from gluon_ft.evaluation import linear
+from gluon_ft.evaluation.model import save_model
+from gluon_ft.evaluation.penultimate import penultimate
+from gluon_ft.finetune.pictures import draw_confusion
+from gluon_ft.reporting import Run, summarise
+from gluon_ft.training import cross_validation, stand_in
+
+HELD_OUT = ("test", "val", "valid", "validation")
+QUICK = ("cat", "dog", "donut")  # the drawings of a trial without --data
+
+
+@console.command(text=__doc__)
+@click.option("--data", type=click.Path(), help="Folder of images; default: the hot dog data set, fetched.")
+@click.option("--backbone", help="Default resnet18_v2.")
+@click.option("--pretrained", help="Weights: a tag or a file for --backbone, or BACKBONE:TAG; default: the catalog's.")
+@click.option("--folds", default=5, type=click.IntRange(2), help="By which C and the calibration are chosen.")
+@click.option("--cross-validate", type=click.IntRange(2), metavar="K", help="Report K folds of all images instead.")
+@click.option("--seed", default=0, type=click.IntRange(0), help="Of the split and the folds.")
+@click.option("--seeds", default=1, type=click.IntRange(1), help="Number of runs, with seeds from --seed on.")
+@click.option("--quick", is_flag=True, help="A trial: 24 images a class; without --data drawings, and a small network.")
+@click.option("--device", default="cpu", help="cpu, cpu:2, gpu, gpu:2, ...")
+@click.option("--runs", default="runs", type=click.Path(), help="Folder for the run folders.")
+def main(data, backbone, pretrained, folds, cross_validate, seed, seeds, quick, device, runs, as_json):
+    if quick and not (data or backbone or pretrained):
+        backbone, pretrained = stand_in.BACKBONE, str(stand_in.weights())
+    elif pretrained and ":" in pretrained and not Path(pretrained).is_file():
+        backbone, _, pretrained = pretrained.partition(":")
+    net = gluon_ft.pretrained_net(backbone or "resnet18_v2", pretrained or True, ctx=gluon_ft.contexts(device))
+    images = Images(find(data, quick), net, seed if quick and data else None)
+    train, _ = images.parts(seed, cross_validate)[0]
+    cross_validation.folds(images.labels[train], folds, seed, images.groups[train])  # before a folder is made
+    run = Run(runs, "bottleneck_svm", {
+        "data": data or ("drawings" if quick else "hot-dog"), "weights": net.weights.source, "folds": folds,
+        "cross_validate": cross_validate, "seed": seed, "seeds": seeds, "quick": quick})
+    rows, table, pictures = [], None, {}
+    for number in range(seed, seed + seeds):
+        for fold, parts in enumerate(images.parts(number, cross_validate)):
+            for kind in linear.KINDS:
+                row, found = fit(images, kind, *parts, folds, number)
+                rows.append({**row, "fold": fold} if cross_validate else row)
+                if not cross_validate:
+                    pictures[kind] = keep(images, found, parts[1], net, run.folder / f"{kind}-{number}", row)
+    if cross_validate or seeds > 1:
+        table = cross_validation.summarise_folds(rows) if cross_validate else summarise(rows)
+    summary = {"images": len(images.labels), "features": images.features.shape[1], "classes": images.classes}
+    report = run.finish(rows, {**summary, "table": table}, list(pictures.values()), [*net.weights.notes, *images.notes])
+    print(console.table([{**row, "C": f"{row['C']:g}"} for row in rows]))
+    print(f"\n{console.table(table)}\n" if table else "")
+    print(f"report: {report}")
+    console.emit({"recipe": "bottleneck_svm", "run": str(run.folder), **summary, "table": table, "rows": rows}, as_json)
+
+
+def find(data, quick):
+    """What to read: [training, validation], or one folder or set to be divided."""
+    if quick and data is None:
+        return [stand_in.pictures(QUICK, 24, seed=0)]
+    folder = Path(data or "")
+    if data is None or folder.is_file():
+        folder = catalog.get("hot-dog", source=data)
+    held_out = [folder / name for name in HELD_OUT if (folder / name).is_dir()]
+    return [folder / "train", held_out[0]] if held_out and (folder / "train").is_dir() else [folder]
+
+
+class Images:
+    """Features and labels of all images, in the order of their sources; `groups` of copies; `notes`.
+
+    trial : seed of the 24 images a class that are drawn from each source, None for all
+    """
+
+    def __init__(self, sources, net, trial):
+        opened, self.notes, classes = [], [], None if isinstance(sources[0], Path) else QUICK
+        for source in sources:
+            opened.append(loaders.open(source, preprocessing=net.preprocessing, train=False, batch_size=32,
+                                       classes=classes))
+            classes = opened[0].classes
+        self.groups = np.arange(sum(len(loader.labels) for loader in opened))
+        if all(isinstance(source, Path) for source in sources):
+            found = audit.audit(sources)
+            self.groups = cross_validation.groups_of(found, *opened)
+            self.notes += [f"{count} validation images are copies of others, see gluon-ft audit"
+                           for count in found.leaked_images.values()]
+        if trial is not None:
+            chosen = [drawn(loader.labels, trial) for loader in opened]
+            starts = np.cumsum([0, *(len(loader.labels) for loader in opened)])
+            self.groups = self.groups[np.concatenate([begin + rows for begin, rows in zip(starts, chosen)])]
+            opened = [cross_validation.subset(loader, rows) for loader, rows in zip(opened, chosen)]
+        found = [penultimate(net, loader) for loader in opened]
+        self.features, self.labels = (np.concatenate(arrays) for arrays in zip(*found))
+        self.classes, self.first = opened[0].classes, len(opened[0].labels)
+
+    def parts(self, seed, k=None):
+        """Positions to train on and to validate with, of `k` folds, or of the data's own parts or three quarters."""
+        if not k and self.first < len(self.labels):
+            return [(np.arange(self.first), np.arange(self.first, len(self.labels)))]
+        return cross_validation.folds(self.labels, k or 4, seed, self.groups)[:k or 1]
+
+
+def drawn(labels, seed, most=24):
+    """Positions of at most so many images of each class."""
+    order = np.random.RandomState(seed).permutation(len(labels))
+    return np.sort(np.concatenate([order[labels[order] == label][:most] for label in np.unique(labels)]))
+
+
+def fit(images, kind, train, val, folds, seed):
+    """A row, and the classifier."""
+    found = linear.fit(images.features[train], images.labels[train], kind, folds, seed, images.groups[train])
+    row = {"name": kind, "seed": seed}
+    for part, rows in (("train", train), ("validation", val)):
+        probabilities = found.probabilities(images.features[rows])
+        row[f"{part}_accuracy"] = float((probabilities.argmax(axis=1) == images.labels[rows]).mean())
+    return {**row, "validation_log_loss": linear.log_loss(probabilities, images.labels[val]), "C": found.C}, found
+
+def keep(images, found, rows, net, folder, row):
+    """Saves the network with the classifier as its output, and draws what it takes for what; the picture's path."""
+    linear.set_output(net, *found.dense(), images.classes)
+    save_model(net, folder / "model.params", recipe="bottleneck_svm", **row)
+    return draw_confusion(found.probabilities(images.features[rows]), images.labels[rows], images.classes,
+                          folder.parent / f"confusion-{folder.name}.png")
+
+
+if __name__ == "__main__":
+    main()
