@@ -7,6 +7,11 @@ from gluon_ft import __version__, console
 
 # name -> (module:attribute, one line of help)
 COMMANDS = {
+    "train": ("gluon_ft.commands.train:train", "Fine-tune a network on a folder of photos, from audit to report."),
+    "find-lr": ("gluon_ft.commands.find_lr:find_lr", "Find a learning rate: loss against rising rates, a picture."),
+    "runs": ("gluon_ft.commands.runs:runs", "List the runs in a folder; compare two."),
+    "predict": ("gluon_ft.commands.predict:predict", "What a saved network says of images."),
+    "advise": ("gluon_ft.commands.advise:advise", "Which strategy suits a folder of photos, and why."),
     "split": ("gluon_ft.commands.split:split", "Draw a seeded split of a folder of images; write lists for pack."),
     "pack": ("gluon_ft.commands.records:pack", "Pack the images of lists into RecordIO files."),
     "verify": ("gluon_ft.commands.records:verify", "Read every record of a .rec file and say what is damaged."),

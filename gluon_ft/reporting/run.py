@@ -14,6 +14,7 @@ from gluon_ft.atomic import write as write_atomic
 from gluon_ft.errors import ConfigError, DataError, UserError, near
 from gluon_ft.reporting import html, plots
 from gluon_ft.reporting.environment import environment
+from gluon_ft.reporting.records import read_metrics, without_repeats
 from gluon_ft.settings import plain
 
 ROW_KEYS = ("name", "seed", "train_accuracy", "validation_accuracy")
@@ -31,19 +32,33 @@ class Run:
     config : dict
         The resolved configuration: every setting with its value.
     folder : path-like, optional
-        Exactly this folder instead; it must be missing or empty.
+        Exactly this folder instead; it must be missing or empty (but for hidden files, such as a lock).
+    resume : bool, default False
+        `folder` holds an unfinished run, which goes on: its configuration and metrics stay as they are, `config` is not
+        looked at, and this start is added to `resumed` in environment.json (date, command, and what differs from the
+        first start).
 
     Attributes: `folder` (Path), `name`, `config`, `environment`.
 
-    Raises UserError where the folder is not empty or cannot be made, ConfigError for an unusable name.
+    Raises UserError where the folder is not empty or cannot be made, or holds no run to resume, or a finished one;
+    ConfigError for an unusable name.
     """
 
-    def __init__(self, root="runs", name: str = "run", config: dict | None = None, folder=None):
+    def __init__(self, root="runs", name: str = "run", config: dict | None = None, folder=None, resume: bool = False):
         if not re.fullmatch(r"\w[\w.-]*", name):
             raise ConfigError("unusable name of a run", expected="letters, digits, '.', '_' and '-'",
                               found=repr(name))
         self.name, self.config, self.environment = name, plain(config or {}), environment()
-        self.folder = _new_folder(Path(root), name) if folder is None else _given_folder(Path(folder))
+        if resume:
+            self.folder = _unfinished_folder(folder)
+            self.config = read_json(self.folder / "config.json")
+            first = self.folder / "environment.json"
+            # A start that was killed at once may not have written it.
+            self.environment = _resumed(read_json(first), self.environment) if first.is_file() else self.environment
+            with _writing(self.folder):
+                _write_json(self.folder / "environment.json", self.environment)
+            return
+        self.folder = new_folder(root, name) if folder is None else _given_folder(Path(folder))
         with _writing(self.folder):
             _write_json(self.folder / "config.json", self.config)
             _write_json(self.folder / "environment.json", self.environment)
@@ -62,9 +77,9 @@ class Run:
             os.fsync(file.fileno())
 
     def history(self) -> list[dict]:
-        """Every record logged so far, in order."""
+        """Every record logged so far, in order; of an epoch that was done again after an interruption, the last."""
         path = self.folder / "metrics.jsonl"
-        return read_metrics(path) if path.exists() else []
+        return without_repeats(read_metrics(path)) if path.exists() else []
 
     def finish(self, rows: list[dict], summary: dict | None = None, pictures: list[Path] | None = None,
                notes: list[str] | None = None, series: list[str] | None = None) -> Path:
@@ -92,7 +107,6 @@ class Run:
         drawn = _by_series(history, series)
         notes += _gap_notes(history) + _row_notes(rows)
         with _writing(self.folder):
-            _write_json(self.folder / "result.json", {**plain(summary or {}), "rows": rows})
             shown = self._curves(drawn)
             for path in map(Path, pictures or []):
                 try:
@@ -102,7 +116,10 @@ class Run:
             page = html.render(title=self.name, rows=rows, summary=summarise(rows), pictures=shown,
                                config=self.config, environment=self.environment, extra=plain(summary or {}),
                                notes=notes)
-            return write_atomic(self.folder / "report.html", page)
+            report = write_atomic(self.folder / "report.html", page)
+            # Last, since it is by this file that a run counts as finished.
+            _write_json(self.folder / "result.json", {**plain(summary or {}), "rows": rows})
+            return report
 
     def _curves(self, series: dict[str, list[dict]]) -> list[html.Picture]:
         """Writes curves.png; no picture where no epoch has a metric that can be drawn."""
@@ -114,36 +131,6 @@ class Run:
         measured = " and ".join(map(plots.short_label, metrics))
         caption = f"{measured[0].upper()}{measured[1:]} by epoch: {', '.join(series)}"
         return [html.Picture(wide, caption, plots.curves_png(series, metrics=metrics, columns=1), plot=True)]
-
-
-def read_metrics(path) -> list[dict]:
-    """The records of a `metrics.jsonl`, in order; a last line that a crash cut short is left out.
-
-    Raises UserError where there is no such file, DataError where any other line is not a record.
-    """
-    path = Path(path)
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise UserError("cannot read the metrics", path=path, expected="metrics.jsonl of a run",
-                        found=error.strerror) from error
-    records = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-            if not isinstance(record, dict):
-                raise ValueError("not an object")
-        except ValueError as error:
-            # A whole line ends with a line feed, so what follows the last one was being written.
-            if number == len(lines):
-                break
-            raise DataError("not a record of metrics", path=f"{path}, line {number}", expected="one JSON object",
-                            found=repr(line[:40].decode("utf-8", "replace")),
-                            remedy="remove the line to use the others") from error
-        records.append(record)
-    return records
 
 
 def summarise(rows: list[dict]) -> list[dict]:
@@ -219,7 +206,9 @@ def _row_notes(rows) -> list[str]:
     return notes
 
 
-def _new_folder(root: Path, name: str) -> Path:
+def new_folder(root, name: str) -> Path:
+    """Makes `<root>/<name>-<YYYYmmdd-HHMMSS>`, with `-2`, `-3` ... where that is taken. UserError where it cannot."""
+    root = Path(root)
     stem, number = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}", 1
     with _writing(root):
         root.mkdir(parents=True, exist_ok=True)
@@ -235,13 +224,45 @@ def _new_folder(root: Path, name: str) -> Path:
 def _given_folder(folder: Path) -> Path:
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        found = sorted(path.name for path in folder.iterdir())
+        found = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     if found:
         kind = "holds a finished run" if "result.json" in found else "is not empty"
         raise UserError(f"the run's folder {kind}", path=folder, expected="a new or empty folder",
                         found=f"{', '.join(found[:3])}{', ...' if len(found) > 3 else ''}",
                         remedy="name another folder, or move this one away")
     return folder
+
+
+def _unfinished_folder(folder) -> Path:
+    folder = Path(folder) if folder is not None else Path()
+    if not (folder / "config.json").is_file():
+        raise UserError("no run to resume", path=folder, expected="a folder with config.json",
+                        remedy="check its name, or start a new run without resuming")
+    if (folder / "result.json").is_file():
+        raise UserError("the run is finished", path=folder, expected="an unfinished run to resume",
+                        found="result.json", remedy="start another one in a new folder")
+    return folder
+
+
+def _resumed(first: dict, now: dict) -> dict:
+    """The environment of the first start, with what differs in this one."""
+    before = dict(html.flatten({key: value for key, value in first.items() if key != "resumed"}))
+    changed = {key: text for key, text in html.flatten(now)
+               if before.get(key) != text and key not in ("date", "command")}
+    start = {"date": now["date"], "command": now["command"], "changed": changed}
+    return {**first, "resumed": [*first.get("resumed", []), start]}
+
+
+def read_json(path: Path) -> dict:
+    """A JSON file of a run; UserError where it cannot be read as one object."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError("not an object")
+    except (OSError, ValueError) as error:
+        raise UserError("cannot be read", path=path, expected="what a run wrote", found=str(error),
+                        remedy="start another run") from error
+    return value
 
 
 @contextlib.contextmanager

@@ -1,0 +1,61 @@
+"""`gluon-ft runs`: lists runs, and says what differs between two."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gluon_ft import console
+
+COLUMNS = ["name", "date", "state", "strategy", "train", "validation", "seconds"]
+LONGEST = 60  # characters of a value in the table
+
+
+@click.command("runs", cls=console.Command)
+@click.argument("folders", nargs=-1, type=click.Path(), metavar="[ROOT] | A B")
+@console.json_option
+def runs(folders, as_json):
+    """List the runs in ROOT (default: runs), or show what differs between the runs A and B.
+
+    Compared are configuration, environment, data (by the images' hashes) and result.
+
+    \b
+    gluon-ft runs
+    gluon-ft runs runs/photos-20260102-101500 runs/photos-20260102-113000
+    """
+    from gluon_ft.reporting import runs as library
+
+    if len(folders) > 2:
+        raise click.UsageError(f"one folder of runs, or two runs to compare, are expected; found {len(folders)}")
+    if len(folders) == 2:
+        found = library.compare(*folders)
+        _show(found, folders)
+        console.emit({"command": "runs", "first": folders[0], "second": folders[1], **found}, as_json)
+        return
+    listed = library.find(folders[0] if folders else "runs")
+    click.echo(console.table([_row(run) for run in listed], COLUMNS) if listed else "no runs")
+    console.emit({"command": "runs", "runs": listed}, as_json)
+
+
+def _row(run):
+    date = (run["date"] or "").replace("T", " ").replace("+00:00", "")
+    return {**run, "date": date or None, "train": run["train_accuracy"], "validation": run["validation_accuracy"]}
+
+
+def _show(found, folders):
+    names = [Path(folder).resolve().name for folder in folders]
+    names = list(map(str, folders)) if names[0] == names[1] else names
+    for section, rows in found.items():
+        if section == "data":
+            click.echo("\ndata: not recorded in both" if rows is None else "\ndata: the same images and labels"
+                       if not rows else "\ndata:\n" + "\n".join(f"  {line}" for line in rows))
+        elif not rows:
+            click.echo(f"\n{section}: the same")
+        else:
+            shown = [{"key": row["key"], names[0]: _short(row["first"]), names[1]: _short(row["second"])}
+                     for row in rows]
+            click.echo(f"\n{section}:\n{console.table(shown)}")
+
+
+def _short(text):
+    return text if text is None or len(text) <= LONGEST else f"{text[:LONGEST - 3]}..."

@@ -1,0 +1,163 @@
+"""What the audit says about a job's images, and what is done about it."""
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+
+from gluon_ft.data.audit import audit
+from gluon_ft.data.audit_report import UNBALANCED, Report
+from gluon_ft.errors import DataError
+from gluon_ft.finetune.sources import Source
+
+MOST_SHOWN = 5  # examples of each kind in the text
+BAD = ("missing", "unreadable")
+WORTH_SAYING = ("wrong suffix", "constant", "tiny", "flat")
+
+
+@dataclass
+class Examined:
+    """The sources as they are to be used, and what was found.
+
+    groups : of the training source, sets of paths that are copies of one another. left_out : {part, path, why} of what
+    is not used. lines : for people. facts : counts for result.json.
+    """
+
+    train: Source
+    val: Source | None
+    groups: list[set[str]] = field(default_factory=list)
+    left_out: list[dict] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    facts: dict = field(default_factory=dict)
+
+
+def examine(train: Source, val: Source | None, mode: str) -> Examined:
+    """Audits the sources and, with mode 'fix', leaves out what cannot be read and copies of training images.
+
+    mode : 'fix', 'report', or 'none', which looks at names and counts only. Of packed records nothing can be left out.
+    Raises DataError where no image of a class is left to train on.
+    """
+    found = Examined(train, val, lines=_names_and_counts(train, val))
+    if mode == "none":
+        found.lines.append("not audited (audit none): copies and bad files were not looked for")
+        return found
+    report = _audit(train, val)
+    bad = _bad(report, found)
+    across, within = _pairs(report, found)
+    if mode == "fix":
+        _leave_out(found, bad, across)
+        found.groups = _groups([(pair.first.name, pair.second.name) for pair in within
+                                if pair.first.source == 0]) if not train.packed else []
+    _describe(found, report, bad, across, within, mode)
+    return found
+
+
+def _names_and_counts(train, val):
+    lines = []
+    for part, source in (("training", train), ("validation", val)):
+        if source is not None and source.left_out:
+            lines.append(f"{len(source.left_out)} files of the {part} folder are not images by their suffix, or "
+                         f"outside of any class, the first {source.left_out[0]}")
+    if not train.packed:
+        counts = {name: len(train.of_class(label)) for label, name in enumerate(train.classes)}
+        (least, low), (most, high) = (pick(counts.items(), key=lambda item: item[1]) for pick in (min, max))
+        if low and high / low >= UNBALANCED:
+            lines.append(f"unbalanced: '{most}' has {high} images, '{least}' {low} (--balance weights or sampling "
+                         "counts each class alike)")
+    return lines
+
+
+def _audit(train, val) -> Report:
+    # The list of a second part is audited with its own root only where both have the same one.
+    sources = [source for source in (train, val) if source is not None]
+    roots = {os.path.realpath(s.root) for s in sources if s.path.suffix.lower() == ".lst"}
+    if len(roots) > 1:
+        raise DataError("lists of two folders cannot be compared", path=val.path, found=", ".join(sorted(roots)),
+                        remedy="give the folder that both lists' paths begin at (--root), or --audit none")
+    return audit([source.path for source in sources], root=roots.pop() if roots else None)
+
+
+def _used(found):
+    """For each source, the names that are looked at; None: all of them (packed records)."""
+    return [None if source.packed else {path for path, _ in source.files}
+            for source in (found.train, found.val) if source is not None]
+
+
+def _bad(report, found):
+    used = _used(found)
+    return [finding for kind in BAD for finding in report.findings.get(kind, [])
+            if used[finding.item.source] is None or finding.item.name in used[finding.item.source]]
+
+
+def _pairs(report, found):
+    """(pairs across the sources, pairs within one), of images that are used."""
+    used = _used(found)
+
+    def both(pair):
+        return all(used[item.source] is None or item.name in used[item.source] for item in (pair.first, pair.second))
+
+    pairs = [pair for pair in report.pairs if both(pair)]
+    return [pair for pair in pairs if pair.across], [pair for pair in pairs if not pair.across]
+
+
+def _leave_out(found, bad, across):
+    parts = ["train", "validation"]
+    out = [{"part": parts[f.item.source], "path": f.item.name, "why": f.detail} for f in bad]
+    # A copy of a copy is a copy too: it is in the validation source if it is the second of a pair across.
+    out += [{"part": "validation", "path": path, "why": f"a copy of {of}, which is in training"} for path, of in
+            {pair.second.name: pair.first.name for pair in reversed(across)}.items()]
+    found.train = _without(found.train, {o["path"] for o in out if o["part"] == "train"})
+    if found.val is not None:
+        found.val = _without(found.val, {o["path"] for o in out if o["part"] == "validation"})
+    packed = {"train": found.train.packed, "validation": found.val is not None and found.val.packed}
+    found.left_out = [o for o in out if not packed[o["part"]]]
+
+
+def _without(source, paths):
+    if source.packed or not paths:
+        return source
+    kept = replace(source, files=[file for file in source.files if file[0] not in paths])
+    if not kept.files:
+        raise DataError("no image is left", path=source.path, remedy="see gluon-ft audit",
+                        found=f"{len(paths)} that cannot be read or are copies of training images")
+    return kept
+
+
+def _groups(pairs) -> list[set[str]]:
+    """Connected sets of paths."""
+    group_of: dict[str, set[str]] = {}
+    for one, other in pairs:
+        joined = group_of.get(one, {one}) | group_of.get(other, {other})
+        group_of.update(dict.fromkeys(joined, joined))
+    return list({id(group): group for group in group_of.values()}.values())
+
+
+def _describe(found, report, bad, across, within, mode):
+    fixed = mode == "fix"
+    differ = [pair for pair in [*across, *within] if pair.labels_differ]
+    kept = found.train.packed or (found.val is not None and found.val.packed)
+    _say(found, bad, "{n} images cannot be read" + (", left out" if fixed and not kept else ""),
+         lambda f: f"{f.item.name} ({f.detail})")
+    if across:
+        images = len({pair.second.name for pair in across})
+        out = "left out of validation" if fixed and not found.val.packed else "LEFT IN: accuracy is too good by them"
+        _say(found, across, f"{images} validation images are copies of training images, {out}", _pair_line)
+    if within:
+        side = ", kept on one side of the split" if fixed and found.val is None and not found.train.packed else ""
+        _say(found, within, "{n} pairs of images are copies of each other" + side, _pair_line)
+    _say(found, differ, "{n} pairs of equal images have two labels: one of them is wrong", _pair_line)
+    for kind in WORTH_SAYING:
+        _say(found, report.findings.get(kind, []), "{n} images: " + kind, lambda f: f"{f.item.name} ({f.detail})")
+    found.lines += report.notes
+    found.facts = {"unreadable": len(bad), "copies_across": len(across), "copies_within": len(within),
+                   "two_labels": len(differ), "left_out": len(found.left_out)}
+
+
+def _pair_line(pair):
+    return f"{pair.first.name} = {pair.second.name} ({pair.how()})"
+
+
+def _say(found, items, text, line):
+    if items:
+        shown = ", ".join(line(item) for item in items[:MOST_SHOWN])
+        more = f", and {len(items) - MOST_SHOWN} more" if len(items) > MOST_SHOWN else ""
+        found.lines.append(f"{text.format(n=len(items))}: {shown}{more}")

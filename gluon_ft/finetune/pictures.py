@@ -1,0 +1,97 @@
+"""What a report shows of a trained network: its confusion matrix, and its most confident mistakes."""
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import matplotlib.style
+import mxnet as mx
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from sklearn.metrics import confusion_matrix
+
+from gluon_ft import atomic, console
+from gluon_ft.data.batches import batches
+from gluon_ft.reporting.plots import image_grid
+from gluon_ft.training import devices
+from gluon_ft.training.metrics import first
+
+MOST_PICTURES = 24
+NUMBERED = 30  # classes; above it the matrix is drawn without numbers and names
+THUMB = 160  # pixels of the longer edge
+
+
+def predictions(net, loader, ctx=None) -> tuple[np.ndarray, np.ndarray]:
+    """(probabilities float32 (n, classes), labels int64 (n,)) of every image, in the loader's order."""
+    contexts = ctx or devices.of(net)
+    found, labels = [], []
+    for batch in console.progress(batches(loader), total=len(loader), desc="validation", unit="batch"):
+        batch = batch.trimmed()
+        shares = mx.gluon.utils.split_and_load(batch.data, contexts[:len(batch.label)], even_split=False)
+        results = [mx.nd.softmax(first(net(share)).astype("float32")) for share in shares]
+        found += [result.asnumpy() for result in results]
+        labels.append(batch.label.asnumpy())
+    return np.concatenate(found), np.concatenate(labels).astype(np.int64)
+
+
+def confusions(probabilities, labels, classes, most: int = 5) -> list[str]:
+    """The pairs of classes that are mixed up most often, in words, the worst first."""
+    matrix = confusion_matrix(labels, probabilities.argmax(1), labels=range(len(classes)))
+    np.fill_diagonal(matrix, 0)
+    order = np.argsort(-matrix, axis=None, kind="stable")[:most]
+    pairs = [(a, b) for a, b in (np.unravel_index(i, matrix.shape) for i in order) if matrix[a, b]]
+    return [f"{classes[a]} taken for {classes[b]}: {matrix[a, b]}" for a, b in pairs]
+
+
+def draw_confusion(probabilities, labels, classes, path) -> Path:
+    """Writes the confusion matrix as a PNG: rows are labels, columns predictions, shades the share of a row."""
+    matrix = confusion_matrix(labels, probabilities.argmax(1), labels=range(len(classes)))
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    numbered = len(classes) <= NUMBERED
+    side = min(14, 3 + 0.34 * len(classes)) if numbered else 9
+    with matplotlib.style.context("default"):
+        figure = Figure(figsize=(side + 0.6, side), dpi=110, layout="constrained")
+        axes = figure.subplots()
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("label")
+        if numbered:
+            names = [name if len(name) <= 22 else f"{name[:21]}…" for name in classes]
+            axes.set_xticks(range(len(classes)), names, rotation=90, fontsize=8, parse_math=False)
+            axes.set_yticks(range(len(classes)), names, fontsize=8, parse_math=False)
+            for row, column in zip(*np.nonzero(matrix)):
+                axes.text(column, row, matrix[row, column], ha="center", va="center", fontsize=8,
+                          color="white" if shares[row, column] > 0.6 else "black")
+        buffer = io.BytesIO()
+        FigureCanvasAgg(figure).print_png(buffer)
+    return atomic.write(path, buffer.getvalue())
+
+
+def draw_mistakes(probabilities, labels, loader, path) -> Path | None:
+    """Writes the wrongly predicted images as a grid, the most confident first, titled '<label> not <predicted>'.
+
+    loader : in evaluation order, with `source` (of `loaders.open`) and `classes`. None where there is no mistake.
+    """
+    predicted, sure = probabilities.argmax(1), probabilities.max(1)
+    wrong = [i for i in np.argsort(-sure, kind="stable") if predicted[i] != labels[i]][:MOST_PICTURES]
+    if not wrong:
+        return None
+    pictures = [_thumbnail(loader.source.image(int(i), 3, THUMB)) for i in wrong]
+    titles = [f"{_unbroken(loader.classes[labels[i]], 18)} not\u00a0{_unbroken(loader.classes[predicted[i]], 14)}"
+              for i in wrong]
+    return image_grid(pictures, titles, path, columns=6)
+
+
+def _unbroken(name, most):
+    """A name that stays on its line of a title."""
+    name = name if len(name) <= most else f"{name[:most - 1]}…"
+    return name.replace(" ", "\u00a0").replace("-", "\u2011")
+
+
+def _thumbnail(image):
+    import cv2
+
+    scale = min(1.0, THUMB / max(image.shape[:2]))
+    size = [max(1, round(scale * edge)) for edge in image.shape[1::-1]]
+    return image if scale == 1.0 else cv2.resize(image, size, interpolation=cv2.INTER_AREA)

@@ -1,0 +1,138 @@
+"""Decides what a job leaves open: the strategy, and the settings that go with it, with reasons."""
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+
+import numpy as np
+
+from gluon_ft import advice, backbones, probe
+from gluon_ft.data import loader_sources
+from gluon_ft.data.loaders import Loader
+from gluon_ft.data.transforms import Transform
+from gluon_ft.errors import ConfigError
+from gluon_ft.finetune import choice as choices
+from gluon_ft.finetune import network
+from gluon_ft.finetune.settings import AUTO, JobSettings
+from gluon_ft.processors import threads
+from gluon_ft.stages import stages
+from gluon_ft.training.config import TrainConfig
+
+# What training by steps takes and an SVM does not; with the value that means 'not used'.
+BY_STEPS = {**{field.name: field.default for field in fields(TrainConfig)
+               if field.name not in ("seed", "top_k", "allow_empty_classes", "kvstore", "keep")},
+            "dropout": 0.0, "head_lr_mult": 1.0, "augment": "none"}
+PATHS = ("data", "train", "val", "root")
+VIEWS = 4  # of each image, where frozen parts are computed once and training augments
+
+
+@dataclass(frozen=True)
+class Decided:
+    """settings : without any 'auto'; origins : of those that were decided here; reasons : what for -> why."""
+
+    settings: JobSettings
+    origins: dict[str, str] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+def augmentation(text: str):
+    """What `loaders.open` takes: the name of a procedure, or a dict from JSON. ConfigError for other JSON."""
+    if not text.lstrip().startswith("{"):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ConfigError("augment does not fit", found=text,
+                          expected="'gluon', 'im2rec', 'none' or fields of Augmentation as JSON") from error
+
+
+def decide(wanted: JobSettings, values: dict, data, choice, net, contexts) -> Decided:
+    """Every setting of a job: what was given stays, the rest is as advised for the data and the strategy.
+
+    wanted : the settings given, with defaults; values : those that were given, by name; data : prepare.Data; choice :
+    choice.Choice; net : the network with weights and a new output. Where no strategy is given, up to 600 training
+    images are run through the network to see how well its features tell the classes apart (`probe.measure`).
+    """
+    strategy = network.strategy_of(replace(wanted, pretrained=choice.pretrained))
+    facts = _facts(data, choice, net, wanted, probing=strategy is None)
+    given = {name for name, value in values.items() if value is not None and value != AUTO}
+    advised = _advised(wanted, facts, strategy, sorted(name for name in given if name in BY_STEPS and getattr(
+        wanted, name) != BY_STEPS[name]))
+    taken = {name: value for name, value in advised.settings.items() if name not in given}
+    if "size" in taken and not network.takes(net, taken["size"]):
+        del taken["size"]
+    names = ["strategy", *(f"settings {number}" for number in range(1, len(advised.reasons)))]
+    reasons = {name: f"{text} ({source})" for name, (text, source) in zip(names, advised.reasons)}
+    other = [f"{name} {getattr(wanted, name)} in the place of {value}" for name, value in advised.settings.items()
+             if name in given and getattr(wanted, name) != value]
+    if other:
+        reasons["given"] = f"as asked for: {', '.join(other)}"
+    origins = dict.fromkeys(taken, "advice")
+    taken = {**_rest(wanted, facts, net, advised.strategy, contexts, given), **taken}
+    taken.update(strategy=advised.strategy, backbone=choice.backbone, pretrained=choice.pretrained)
+    settings = replace(wanted, **taken)
+    if "cache_features" not in given:
+        settings = cached(settings, given)
+    if settings.cache_features != "none":
+        views = f"of {settings.views} augmented views of each image" if settings.views else "of the images as they are"
+        reasons["cache"] = f"what is frozen is computed once, {views} (cache_features {settings.cache_features})"
+    return Decided(settings, origins, reasons)
+
+
+def _advised(wanted, facts, strategy, by_steps) -> advice.Advice:
+    """The advice; not an SVM where settings that it has not are given."""
+    if strategy == "svm" and by_steps:
+        raise ConfigError(f"strategy 'svm' does not train by steps: {by_steps[0]} would be ignored",
+                          found=f"{by_steps[0]} {getattr(wanted, by_steps[0])}",
+                          remedy="leave it out, or take strategy head")
+    # Without weights 'scratch' is what the advice says itself, with its reason.
+    found = advice.advise(facts, None if strategy == "scratch" and wanted.strategy == AUTO else strategy)
+    if found.strategy != "svm" or not by_steps:
+        return found
+    other = advice.advise(facts, "head")
+    why = (f"so few images ({facts.images:,}) are for an SVM, but {by_steps[0]} is for training by steps: the output "
+           "is trained on frozen features", "you")
+    return replace(other, reasons=[why, *other.reasons[1:]])
+
+
+def _facts(data, choice, net, wanted, probing):
+    part = data.parts["train"]
+    if part.files is None:
+        source = str(part.source)
+    else:
+        labels = [label for _, label in part.files]
+        paths = [str(Path(part.root) / path) for path, _ in part.files]
+        files = loader_sources.Files(part.root, paths, np.array(labels), data.classes)
+        source = Loader(files, Transform(net.preprocessing), 1, 0, 0, None, False, 0)
+    facts = probe.measure(source, net if probing else False, seed=wanted.seed)
+    if choice.pretrained == choices.NONE or facts.weights is not None:
+        return facts
+    return replace(facts, weights=choice.pretrained, input_size=backbones.get(choice.backbone).input_size,
+                   stages=len(stages(net)))
+
+
+def _rest(wanted, facts, net, strategy, contexts, given) -> dict:
+    """What the advice leaves open."""
+    found = {"batch_size": advice.batch_size(facts), "workers": threads(), "size": net.preprocessing.size,
+             "augment": "none" if net.preprocessing.channels == 1 or strategy in ("svm", "head") else "gluon",
+             "head_lr_mult": 1.0 if strategy in ("head", "scratch", "svm") else advice.HEAD_MULT,
+             "freeze": {"svm": "features", "head": "features"}.get(strategy, "none")}
+    if strategy == "last-stages":
+        found["freeze"] = advice.all_but_last_stage(facts)
+    kind = contexts[0].device_type
+    always = {"devices": kind if len(contexts) == 1 else f"{kind}:{len(contexts)}",
+              **{name: str(Path(getattr(wanted, name)).resolve()) for name in PATHS if getattr(wanted, name)}}
+    return {**{name: value for name, value in found.items() if name not in given}, **always}
+
+
+def cached(settings: JobSettings, given=()) -> JobSettings:
+    """The settings with frozen parts computed once, unless nothing is frozen or that would not train the same.
+
+    Mixed images are not what mixed features are, and rates by stage need the stages.
+    """
+    frozen = settings.freeze not in ("none", "0") and settings.strategy != "svm"
+    if not frozen or settings.mixup or settings.cutmix or settings.layer_decay != 1 or settings.in_phases:
+        return settings
+    views = settings.views if "views" in given or settings.augment == "none" else min(VIEWS, settings.epochs)
+    return replace(settings, cache_features="memory", views=views)

@@ -1,0 +1,296 @@
+"""`train`: from a folder of photos to a fine-tuned, evaluated, saved and reported network."""
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gluon_ft.data import loaders
+from gluon_ft.errors import ConfigError, Interrupted, UserError, WeightsError
+from gluon_ft.evaluation import linear, model
+from gluon_ft.finetune import choice as choices
+from gluon_ft.finetune import folder as folders
+from gluon_ft.finetune import network, pictures, plan, prepare, settings
+from gluon_ft.finetune.settings import ORIGINS, REASONS, JobSettings
+from gluon_ft.reporting import Run, data_record, html
+from gluon_ft.reporting import run as reporting
+from gluon_ft.training import checkpoint, devices, features
+from gluon_ft.training.fit import fit
+from gluon_ft.training.metrics import evaluate
+
+LAST, BEST = "last.params", "best.params"
+EVALUATED = 64  # images a batch in evaluation
+# What may differ when a run goes on: nothing that changes its result.
+FREE = {"workers", "save_every", "save_minutes", "keep"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run: its folder, resolved settings, what result.json holds, and the report's path."""
+
+    folder: Path
+    settings: JobSettings
+    result: dict
+    report: Path
+
+
+@dataclass
+class _Job:
+    """What is known of a run once everything is decided."""
+
+    run: Run
+    settings: JobSettings
+    data: prepare.Data
+    net: object
+    contexts: list
+    notes: list[str]
+    say: Callable[[str], None]
+
+    def loader(self, part: str, train: bool):
+        """The images of a part, for training or in evaluation order; None where there is no such part."""
+        if part not in self.data.parts:
+            return None
+        source, chosen = self.data.parts[part], self.settings
+        return loaders.open(source.source, root=source.root, classes=self.data.classes, train=train,
+                            preprocessing=self.net.preprocessing, seed=chosen.seed, workers=chosen.workers,
+                            batch_size=chosen.batch_size if train or part == "train" else EVALUATED, cache="memory",
+                            augment=plan.augmentation(chosen.augment) if train else None)
+
+
+def train(data=None, *, run=None, runs="runs", resume: bool = False, config=None, assignments=(),
+          say: Callable[[str], None] = print, **options) -> Outcome:
+    """Fine-tunes a network on a folder of photos; every choice that is not given is made, and explained by `say`.
+
+    Parameters
+    ----------
+    data : path of the photos, see `JobSettings`; or `train` and `val` among the options
+    run : folder of this run, new or empty; default a new one in `runs`
+    resume : go on with the unfinished run in `run`; where there is none yet, begin it
+    config : a .toml or .json file with settings, such as config.json of another run
+    assignments : texts key=value; options : settings by name. See `settings.collect` for their order.
+    say : gets each line for people
+
+    The folder then holds config.json (every setting, resolved), environment.json, data.json and the lists,
+    metrics.jsonl, last.params and best.params with their cards, result.json, curves and report.html.
+
+    Raises UserError of all kinds: what is wrong with the settings, the images, the weights, the folder, the training.
+    """
+    values, origins = settings.collect(config, assignments, {**options, **({} if data is None else {"data": data})})
+    if resume and run is None:
+        raise ConfigError("resume needs to know the run", remedy="name its folder with --run")
+    going_on = resume and folders.state(run) in ("unfinished", "finished")
+    wanted = None if going_on else JobSettings(**values)
+    place = Path(run) if run is not None else Path(runs)
+    if wanted is not None:
+        prepare.check_outside(place, wanted)
+    source = None if config is None else data_record.read(Path(config).parent)
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(folders.claimed(place if run is not None else reporting.new_folder(
+            runs, _name(wanted))))
+        if going_on and folders.state(folder) == "finished":
+            return _finished(folder, values, say)
+        _refuse_other(folder, going_on)
+        job = _resumed(folder, values, say) if going_on else _begun(folder, wanted, values, origins, say)
+        if source is not None:
+            _note_other_data(job, config, source)
+        return _carried_out(job, going_on)
+
+
+def _name(wanted) -> str:
+    """A name for the run from that of the photos."""
+    name = re.sub(r"[^\w.-]+", "-", Path(wanted.data or wanted.train).resolve().stem).strip("-._")
+    return name or "train"
+
+
+def _note_other_data(job, config, source):
+    """Says where the images are not those of the run whose configuration is used."""
+    differs = data_record.difference(source, data_record.read(job.run.folder))
+    if differs:
+        job.notes.append(f"the data differ from those of {Path(config).parent}: {'; '.join(differs)}")
+        job.say(f"note: {job.notes[-1]}")
+
+
+def _refuse_other(folder, going_on):
+    if not going_on and folders.state(folder) != "new":
+        state = folders.state(folder)
+        remedy = ("go on with --resume, or " if state == "unfinished" else "") + "name another folder, or move it away"
+        what = "is not empty" if state == "other" else f"holds a run that is {state}"
+        raise UserError(f"the run's folder {what}", path=folder, expected="a new or empty folder", remedy=remedy)
+
+
+def _begun(folder, wanted, values, origins, say) -> _Job:
+    say(f"run: {folder}")
+    data = prepare.prepare(wanted)
+    if data.has_own_validation and origins.get("validation") in ("key=value", "option"):
+        raise ConfigError("validation images are given, so that none are drawn",
+                          found=f"validation {wanted.validation}",
+                          remedy="leave validation out, or the validation images")
+    _say_data(data, say)
+    contexts = devices.contexts(wanted.devices)
+    size = prepare.typical_size(data.parts["train"])
+    strategy = network.strategy_of(wanted)
+    chosen = choices.choose(wanted.backbone, wanted.pretrained, size=wanted.size or size,
+                            gpu=contexts[0].device_type == "gpu", strategy=strategy or settings.AUTO)
+    say(f"network: {chosen.backbone}, weights: {chosen.pretrained} ({chosen.reason})")
+    net, notes = network.build(chosen, data.classes, contexts, wanted.seed, wanted.size)
+    decided = plan.decide(wanted, values, data, chosen, net, contexts)
+    say(f"strategy: {decided.settings.strategy}")
+    for reason in decided.reasons.values():
+        say(f"  {reason}")
+    network.apply(net, decided.settings)
+    origins = {name: origins.get(name, decided.origins.get(name, "default")) for name in settings.names()}
+    reasons = {"network": chosen.reason, **decided.reasons}
+    started = Run(name=_name(wanted), folder=folder,
+                  config={**decided.settings.to_dict(), ORIGINS: origins, REASONS: reasons})
+    data = prepare.write(data, folder, network.weights_of(net))
+    return _Job(started, decided.settings, data, net, contexts, [*notes, *data.lines], say)
+
+
+def _resumed(folder, values, say) -> _Job:
+    say(f"run: {folder}, resumed")
+    run = Run(name=re.sub(r"[^\w.-]+", "-", folder.resolve().name).strip("-._") or "train", folder=folder, resume=True)
+    known, _ = settings.collect(folder / "config.json")
+    chosen = JobSettings(**{**known, **_same(folder, known, values)})
+    data = prepare.reopen(folder)
+    fresh = data is None
+    data = prepare.prepare(chosen) if fresh else data
+    contexts = devices.contexts(chosen.devices)
+    began_with = choices.Choice(chosen.backbone, chosen.pretrained, "as begun")
+    net, notes = network.build(began_with, data.classes, contexts, chosen.seed, chosen.size)
+    network.apply(net, chosen)
+    if fresh:
+        data = prepare.write(data, folder, network.weights_of(net))
+    elif data_record.read(folder)["weights"] != network.weights_of(net):
+        raise WeightsError("the weights have changed since this run began", path=folder, found=network.weights_of(net),
+                           expected=data_record.read(folder)["weights"], remedy="put them back, or start another run")
+    return _Job(run, chosen, data, net, contexts, [*notes, *data.lines], say)
+
+
+def _same(folder, known, values) -> dict:
+    """The settings given that may differ from those of the run; ConfigError for the others that do."""
+    values = {**values, **{name: str(Path(values[name]).resolve()) for name in plan.PATHS if values.get(name)}}
+    differ = [name for name in values if values[name] != known.get(name) and values[name] != settings.AUTO]
+    refused = [name for name in differ if name not in FREE]
+    if refused:
+        name = refused[0]
+        raise ConfigError("the run was begun with other settings", path=folder / "config.json",
+                          expected=f"{name} {known.get(name)}", found=f"{name} {values[name]}",
+                          remedy="leave it out to go on, or start another run")
+    return {name: values[name] for name in differ if name in FREE}
+
+
+def _say_data(data, say):
+    counts = ", ".join(f"{part.images} for {'training' if name == 'train' else name}"
+                       for name, part in data.parts.items())
+    say(f"images: {counts}; {len(data.classes)} classes")
+    if data.facts and not any(data.facts.values()):
+        say("  audited: no copies, no bad files")
+    for line in data.lines:
+        say(f"  {line}")
+
+
+def _carried_out(job, going_on) -> Outcome:
+    begun = time.perf_counter()
+    result = (_by_svm if job.settings.strategy == "svm" else _by_training)(job, going_on)
+    job.net.load_parameters(str(job.run.folder / BEST), ctx=job.contexts)
+    shown, more = _looked_at(job)
+    history = result.pop("history")
+    row = {"name": job.settings.strategy, "seed": job.settings.seed, "train_accuracy": result["train_accuracy"],
+           "validation_accuracy": result["validation_accuracy"], "seconds": result["seconds"]}
+    summary = {**result, **more, REASONS: job.run.config.get(REASONS, {}),
+               "strategy": job.settings.strategy, "backbone": job.settings.backbone,
+               "pretrained": job.settings.pretrained, "classes": len(job.data.classes),
+               "images": {name: part.images for name, part in job.data.parts.items()}, "audit": job.data.facts,
+               "total_seconds": round(time.perf_counter() - begun, 1)}
+    _save_cards(job, history)
+    job.run.config = _explained(job.run.config)
+    report = job.run.finish([row], summary, shown, job.notes)
+    return Outcome(job.run.folder, job.settings, {**summary, "rows": [row]}, report)
+
+
+def _by_training(job, going_on) -> dict:
+    """Trains by gradient descent; `history` and what result.json holds of it."""
+    chosen = job.settings
+    inputs = (job.net, job.loader("train", True), job.loader("validation", False))
+    job.say(network.describe(job.net))
+    has_begun = bool(checkpoint.Store(job.run.folder).paths())
+    try:
+        found = fit(*inputs, chosen.training(), ctx=job.contexts, save_to=job.run.folder, resume=going_on and has_begun,
+                    on_epoch=lambda record: _log(job, record), name=job.run.name)
+    except Interrupted as stop:
+        command = f"gluon-ft train --run {shlex.quote(str(job.run.folder))} --resume"
+        raise Interrupted(f"{stop}: {command}", stop.status) from None
+    last, best = found.history[-1], found.history[found.best_epoch - 1]
+    if found.stopped:
+        job.notes.append(f"stopped after epoch {last['epoch']}: {found.stopped}")
+    return {"history": found.history, "train_accuracy": last["train_accuracy"],
+            "validation_accuracy": last.get("validation_accuracy"), "epochs": last["epoch"],
+            "best_epoch": found.best_epoch, "best_validation_accuracy": best.get("validation_accuracy"),
+            "seconds": round(found.seconds, 2)}
+
+
+def _log(job, record):
+    job.run.log(job.settings.strategy, seed=job.settings.seed, **record)
+    parts = [f"{part} {record[f'{key}_accuracy']:.3f}" for part, key in (("training", "train"),
+                                                                        ("validation", "validation"))
+             if f"{key}_accuracy" in record]
+    job.say(f"epoch {record['epoch']}/{job.settings.epochs}: accuracy {', '.join(parts)}; loss "
+            f"{record['train_loss']:.4f}; {record['seconds']:.1f} s")
+
+
+def _by_svm(job, going_on) -> dict:
+    """Fits a linear SVM to the features of the last layer but one, and puts it in the place of the output."""
+    begun = time.perf_counter()
+    images, labels = features.extract(job.net, job.loader("train", False), job.contexts, "training features")
+    found = linear.fit(images, labels, "svm", seed=job.settings.seed)
+    linear.set_output(job.net, *found.dense(), job.data.classes)
+    for name in (LAST, BEST):
+        checkpoint.save_parameters(job.net, job.run.folder / name)
+    validation = job.loader("validation", False)
+    best = max(found.scores, key=lambda score: score["mean"])
+    return {"history": [], "train_accuracy": float((found.logits(images).argmax(1) == labels).mean()),
+            "validation_accuracy": None if validation is None else evaluate(job.net, validation).accuracy,
+            "epochs": 0, "best_epoch": 0, "C": found.C, "cross_validated_accuracy": best["mean"],
+            "seconds": round(time.perf_counter() - begun, 2)}
+
+
+def _looked_at(job) -> tuple[list[Path], dict]:
+    """Pictures for the report, and what else was found, of the best parameters on the validation images."""
+    loader = job.loader("validation", False)
+    if loader is None:
+        job.notes.append("no validation images: how good this network is on others is not known")
+        return [], {}
+    probabilities, labels = pictures.predictions(job.net, loader, job.contexts)
+    folder, classes = job.run.folder, job.data.classes
+    shown = [pictures.draw_confusion(probabilities, labels, classes, folder / "confusion_matrix_of_validation.png"),
+             pictures.draw_mistakes(probabilities, labels, loader, folder / "most_confident_mistakes.png")]
+    return [path for path in shown if path], {"confusions": pictures.confusions(probabilities, labels, classes)}
+
+
+def _save_cards(job, history):
+    """Writes last.params and best.params again, with the cards that they are loaded by."""
+    by_epoch = {record["epoch"]: record for record in history}
+    for name in (BEST, LAST):
+        job.net.load_parameters(str(job.run.folder / name), ctx=job.contexts)
+        model.save_model(job.net, job.run.folder / name, strategy=job.settings.strategy, run=job.run.folder.name,
+                         epochs=len(by_epoch))
+
+
+def _explained(config) -> dict:
+    """The configuration for the report: each setting with where it came from, unless that is its default."""
+    shown = {"key=value": "given", "option": "given", "config": "from the configuration", "advice": "advised"}
+    settled = {name: value for name, value in config.items() if name not in (ORIGINS, REASONS)}
+    origins = {name: shown[origin] for name, origin in config.get(ORIGINS, {}).items() if origin in shown}
+    return {name: f"{text} ({origins[name]})" if name in origins else text for name, text in html.flatten(settled)}
+
+
+def _finished(folder, values, say) -> Outcome:
+    known, _ = settings.collect(folder / "config.json")
+    _same(folder, known, values)
+    say(f"run: {folder}, finished already")
+    result = reporting.read_json(folder / "result.json")
+    return Outcome(folder, JobSettings(**known), result, folder / "report.html")

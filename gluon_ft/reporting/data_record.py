@@ -1,0 +1,115 @@
+"""data.json of a run: every image that was used, with label and hash, so that two runs' data can be compared."""
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from gluon_ft import atomic, console
+from gluon_ft.errors import DataError
+from gluon_ft.weights.tensor_files import sha256_of
+
+NAME = "data.json"
+
+
+def describe(parts: dict, classes: list[str], left_out: list[dict], weights: dict | None = None) -> dict:
+    """What data.json holds: `classes`, `parts` (name -> {source, root, images, sha256, files}), `left_out`, `sha256`,
+    and `weights` (source and SHA-256 of the pretrained ones, None without).
+
+    parts : name -> what has `source`, `root`, `files` and `images`, see finetune.prepare.Part. In the result `files`
+    are [path, label, SHA-256 of its bytes], or None for packed records, whose hash is that of the whole .rec. The
+    hashes don't depend on where the folder is. Raises DataError for an image that cannot be read.
+    """
+    described = {name: _part(part) for name, part in parts.items()}
+    whole = hashlib.sha256(json.dumps([classes, {name: part["sha256"] for name, part in described.items()}]).encode())
+    return {"classes": classes, "parts": described, "left_out": left_out, "sha256": whole.hexdigest(),
+            "weights": weights}
+
+
+def _part(part):
+    about = {"source": str(part.source), "root": None if part.root is None else str(part.root)}
+    if part.files is None:
+        return {**about, "images": part.images, "sha256": sha256_of(part.source), "files": None}
+    rows = [[path, label, _hash(part.root, path)] for path, label in
+            console.progress(part.files, desc="hash", unit=" images")]
+    whole = hashlib.sha256("".join(f"{label}\t{digest}\t{path}\n" for path, label, digest in rows).encode())
+    return {**about, "images": len(rows), "sha256": whole.hexdigest(), "files": rows}
+
+
+def _hash(root, path):
+    try:
+        return sha256_of(Path(root) / path)
+    except OSError as error:
+        raise DataError("image cannot be read", path=os.path.join(root, path), found=error.strerror or error) from error
+
+
+def write(folder, described: dict) -> Path:
+    """Writes data.json, one image a line."""
+    return atomic.write(Path(folder) / NAME, _text(described) + "\n")
+
+
+def _text(described):
+    parts = []
+    for name, part in described["parts"].items():
+        head = json.dumps({key: value for key, value in part.items() if key != "files"}, ensure_ascii=False)[:-1]
+        rows = part["files"] and ",\n".join(json.dumps(row, ensure_ascii=False) for row in part["files"])
+        parts.append(f'{json.dumps(name)}: {head}, "files": ' + ("null" if rows is None else f"[\n{rows}\n]") + "}")
+    rest = {key: value for key, value in described.items() if key != "parts"}
+    return json.dumps(rest, indent=1, ensure_ascii=False)[:-2] + ',\n "parts": {\n' + ",\n".join(parts) + "\n}}"
+
+
+def read(folder) -> dict | None:
+    """The data.json of a run folder; None where there is none. DataError where it is damaged."""
+    path = Path(folder) / NAME
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {**found, "classes": list(found["classes"]), "parts": dict(found["parts"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError("not the record of a run's data", path=path, found=str(error)) from error
+
+
+def difference(one: dict, other: dict) -> list[str]:
+    """In words, what differs between the data and weights of two runs; empty where all are the same."""
+    found = []
+    if one["classes"] != other["classes"]:
+        found.append(f"classes: {_named(one['classes'], other['classes'])}")
+    for name in dict.fromkeys([*one["parts"], *other["parts"]]):
+        a, b = one["parts"].get(name), other["parts"].get(name)
+        if a is None or b is None:
+            found.append(f"{name}: only in the {'second' if a is None else 'first'}")
+        elif a["sha256"] != b["sha256"]:
+            found.append(f"{name}: {_files(a, b)}")
+    one, other = one.get("weights"), other.get("weights")
+    if one != other:
+        found.append(f"weights: {_weights(one)} in the first, {_weights(other)} in the second")
+    return found
+
+
+def _weights(known):
+    return "none" if known is None else f"{known['source']} (sha256 {known['sha256'][:12]}...)"
+
+
+def _named(one, other):
+    if set(one) == set(other):
+        return "in another order"
+    return f"{_few(set(one) - set(other))} only in the first, {_few(set(other) - set(one))} only in the second"
+
+
+def _files(a, b):
+    if a["files"] is None or b["files"] is None:
+        return f"{a['images']} images and {b['images']}, of other contents"
+    first, second = ({path: (label, digest) for path, label, digest in part["files"]} for part in (a, b))
+    changed = {path for path in first.keys() & second.keys() if first[path][1] != second[path][1]}
+    labels = {path for path in first.keys() & second.keys() if first[path][0] != second[path][0]}
+    kinds = ((first.keys() - second.keys(), "only in the first"), (second.keys() - first.keys(), "only in the second"),
+             (changed, "with other contents"), (labels, "with another label"))
+    words = [f"{len(paths)} images {what} ({_few(paths)})" for paths, what in kinds if paths]
+    return ", ".join(words) or "in another order"
+
+
+def _few(names, most=3):
+    names = sorted(names)
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "") if names else "none"

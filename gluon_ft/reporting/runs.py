@@ -1,0 +1,120 @@
+"""Finished and unfinished runs: what is in a folder of them, and what differs between two."""
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import filelock
+
+from gluon_ft.errors import DataError
+from gluon_ft.reporting import data_record
+from gluon_ft.reporting.html import flatten
+
+LOCK = ".lock"
+# What differs between any two runs and says nothing about them.
+_TRIVIAL = {"environment": ("date", "command"), "configuration": ("origins.", "reasons"), "result": ("reasons",)}
+
+
+def find(root="runs") -> list[dict]:
+    """The runs in a folder, oldest first; or the run itself, where `root` is one.
+
+    Each is a dict: name (of the folder), folder (Path), date (UTC, ISO 8601, None where not recorded), state
+    ('finished', 'unfinished', or 'running' while a process holds its lock), strategy (None for runs without),
+    train_accuracy, validation_accuracy (0..1; of several rows those of the row that validates best; None while not
+    finished), seconds (of all rows), rows (their number). A damaged file of a run counts as missing.
+
+    Raises DataError where there is no such folder.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise DataError("no such folder of runs", path=root, expected="a folder with runs, such as runs/")
+    folders = [root] if is_run(root) else [path for path in root.iterdir() if path.is_dir() and is_run(path)]
+    return sorted(map(describe, folders), key=lambda run: (run["date"] or "", run["name"]))
+
+
+def is_run(folder) -> bool:
+    """Whether a folder holds a run: config.json and environment.json."""
+    return all((Path(folder) / name).is_file() for name in ("config.json", "environment.json"))
+
+
+def describe(folder) -> dict:
+    """One entry of `find`."""
+    folder = Path(folder)
+    config, environment, result = (_read(folder / f"{name}.json") for name in ("config", "environment", "result"))
+    rows = [row for row in result.get("rows", []) if isinstance(row, dict)]
+    best = max(rows, key=lambda row: _number(row.get("validation_accuracy"), -1.0), default={})
+    state = "finished" if result else "running" if _locked(folder) else "unfinished"
+    seconds = [row["seconds"] for row in rows if _number(row.get("seconds"), None) is not None]
+    return {"name": folder.resolve().name, "folder": folder, "date": environment.get("date"), "state": state,
+            "strategy": config.get("strategy"), "train_accuracy": best.get("train_accuracy"),
+            "validation_accuracy": best.get("validation_accuracy"), "rows": len(rows),
+            "seconds": round(sum(seconds), 1) if seconds else None}
+
+
+def compare(first, second) -> dict[str, list[dict] | list[str]]:
+    """What differs between two runs.
+
+    `configuration`, `environment` and `result` are lists of dicts: key (dotted), first, second (as text, None where
+    the run has not got it). `data` is a list of sentences, or None where one of the runs has not recorded its data.
+    Raises DataError where a folder holds no run.
+    """
+    for folder in (first, second):
+        if not is_run(folder):
+            raise DataError("not a run", path=folder, expected="a folder with config.json and environment.json",
+                            remedy="see gluon-ft runs ROOT")
+    files = {"configuration": "config.json", "environment": "environment.json", "result": "result.json"}
+    pairs = {what: [_read(Path(folder) / name) for folder in (first, second)] for what, name in files.items()}
+    pairs["result"] = _by_name(pairs["result"])
+    found = {what: _differences(*(_flat(value, _TRIVIAL.get(what, ())) for value in pair))
+             for what, pair in pairs.items()}
+    return {"configuration": found["configuration"], "environment": found["environment"],
+            "data": _data(Path(first), Path(second)), "result": found["result"]}
+
+
+def _by_name(results):
+    """Their rows by name and seed rather than by place; single rows say nothing that is not in the result itself."""
+    several = any(len(result.get("rows", [])) > 1 or set(result) <= {"rows"} for result in results)
+    found = []
+    for result in results:
+        rows = {f"{row.get('name')}, seed {row.get('seed')}": {key: value for key, value in row.items()
+                                                              if key not in ("name", "seed")}
+                for row in result.get("rows", []) if several}
+        found.append({**{key: value for key, value in result.items() if key != "rows"}, **rows})
+    return found
+
+
+def _flat(value: dict, trivial: tuple[str, ...]) -> dict[str, str]:
+    return {key: text for key, text in flatten(value) if not key.startswith(trivial or "\0")}
+
+
+def _differences(one, other):
+    return [{"key": key, "first": one.get(key), "second": other.get(key)} for key in dict.fromkeys([*one, *other])
+            if one.get(key) != other.get(key)]
+
+
+def _data(first, second):
+    known = [data_record.read(folder) for folder in (first, second)]
+    return None if None in known else data_record.difference(*known)
+
+
+def _read(path: Path) -> dict:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _locked(folder) -> bool:
+    if not (folder / LOCK).is_file():
+        return False
+    lock = filelock.FileLock(folder / LOCK)
+    try:
+        with lock.acquire(timeout=0):
+            return False
+    except (filelock.Timeout, OSError):
+        return True
+
+
+def _number(value, default):
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else default

@@ -1,0 +1,318 @@
+"""gluon-ft train: from tiny photos to a run folder; overriding, reproducing, interrupting and resuming it."""
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import mxnet as mx
+import numpy as np
+import photos
+import pytest
+from click.testing import CliRunner
+
+import gluon_ft
+from gluon_ft import finetune
+from gluon_ft.commands.train import train
+from gluon_ft.data import records, split
+from gluon_ft.data.lists import list_file
+from gluon_ft.errors import ConfigError, UserError
+from gluon_ft.evaluation.model import load_model, save_model
+from gluon_ft.evaluation.predict import predict
+from gluon_ft.finetune import folder
+
+TINY = {"backbone": "lenet", "workers": 0}  # grey, 28 pixels
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Ten images of each of three classes."""
+    return photos.make(tmp_path_factory.mktemp("data") / "my photos")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A model file to fine-tune: LeNet with ten classes and weights of its own."""
+    gluon_ft.seed_all(5)
+    net = gluon_ft.backbones.build("lenet")
+    net.initialize(mx.init.Xavier())
+    net(mx.nd.zeros((1, 1, 28, 28)))
+    how = gluon_ft.Preprocessing(mean=(0.0,), std=(1.0,), channel_order="gray", size=28, resize=28)
+    return save_model(net, tmp_path_factory.mktemp("source") / "source.params", classes=[str(i) for i in range(10)],
+                      preprocessing=how)
+
+
+@pytest.fixture(scope="module")
+def finished(images, tmp_path_factory):
+    """A finished run from scratch, and what the command printed."""
+    run = tmp_path_factory.mktemp("runs") / "first"
+    out = cli(images, "--backbone", "lenet", "--run", run, "--epochs", "3", "lr=0.02", "--json")
+    return run, out
+
+
+def cli(*arguments, status=0):
+    """What the command printed to standard output (standard error where it failed)."""
+    result = CliRunner().invoke(train, [str(a) for a in arguments], prog_name="gluon-ft train")
+    assert result.exit_code == status, (result.output, result.exception)
+    return result.stdout if status == 0 else result.stderr
+
+
+def parameters(run, name="last.params"):
+    return {key: array.asnumpy() for key, array in mx.nd.load(str(run / name)).items()}
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(np.array_equal(one[key], other[key]) for key in one)
+
+
+def content(run, name="result"):
+    return json.loads((run / f"{name}.json").read_text())
+
+
+def quiet(_):
+    pass
+
+
+def test_a_run_folder_holds_everything(finished, images):
+    run, out = finished
+    result, config = content(run), content(run, "config")
+    assert {"train_accuracy", "validation_accuracy", "seconds", "epochs", "best_epoch", "strategy"} <= set(result)
+    assert result["epochs"] == 3 and result["strategy"] == "scratch"
+    assert result["images"] == {"train": 24, "validation": 6}
+    assert config["data"] == str(images) and config["lr"] == 0.02 and config["pretrained"] == "none"
+    assert "auto" not in config.values() and config["batch_size"] == 4  # 24 images
+    assert (config["origins"]["lr"], config["origins"]["epochs"], config["origins"]["momentum"]) == (
+        "key=value", "option", "default")
+    history = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in history] == [1, 2, 3]
+    assert result["validation_accuracy"] == history[-1]["validation_accuracy"]
+    assert result["best_validation_accuracy"] == max(record["validation_accuracy"] for record in history)
+    assert content(run, "environment")["versions"]["mxnet"]
+    known = content(run, "data")
+    assert known["classes"] == ["blue", "green", "red"] and len(known["parts"]["train"]["files"]) == 24
+    path, label, digest = known["parts"]["validation"]["files"][0]
+    assert (images / path).is_file() and label == 0 and len(digest) == 64
+    lines = out.splitlines()
+    assert "images: 24 for training, 6 for validation; 3 classes" in lines and "strategy: scratch" in lines
+    assert f"report: {run / 'report.html'}" in lines
+    last = json.loads(lines[-1])
+    assert last["run"] == str(run) and last["rows"] == result["rows"]
+    page = (run / "report.html").read_text()
+    assert page.count("data:image/png") >= 3 and "confusion matrix of validation" in page
+    assert "0.02 (given)" in page and "cosine (advised)" in page and "no pretrained weights that fit" in page
+
+
+def test_the_saved_models_predict(finished, images):
+    run, _ = finished
+    for name in ("best.params", "last.params"):
+        net = load_model(run / name)
+        assert net.classes == ["blue", "green", "red"] and net.preprocessing.size == 28
+        loaded = {key: p.data().asnumpy() for key, p in net._collect_params_with_prefix().items()}
+        assert same(parameters(run, name), loaded)
+    val = [images / path for path, _, _ in content(run, "data")["parts"]["validation"]["files"]]
+    right = [p.name == path.parent.name for p, path in zip(predict(load_model(run / "best.params"), val), val)]
+    assert np.mean(right) == content(run)["best_validation_accuracy"]
+
+
+@pytest.mark.parametrize("strategy", ["scratch", "head", "svm", *(
+    pytest.param(name, marks=pytest.mark.slow) for name in ("last-stages", "everything"))])
+def test_the_stored_configuration_reproduces_the_run(images, source, tmp_path, strategy):
+    options = {} if strategy == "scratch" else {"pretrained": str(source), "strategy": strategy}
+    if strategy != "svm":
+        options.update(epochs=2, dropout=0.3)
+    first = finetune.train(images, run=tmp_path / "a", say=quiet, workers=2, **{"backbone": "lenet", **options})
+    again = finetune.train(config=tmp_path / "a" / "config.json", run=tmp_path / "b", say=quiet)
+    assert again.settings == first.settings and first.settings.strategy == strategy
+    for name in ("last.params", "best.params"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    timeless = [{k: v for k, v in r.result.items() if k not in ("seconds", "total_seconds", "rows", "reasons")}
+                for r in (first, again)]
+    assert timeless[0] == timeless[1]
+
+
+def test_another_seed_gives_another_split_and_other_parameters(finished, tmp_path):
+    said = []
+    other = finetune.train(config=finished[0] / "config.json", run=tmp_path / "a", say=said.append, seed=1, epochs=1)
+    assert any(line.startswith(f"note: the data differ from those of {finished[0]}: train: ") for line in said)
+    assert content(other.folder, "data")["sha256"] != content(finished[0], "data")["sha256"]
+    assert not same(parameters(other.folder), parameters(finished[0]))
+
+
+def test_what_a_strategy_freezes_stays_as_it_was(images, source, tmp_path):
+    before = {key: array.asnumpy() for key, array in mx.nd.load(str(source)).items()}
+
+    def moved(strategy):
+        done = finetune.train(images, run=tmp_path / strategy, pretrained=str(source), strategy=strategy, epochs=1,
+                              lr=0.05, augment="none", say=quiet)
+        after = parameters(done.folder)
+        out = {key for key in after if after[key].shape != before[key].shape}
+        return {key for key in set(after) - out if not np.array_equal(after[key], before[key])}, out
+
+    assert moved("head")[0] == set()
+    everything, output = moved("everything")
+    assert everything | output == set(before) and len(output) == 2
+    some = moved("last-stages")[0]
+    assert some and some < everything
+
+
+def stopped_after(epoch):
+    """A `say` that ends the run after an epoch, as a crash would."""
+    def say(line):
+        if line.startswith(f"epoch {epoch}/"):
+            raise RuntimeError("crash")
+    return say
+
+
+@pytest.mark.parametrize("strategy", ["head", "everything"])
+def test_a_resumed_run_ends_like_one_that_was_not_interrupted(images, source, tmp_path, strategy):
+    options = {"pretrained": str(source), "strategy": strategy, "epochs": 4, "workers": 2}
+    whole = finetune.train(images, run=tmp_path / "whole", say=quiet, **options)
+    with pytest.raises(RuntimeError, match="crash"):
+        finetune.train(images, run=tmp_path / "part", say=stopped_after(2), **options)
+    assert folder.state(tmp_path / "part") == "unfinished"
+    done = finetune.train(run=tmp_path / "part", resume=True, say=quiet)
+    for name in ("last.params", "best.params"):
+        assert (done.folder / name).read_bytes() == (whole.folder / name).read_bytes()
+    for key in ("train_accuracy", "validation_accuracy", "best_epoch", "epochs"):
+        assert done.result[key] == whole.result[key]
+    assert done.settings == whole.settings and len(content(done.folder, "environment")["resumed"]) == 1
+    again = finetune.train(images, run=tmp_path / "part", resume=True, say=quiet)
+    assert again.result == content(done.folder)
+
+
+def test_resume_begins_a_run_that_is_not_there_or_came_to_nothing(images, tmp_path):
+    run = tmp_path / "new"
+    run.mkdir()
+    (run / ".lock").write_text("")
+    done = finetune.train(images, run=run, resume=True, epochs=1, say=quiet, **TINY)
+    assert done.result["epochs"] == 1
+
+
+@pytest.mark.parametrize("given, message", [
+    ({"lr": 0.5}, "config.json: the run was begun with other settings; expected lr 0.02; found lr 0.5; leave it out to "
+                  "go on, or start another run"),
+    ({"assignments": ["epochs=7"]}, "expected epochs 3; found epochs 7"),
+    ({"data": "elsewhere"}, "expected data ")])
+def test_resuming_with_other_settings_is_refused(finished, tmp_path, given, message):
+    shutil.copytree(finished[0], tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    with pytest.raises(ConfigError) as error:
+        finetune.train(run=tmp_path / "run", resume=True, say=quiet, **given)
+    assert message in str(error.value)
+
+
+def test_resuming_with_changed_images_is_refused(images, tmp_path):
+    own = shutil.copytree(images, tmp_path / "photos")
+    with pytest.raises(RuntimeError):
+        finetune.train(own, run=tmp_path / "run", epochs=2, say=stopped_after(1), **TINY)
+    (own / "red" / "01.png").write_bytes((own / "blue" / "01.png").read_bytes())
+    with pytest.raises(UserError, match="the images have changed since this run began"):
+        finetune.train(run=tmp_path / "run", resume=True, say=quiet)
+
+
+def test_resuming_with_changed_weights_is_refused(images, source, tmp_path):
+    own = shutil.copy(source, tmp_path / "own.params")
+    shutil.copy(f"{source}.json", f"{own}.json")
+    with pytest.raises(RuntimeError):
+        finetune.train(images, run=tmp_path / "run", pretrained=str(own), strategy="head", epochs=2,
+                       say=stopped_after(1))
+    net = load_model(own)
+    net.collect_params()[next(iter(net.collect_params()))].data()[:] = 0
+    save_model(net, own)
+    with pytest.raises(UserError, match="the weights have changed since this run began"):
+        finetune.train(run=tmp_path / "run", resume=True, say=quiet)
+
+
+def test_errors_of_the_command(images, finished, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    used = finished[0]
+    for part in ("train", "val"):
+        photos.make(images.parent / "parts" / part, count=2, seed=len(part))
+    for arguments, message in (
+            ((), "no images; expected a folder of photos, or --train and --val"),
+            ((images, "--epoch", "3"), "no such option --epoch; did you mean --epochs"),
+            ((images, "epoch=3"), "unknown setting 'epoch'; did you mean epochs"),
+            ((images, "--epochs", "few"), "epochs does not fit; expected a whole number; found 'few'"),
+            ((images, "--backbone", "resnet"), "unknown backbone 'resnet'; did you mean "),
+            ((images, images / "red"), "one folder of photos is expected, found "),
+            ((tmp_path / "none",), f"{tmp_path}/none: no such file or folder; expected a folder with one subfolder"),
+            ((images, "--resume"), "resume needs to know the run; name its folder with --run"),
+            ((images, "--run", used), f"{used}: the run's folder holds a run that is finished; expected a new or "),
+            ((images, "--run", images / "run"), "the run's folder would be inside of the photos"),
+            ((images, "--backbone", "lenet", "--freeze", "9"), "cannot freeze the first 9 stages; expected 0 to 3"),
+            ((images / ".." / "parts", "--validation", "0.3", "--backbone", "lenet"), "validation images are given"),
+            ((images, "--devices", "gpu:7", "--backbone", "lenet"), "device 'gpu:7' is not there")):
+        err = cli(*arguments, status=2)
+        assert err.count("\n") == 1 and err.startswith("error: ") and message in err, (arguments, err)
+    assert not list(tmp_path.glob("runs/*/*"))
+
+
+def test_a_folder_in_use_is_refused(images, tmp_path):
+    with folder.claimed(tmp_path / "run"):
+        err = cli(images, "--run", tmp_path / "run", status=2)
+    assert err == (f"error: {tmp_path}/run: the run's folder is in use by another process; expected one process a "
+                   "folder; wait for it or end it, or name another folder\n")
+
+
+def test_runs_are_named_after_the_photos(images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cli(images, "--backbone", "lenet", "--epochs", "1")
+    (run,) = (tmp_path / "runs").iterdir()
+    assert run.name.startswith("my-photos-20") and content(run)["epochs"] == 1
+
+
+def test_without_validation(images, tmp_path):
+    done = finetune.train(images, run=tmp_path / "run", validation=0, epochs=1, say=quiet, **TINY)
+    assert done.result["validation_accuracy"] is None and done.result["images"] == {"train": 30}
+    assert "no validation images: how good this network is on others is not known" in done.report.read_text()
+
+
+def test_packed_records_and_lists(images, tmp_path):
+    drawn = split.split(images, fraction=0.8)
+    split.write(drawn, tmp_path / "p")
+    packed = {part: records.pack(list_file(tmp_path / "p", part), images, workers=1)[0].rec
+              for part in ("train", "val")}
+    by_records = finetune.train(train=packed["train"], val=packed["val"], run=tmp_path / "rec", epochs=1, say=quiet,
+                                **TINY)
+    by_lists = finetune.train(train=tmp_path / "p-train.lst", val=tmp_path / "p-val.lst", root=images, epochs=1,
+                              run=tmp_path / "lst", say=quiet, **TINY)
+    assert by_records.result["images"] == by_lists.result["images"] == {"train": 24, "validation": 6}
+    assert load_model(by_records.folder / "best.params").classes == ["blue", "green", "red"]
+    with pytest.raises(ConfigError, match="packed records are not split here"):
+        finetune.train(train=packed["train"], run=tmp_path / "one", say=quiet, **TINY)
+    assert not (tmp_path / "one").exists()
+
+
+def test_options_reach_the_training(images, source, tmp_path):
+    done = finetune.train(images, run=tmp_path / "run", pretrained=str(source), freeze="none", epochs=2, batch_size=6,
+                          schedule="cosine", mixup=0.2, label_smoothing=0.1, ema=0.9, balance="weights", clip_norm=1.0,
+                          augment='{"crop": "centre", "flip": false, "rotation": 10}', devices="cpu:2", say=quiet)
+    assert done.settings.strategy == "everything" and done.settings.devices == "cpu:2"
+    assert done.settings.cache_features == "none"
+    config = content(done.folder, "config")
+    assert config["mixup"] == 0.2 and json.loads(config["augment"])["rotation"] == 10
+    again = finetune.train(config=done.folder / "config.json", run=tmp_path / "again", say=quiet)
+    assert same(parameters(again.folder), parameters(done.folder))
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_the_run_goes_on(images, source, tmp_path):
+    command = [sys.executable, "-c", "from gluon_ft.commands.train import train; train()"]
+    options = [str(images), "--pretrained", str(source), "--strategy", "everything", "--epochs", "60"]
+    whole = subprocess.run([*command, *options, "--run", str(tmp_path / "whole")], capture_output=True, text=True)
+    assert whole.returncode == 0, whole.stderr
+    process = subprocess.Popen([*command, *options, "--run", str(tmp_path / "part")], stdout=subprocess.PIPE, text=True,
+                               env={**os.environ, "PYTHONUNBUFFERED": "1"}, stderr=subprocess.PIPE)
+    for line in process.stdout:
+        if line.startswith("epoch 5/"):
+            process.send_signal(signal.SIGTERM)
+            break
+    _, err = process.communicate()
+    assert process.returncode == 143 and "stopped and saved in" in err, err
+    assert err.endswith(f": gluon-ft train --run {tmp_path}/part --resume\n")
+    done = subprocess.run([*command, "--run", str(tmp_path / "part"), "--resume"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "part" / "last.params").read_bytes() == (tmp_path / "whole" / "last.params").read_bytes()
