@@ -1,5 +1,7 @@
 """Fine-tuning suite for MXNet/Gluon: the public names and nothing else."""
 from gluon_ft import _compat  # noqa: F401  isort: skip  (before anything that imports MXNet)
+import importlib
+
 import mxnet as mx
 
 from gluon_ft import backbones, errors, freezing, heads, symbolic
@@ -21,9 +23,23 @@ from gluon_ft.weights.class_names import select_classes
 from gluon_ft.weights.pretrained import pretrained_net
 
 __version__ = "0.1.0"
+# Imported when they are first asked for: they bring matplotlib, scikit-learn and jinja2 along.
+_LATER = {"advise": "advice", "cross_validate": "training.cross_validation", "find_lr": "training.find_lr",
+          "load_model": "evaluation.model", "output_from_classes": "class_rows", "predict": "evaluation.predict",
+          "save_model": "evaluation.model"}
+_PACKAGES = ("evaluation", "finetune", "reporting")
 __all__ = [
     "ArrayLoader", "Augmentation", "Batch", "Group", "Preprocessing", "TrainConfig", "UserError", "__version__",
-    "append_output", "apply_groups", "backbones", "contexts", "describe", "errors", "evaluate", "fine_tune_net", "fit",
-    "freeze", "freeze_stages", "freezing", "get_fine_tune_model", "heads", "loaders", "mx", "pretrained_net",
-    "replace_output", "seed_all", "select_classes", "stages", "symbolic", "unfreeze",
+    "advise", "append_output", "apply_groups", "backbones", "contexts", "cross_validate", "describe", "errors",
+    "evaluate", "evaluation", "find_lr", "fine_tune_net", "finetune", "fit", "freeze", "freeze_stages", "freezing",
+    "get_fine_tune_model", "heads", "load_model", "loaders", "mx", "output_from_classes", "predict", "pretrained_net",
+    "replace_output", "reporting", "save_model", "seed_all", "select_classes", "stages", "symbolic", "unfreeze",
 ]
+
+
+def __getattr__(name):
+    if name in _PACKAGES:
+        return importlib.import_module(f"gluon_ft.{name}")
+    if name in _LATER:
+        return getattr(importlib.import_module(f"gluon_ft.{_LATER[name]}"), name)
+    raise AttributeError(f"module 'gluon_ft' has no attribute '{name}'")
