@@ -65,6 +65,7 @@ class Interrupting(ArrayLoader):
     def __iter__(self):
         for number, batch in enumerate(super().__iter__()):
             if self.at == (self.epoch - 1) * len(self) + number:
+                self.at = None
                 os.kill(os.getpid(), signal.SIGTERM)
             yield batch
 

@@ -135,7 +135,7 @@ class Training:
             running = self.stepper.running
             validated = None if self.val is None else evaluate(
                 running.net, running.val, self.contexts, config.top_k, f"{self.name}, epoch {place.epoch}, validation",
-                self._watch)
+                self._watch, config.precision)
             rate = self.stepper.rate(place.epoch, (place.batches - 1) // config.accumulate)
             seconds = time.perf_counter() - place.begun
             self.result.history.append(epoch_record(place.epoch, trained, validated, rate, seconds, config.top_k))

@@ -1,0 +1,187 @@
+"""Writes benchmarks/README.md from targets.toml and results/*.csv, so that no figure in it is typed by hand.
+
+    python benchmarks/readme.py            # writes it
+    python benchmarks/readme.py --check    # exit status 1 where the file differs from what would be written
+"""
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import click
+import recording
+import targets
+
+from gluon_ft import atomic, console
+from gluon_ft.errors import DataError
+
+README = Path(__file__).with_name("README.md")
+MOST = 60  # lines of a table of figures
+HEAD = """# Benchmarks
+
+Made by `python benchmarks/readme.py` from `targets.toml` and `results/*.csv`, not by hand. Figures are medians, with
+minimum and maximum. Rates and times of one machine are comparable with each other only; ratios were taken in turn in
+one run. A '+' after a commit: the code differed from it.
+
+```
+make bench                                                        # all rows that two cores can check, one seed each
+python benchmarks/accuracy.py                                     # every target whose data and weights are here
+python benchmarks/accuracy.py --only caltech256-resnet50 --run    # the full thing, on a machine with GPUs
+python benchmarks/compare.py                                      # this commit against an older one
+python benchmarks/compare_peers.py                                # against others' ways of doing the same
+```
+"""
+
+
+def read(path) -> list[dict]:
+    """The rows of a results file; DataError where it is not one."""
+    with open(path, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+        if not reader.fieldnames or "date" not in reader.fieldnames:
+            raise DataError("not a file of results", path=path, expected="a column 'date'",
+                            found=", ".join(reader.fieldnames or []) or "nothing")
+    short = next((i for i, row in enumerate(rows) if None in row or None in row.values()), None)
+    if short is not None:
+        raise DataError(f"row {short + 1} has another number of columns", path=path)
+    return rows
+
+
+def latest(rows: list[dict]) -> list[dict]:
+    """Of each setting and quantity the last row, in the order in which they first appear."""
+    last = {}
+    for row in rows:
+        key = row["benchmark"], row["settings"], row["quantity"]
+        last[key] = row
+    return list(last.values())
+
+
+def table(columns: list[str], lines: list[list[str]]) -> str:
+    """A Markdown table."""
+    cells = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines]
+    return "\n".join([f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}",
+                      *(f"| {' | '.join(line)} |" for line in cells)])
+
+
+def number(text: str) -> str:
+    """'0.9733' of '0.973333', '12.3' of '12.3456'; four significant digits, whole numbers as they are."""
+    value = float(text)
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def spread(row) -> str:
+    """'0.9733 (0.94 to 0.9933)', or one number where there is no spread."""
+    middle, low, high = (number(row[key]) for key in ("median", "min", "max"))
+    return middle if low == high else f"{middle} ({low} to {high})"
+
+
+def hardware(rows) -> str:
+    """Machines, versions and commits that rows were measured with."""
+    found = dict.fromkeys(f"{row['machine']}; {row['versions']}; {row['date'][:10]}, commit {row['commit']}"
+                          for row in rows)
+    return "\n".join(f"- {line}" for line in found)
+
+
+def accuracy(folder: Path, found: list[targets.Target]) -> str:
+    """Published figure, bounds, ours, seeds; of a row that was not measured what it needs."""
+    path = folder / "accuracy.csv"
+    rows = read(path) if path.is_file() else []
+    lines, used = [], []
+    for target in found:
+        best = best_of([row for row in rows if row["benchmark"] == target.id], target)
+        for check in one_line_each(target):
+            label = check.label + (f", lead over {check.ahead_of}" if check.ahead_of else "")
+            row = next((r for r in best if r["quantity"] == label), None)
+            used += [row] if row else []
+            raced = check.ahead_of is not None
+            bounds = f"above 0 from epoch {check.from_epoch} on" if raced else f"{check.low:g} to {check.high:g}"
+            lines.append([target.title, label, check.published or "-", bounds, spread(row) if row else needs(target),
+                          row["runs"] if row else "-"])
+    text = ("## Accuracy\n\nBounds on both sides, of every seed; a figure above them is as suspicious as one below. "
+            "Only rows that passed are recorded.\n\n"
+            + table(["target", "quantity", "published", "bounds", "ours", "values"], lines))
+    return text + (f"\n\nMeasured on:\n\n{hardware(used)}" if used else "")
+
+
+def best_of(rows, target) -> list[dict]:
+    """The latest rows of a target: those with all of its seeds, or else the latest at all."""
+    whole = [row for row in rows if row["settings"].endswith(f"--seeds {target.seeds}")]
+    last = {row["quantity"]: row for row in whole or rows}
+    return list(last.values())
+
+
+def one_line_each(target) -> list[targets.Check]:
+    """The checks with bounds of their own; the median's are within those of each seed."""
+    found = {}
+    for check in target.checks:
+        found.setdefault((check.label, check.ahead_of), check)
+    return list(found.values())
+
+
+def needs(target) -> str:
+    """What a row needs that was not measured; the same wherever this file is written."""
+    parts = [target.device if target.gpu else "", "" if target.data.bundled else f"data {target.data.name}",
+             f"weights {target.weights}" if target.weights else ""]
+    return f"not measured; needs {', '.join(p for p in parts if p) or 'a run'}"
+
+
+def parity(rows) -> str:
+    """weights_parity.csv in one table: a line a source and direction, the worst of its networks."""
+    column = "largest relative difference"
+    groups: dict[tuple, list[dict]] = {}
+    for row in rows:
+        groups.setdefault((row["network"].partition(":")[0], row["direction"]), []).append(row)
+    lines = []
+    for (source, direction), mine in groups.items():
+        worst = max(mine, key=lambda row: float(row[column]))
+        lines.append([source, direction, len(mine), worst[column], worst["network"], worst["limit"]])
+    return table(["networks of", "direction", "networks", f"{column} of logits", "of", "limit"], lines)
+
+
+def section(path: Path) -> str:
+    """A results file as a section: of the usual columns the latest figures, of others the last run's rows."""
+    rows = read(path)
+    if not rows:
+        return f"## {path.stem}\n\nNo figures yet."
+    if path.stem == "weights_parity":
+        return f"## {path.stem}\n\n{parity(rows)}"
+    if set(recording.COLUMNS) <= set(rows[0]):
+        shown = latest(rows)
+        lines = [[row["settings"], row["quantity"], row["unit"], spread(row), row["runs"]] for row in shown]
+        body = table(["settings", "quantity", "unit", "median (min to max)", "runs"], lines[-MOST:])
+        return f"## {path.stem}\n\n{body}{cut(lines)}\n\nMeasured on:\n\n{hardware(shown)}"
+    shown = [row for row in rows if row["commit"] == rows[-1]["commit"]]
+    columns = [c for c in rows[0] if c not in ("date", "commit", "machine", "versions")]
+    body = table(columns, [[row[c] for c in columns] for row in shown][-MOST:])
+    about = {f"- {row['machine']}; {row['versions']}; {row['date'][:10]}, commit {row['commit']}" for row in shown} \
+        if {"machine", "versions"} <= set(rows[0]) else {f"- {rows[-1]['date'][:10]}, commit {rows[-1]['commit']}"}
+    return f"## {path.stem}\n\n{body}{cut(shown)}\n\nMeasured on:\n\n" + "\n".join(sorted(about))
+
+
+def cut(lines) -> str:
+    """Says how many lines a long table leaves out."""
+    more = len(lines) - MOST
+    return f"\n\nThe latest {MOST} lines; {more} more are in the file." if more > 0 else ""
+
+
+def render(folder: Path = recording.RESULTS, found: list[targets.Target] | None = None) -> str:
+    """The whole file."""
+    found = targets.load() if found is None else found
+    files = [path for path in sorted(folder.glob("*.csv")) if path.stem != "accuracy"]
+    return "\n\n".join([HEAD.rstrip(), accuracy(folder, found), *map(section, files)]) + "\n"
+
+
+@console.command(text=__doc__)
+@click.option("--check", is_flag=True, help="Write nothing.")
+def main(check, as_json):
+    text = render()
+    same = README.is_file() and README.read_text(encoding="utf-8") == text
+    if not check and not same:
+        atomic.write(README, text)
+    console.emit({"path": str(README), "same": same}, as_json)
+    print(f"{README.name}: {'as it should be' if same else 'differs' if check else 'written'}")
+    return int(check and not same)
+
+
+if __name__ == "__main__":
+    main()
