@@ -11,7 +11,7 @@ COMMANDS = {
     "find-lr": ("gluon_ft.commands.find_lr:find_lr", "Find a learning rate: loss against rising rates, a picture."),
     "runs": ("gluon_ft.commands.runs:runs", "List the runs in a folder; compare two."),
     "predict": ("gluon_ft.commands.predict:predict", "What a saved network says of images."),
-    "advise": ("gluon_ft.commands.advise:advise", "Which strategy suits a folder of photos, and why."),
+    "advise": ("gluon_ft.commands.advise:advise", "Say how to fine-tune on a folder of images, and why."),
     "split": ("gluon_ft.commands.split:split", "Draw a seeded split of a folder of images; write lists for pack."),
     "pack": ("gluon_ft.commands.records:pack", "Pack the images of lists into RecordIO files."),
     "verify": ("gluon_ft.commands.records:verify", "Read every record of a .rec file and say what is damaged."),

@@ -12,7 +12,7 @@ from gluon_ft.training.precision import LossScaler
 
 
 def test_unknown_precision_names_the_near_one():
-    with pytest.raises(ConfigError, match="unknown precision 'bfloat'.*did you mean bfloat16"):
+    with pytest.raises(ConfigError, match=r"unknown precision 'bfloat'.*did you mean bfloat16"):
         precision.check("bfloat", [mx.cpu()])
 
 
@@ -32,18 +32,19 @@ def test_bfloat16_is_for_cpus_that_have_it(monkeypatch):
     with pytest.raises(ConfigError, match="bfloat16 is not for this device; expected a CPU; found gpu"):
         precision.check("bfloat16", [mx.gpu(0)])
     monkeypatch.setattr(hardware, "bfloat16_flags", list)
-    with pytest.raises(ConfigError, match="no instructions for bfloat16.*avx512_bf16.*use float32"):
+    with pytest.raises(ConfigError, match=r"no instructions for bfloat16.*avx512_bf16.*use float32"):
         precision.check("bfloat16", [mx.cpu()])
 
 
 def _operators(symbol):
-    return [node["op"] for node in json.loads(symbol.tojson())["nodes"]]
+    return [node["op"] for node in json.loads(symbol.tojson(remove_amp_cast=False))["nodes"]]
 
 
 def test_convert_casts_around_convolutions_only_in_its_own_graph():
     symbol = mx.sym.Convolution(mx.sym.var("data"), kernel=(1, 1), num_filter=2, name="c")
     converted = precision.convert(symbol, "bfloat16")
-    assert _operators(converted).count("amp_cast") == 4  # data, weight, bias, result
+    types = dict(zip(converted.get_internals().list_outputs(), converted.get_internals().infer_type(data="float32")[1]))
+    assert types["c_output"] != np.float32 and _operators(converted).count("amp_cast") >= 4
     assert "amp_cast" not in _operators(symbol)
     # amp.init would have changed what this makes.
     assert "amp_cast" not in _operators(mx.sym.Convolution(mx.sym.var("data"), kernel=(1, 1), num_filter=2))

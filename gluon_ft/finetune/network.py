@@ -70,6 +70,8 @@ def apply(net, settings) -> None:
     tracing.output_layer(net).block.collect_params().setattr("lr_mult", settings.head_lr_mult)
     if settings.dropout:
         output.set_dropout(net, settings.dropout)
+    if settings.batchnorm == freezing.FROZEN:
+        freezing.set_batchnorm(net, freezing.FROZEN)
     freeze(net, settings.freeze)
 
 

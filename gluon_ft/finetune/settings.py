@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from gluon_ft import freezing
 from gluon_ft import settings as plain_settings
 from gluon_ft.errors import ConfigError, near
 from gluon_ft.finetune.values import coerce
@@ -42,6 +43,7 @@ class JobSettings(TrainConfig):
     backbone : a name of the registry. pretrained : 'none', a tag, BACKBONE:TAG or a file.
     strategy : 'svm', 'head', 'last-stages', 'everything' or 'scratch'.
     freeze : 'none', 'features' (all but the output), or a number of stages from the input on.
+    batchnorm : 'frozen' holds BatchNorm's statistics in what is trained as well; 'train' lets them follow the batches.
     head_lr_mult : learning-rate multiplier of the new output. dropout : before the output, 0 to below 1.
 
     Loading and machine
@@ -64,6 +66,7 @@ class JobSettings(TrainConfig):
     pretrained: str = AUTO
     strategy: str = AUTO
     freeze: str = AUTO
+    batchnorm: str = "train"
     head_lr_mult: float = 10.0
     dropout: float = 0.0
     batch_size: int | None = None
@@ -81,6 +84,7 @@ class JobSettings(TrainConfig):
         if self.val is not None and self.train is None:
             raise ConfigError("val without train", found=self.val, expected="--train TRAIN --val VAL")
         _known("audit", self.audit, AUDITS)
+        _known("batchnorm", self.batchnorm, (freezing.FROZEN, freezing.TRAINED))
         _known("strategy", self.strategy, (AUTO, *STRATEGIES))
         if self.freeze not in (AUTO, "none", "features") and not self.freeze.isdecimal():
             raise ConfigError("freeze does not fit", found=f"'{self.freeze}'",

@@ -22,7 +22,7 @@ TOLERANCE = 1e-3
 class Form:
     """A network in another form: called like the network, on the network's own parameters, not on copies.
 
-    form : 'plain' (the network itself), 'relu6' (see `compiled_graph`), 'fused', 'bfloat16' or 'float16';
+    form : 'plain' (the network itself), 'rewritten' (see `compiled_graph`), 'fused', 'bfloat16' or 'float16';
     reason : why it is plain where something else was tried, else ''; net : the network.
     """
 
@@ -33,22 +33,39 @@ class Form:
 
     def refresh(self) -> None:
         """Makes the form anew from the network as it is now: its parameters, and BatchNorm's mode."""
-        self._made_for = self._stamp()
+        self._made_for, self._runs = self._stamp(), {}
         with mx.autograd.pause():
-            self._run, self.form, self.reason = self._make()
+            self._run, self.form, self.reason = self._make(None)
 
     def __call__(self, *inputs):
         if self._stamp() != self._made_for:
             self.refresh()
+        if self._run is None:
+            return self._run_for(inputs[0].shape)(*inputs)
         if not self._forward_only:
             return self._run(*inputs)
-        # Fused operators have no gradients; it would be a wrong one.
-        with mx.autograd.pause():
-            return self._run(*inputs)
+        return _paused(self._run, inputs)
+
+    def _run_for(self, shape):
+        """The form for inputs of this shape, where forms depend on it; with and without gradients."""
+        key = shape[1:]
+        if key not in self._runs:
+            with mx.autograd.pause():
+                self._runs[key] = self._make(shape)[0]
+        run = self._runs[key]
+        if not self._forward_only:
+            return run
+        return lambda *inputs: _paused(run, inputs)
 
     def _stamp(self):
         # BatchNorm's mode is part of a graph, and freezing between epochs changes it.
         return tuple(block._kwargs["use_global_stats"] for block in self._modes)
+
+
+def _paused(run, inputs):
+    # Fused operators have no gradients; it would be a wrong one.
+    with mx.autograd.pause():
+        return run(*inputs)
 
 
 def trainable(net, precision: str = "float32", input_shape=None) -> Form:
@@ -65,7 +82,7 @@ def trainable(net, precision: str = "float32", input_shape=None) -> Form:
     is used as it is.
     """
     precisions.check(precision, devices.of(net))
-    return Form(net, lambda: _training_form(net, precision, input_shape), forward_only=False)
+    return Form(net, lambda shape: _training_form(net, precision, shape or input_shape, shape), forward_only=False)
 
 
 def forward_only(net, precision: str = "float32", input_shape=None) -> Form:
@@ -78,28 +95,28 @@ def forward_only(net, precision: str = "float32", input_shape=None) -> Form:
     input_shape : of a batch, (n, channels, height, width); without it nothing is fused. Raises as `trainable`.
     """
     precisions.check(precision, devices.of(net))
-    return Form(net, lambda: _forward_form(net, precision, input_shape), forward_only=True)
+    return Form(net, lambda shape: _forward_form(net, precision, shape or input_shape, shape), forward_only=True)
 
 
-def _training_form(net, precision, input_shape):
+def _training_form(net, precision, input_shape, seen):
     symbol, why_not = _traced(net, precision)
     if symbol is None:
         return net, "plain", why_not
     on_cpu = devices.of(net)[0].device_type == "cpu"
     if precision != "float32":
-        return _low_precision(net, symbol, precision, input_shape), precision, ""
+        return _low_precision(net, symbol, precision, seen), precision, ""
     if not on_cpu:
         return net, "plain", "rewritten for CPUs only"
     faster, constants = compiled_graph.for_training(symbol, _shapes(net, symbol, input_shape))
-    return (_block(net, faster, constants), "relu6", "") if faster is not symbol else (net, "plain", "")
+    return (_block(net, faster, constants), "rewritten", "") if faster is not symbol else (net, "plain", "")
 
 
-def _forward_form(net, precision, input_shape):
+def _forward_form(net, precision, input_shape, seen):
     symbol, why_not = _traced(net, precision)
     if symbol is None:
         return net, "plain", why_not
     if precision != "float32":
-        return _low_precision(net, symbol, precision, input_shape), precision, ""
+        return _low_precision(net, symbol, precision, seen), precision, ""
     context = devices.of(net)[0]
     if context.device_type != "cpu" or input_shape is None:
         return net, "plain", "fused for CPUs only, and for a known input shape"
@@ -128,10 +145,13 @@ def _traced(net, precision):
         return None, str(error)
 
 
-def _low_precision(net, symbol, precision, input_shape):
-    stay = ()
-    if precision == "bfloat16":
-        symbol, stay = compiled_graph.for_bfloat16(symbol, _shapes(net, symbol, input_shape))
+def _low_precision(net, symbol, precision, seen):
+    """The block; None for bfloat16 while no input has been seen, on whose shape it depends."""
+    if precision != "bfloat16":
+        return _block(net, precisions.convert(symbol, precision), {})
+    if seen is None:
+        return None
+    symbol, stay = compiled_graph.for_bfloat16(symbol, _shapes(net, symbol, seen), seen)
     return _block(net, precisions.convert(symbol, precision, stay), {})
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 
 import mxnet as mx
 import numpy as np
@@ -51,15 +52,20 @@ def for_training(symbol: mx.sym.Symbol, shapes: dict[str, tuple]) -> tuple[mx.sy
     return graph.symbol(), graph.constants
 
 
-def for_bfloat16(symbol: mx.sym.Symbol, shapes: dict[str, tuple]) -> tuple[mx.sym.Symbol, list[str]]:
-    """The graph before it is cast to bfloat16, and the names of the nodes that had better stay in float32.
+def for_bfloat16(symbol: mx.sym.Symbol, shapes: dict[str, tuple], data_shape: tuple) -> tuple[mx.sym.Symbol,
+                                                                                           list[str]]:
+    """The graph before it is cast to bfloat16, and the names of the nodes that stay in float32.
+
+    1x1 convolutions of maps with 17 to 48 positions stay: with Intel's matrix tiles, oneDNN 2.4.4's kernel for them
+    writes behind its output and corrupts memory (seen with 27, 33, 36, 39, 42, 45 and 48 positions, of all from 1 to
+    259). data_shape : the input's; the result is for this one only.
 
     `clip` has no fast kernel in bfloat16: minimum and relu take its place. The weights of depthwise convolutions pass
     through an operator that brings them into the plain layout: evaluation in float32 leaves them in a blocked one
     ('debcA16a'), from which oneDNN 2.4.4 cannot cast ("could not create a primitive descriptor for a reorder").
     """
     graph = _Graph(symbol, shapes)
-    stay = []
+    stay = _small_maps(symbol, data_shape)
     for i, node in enumerate(graph.nodes):
         if _is_relu6(node):
             least = graph.emit("_minimum_scalar", node["name"] + "_min", {"scalar": "6"}, graph.inputs(node))
@@ -195,6 +201,16 @@ class _Graph:
     def _shape(self, index) -> tuple:
         shape = tuple(self._shapes.get(self.nodes[index]["name"]) or ())
         return shape if 0 not in shape and -1 not in shape else ()
+
+
+def _small_maps(symbol, data_shape) -> list[str]:
+    """Names of the 1x1 convolutions whose results have 17 to 48 positions."""
+    inner = symbol.get_internals()
+    _, found, _ = inner.infer_shape(data=data_shape)
+    shapes = dict(zip(inner.list_outputs(), found))
+    return [node["name"] for node in json.loads(symbol.tojson())["nodes"] if node["op"] == "Convolution"
+            and set(ast.literal_eval(node["attrs"]["kernel"])) == {1}
+            and 17 <= math.prod(shapes[node["name"] + "_output"][2:]) <= 48]
 
 
 def _is_relu6(node) -> bool:

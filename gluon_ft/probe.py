@@ -1,0 +1,218 @@
+"""Measures what advice goes by: counts, sizes, and how well pretrained features tell the classes apart."""
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from dataclasses import replace
+
+import cv2
+import mxnet as mx
+import numpy as np
+
+from gluon_ft import advice, backbones, console
+from gluon_ft.advice import Facts
+from gluon_ft.data import loader_sources, recprobe
+from gluon_ft.data.batches import Batch
+from gluon_ft.data.loaders import Loader
+from gluon_ft.data.preprocessing import Preprocessing
+from gluon_ft.data.split import draw_key
+from gluon_ft.data.transforms import Transform
+from gluon_ft.errors import ConfigError, DataError, DownloadError
+from gluon_ft.finetune import choice as choices
+from gluon_ft.finetune import network
+from gluon_ft.stages import stages
+from gluon_ft.training import features
+from gluon_ft.weights.pretrained import pretrained_net
+
+MOST = 300  # images; MobileNetV2 at 224 pixels does about 30 a second on two cores
+FOLDS = 5
+PIXELS = 16  # edge of the shrunken image that features are compared with
+C = 0.01  # of the logistic regression on standardised values; strong, since values outnumber images
+_BATCH = 32
+_NO_WEIGHTS = "no pretrained weights at hand (gluon-ft weights list): advised without the probe"
+
+
+def measure(source, net=None, *, most: int = MOST, seed: int = 0, root=None) -> Facts:
+    """Facts about images, and about the features that a pretrained network makes of them.
+
+    Parameters
+    ----------
+    source : a folder, .lst, .rec or arrays (see `loaders.open`), or a Loader; its training images only
+    net : HybridBlock with `weights` and `preprocessing` (`pretrained_net`, `fine_tune_net(pretrained=...)`), which is
+        run in evaluation and not changed. None: the one that `choose` finds. False: no probe. A network without
+        pretrained weights is not probed.
+    most : images that are looked at, of each class alike, drawn by `seed`
+    root : folder that the paths of a .lst begin at
+
+    Takes about `most` / 30 seconds for MobileNetV2 at 224 pixels on two cores, a few seconds for CIFAR's networks.
+
+    Raises
+    ------
+    DataError : no images, one class only, none of those looked at can be read. ConfigError : `most` below 20.
+    """
+    if isinstance(most, bool) or not isinstance(most, int) or most < 20:
+        raise ConfigError("too few images to probe with", expected="20 or more", found=most)
+    begun = time.perf_counter()
+    found = source.source if isinstance(source, Loader) else loader_sources.find(source, root)
+    counts = np.bincount(found.labels, minlength=len(found.classes))
+    if len(counts) < 2 or (counts > 0).sum() < 2:
+        raise DataError("one class only", path=found.name, expected="two classes or more, to tell apart")
+    notes = [f"class '{name}' has no image" for name, count in zip(found.classes, counts) if not count]
+    drawn = draw(found.labels, most, seed)
+    sizes, grey, pixels, kept = _looked_at(found, drawn, notes)
+    edge = int(np.median(np.min(sizes, axis=1)))
+    if net is None:
+        net = choose(edge, notes)
+    facts = Facts(len(found.labels), int((counts > 0).sum()), int(counts[counts > 0].min()), int(counts.max()),
+                  *(int(value) for value in np.median(sizes, axis=0)), grey=grey)
+    if net is not None and net is not False and getattr(net, "weights", None) is not None:
+        facts = _probed(facts, found, kept, pixels, net, notes, seed)
+    return replace(facts, notes=tuple(notes), seconds=round(time.perf_counter() - begun, 1))
+
+
+def choose(edge: int | None, notes: list[str] | None = None):
+    """The network for images with that shorter edge (pixels) among the weights at hand, or None; nothing is fetched.
+
+    Of those made for small or for large images, as the images are, the one that `gluon-ft train` takes; where there are
+    none of that kind, the one whose input is nearest. What is to be said about it is added to `notes`.
+    """
+    rows = choices.at_hand()
+    if not rows:
+        if notes is not None:
+            notes.append(_NO_WEIGHTS)
+        return None
+    small = edge is not None and edge <= choices.SMALL
+    alike = [row for row in rows if (backbones.get(row.backbone).input_size <= choices.SMALL) == small]
+    if alike:
+        chosen = choices.choose(choices.AUTO, choices.AUTO, size=edge, gpu=False)
+        return pretrained_net(chosen.backbone, chosen.weights)
+
+    def distance(row):
+        return abs(math.log(backbones.get(row.backbone).input_size / (edge or 224))), not row.preferred, row.name
+
+    row = min(rows, key=distance)
+    if notes is not None:
+        size = backbones.get(row.backbone).input_size
+        notes.append(f"{row.name} is the nearest at hand, made for {size} pixels")
+    return pretrained_net(row.backbone, row.tag)
+
+
+def draw(labels, most: int, seed: int = 0) -> np.ndarray:
+    """Positions of at most `most` images, int64, sorted: of each class alike, as far as it goes, drawn by `seed`.
+
+    Where there are more classes than `most` / 5, some classes are left out, since folds need some of each.
+    """
+    labels = np.asarray(labels)
+    classes = sorted(np.unique(labels), key=lambda label: draw_key(seed, f"class {label}"))[:max(2, most // FOLDS)]
+    of_class = {label: np.flatnonzero(labels == label) for label in classes}
+    share = most // len(classes)
+    spare = most - sum(min(share, len(positions)) for positions in of_class.values())
+    chosen = []
+    for number, label in enumerate(sorted(classes, key=lambda label: len(of_class[label]))):
+        # What small classes leave over goes to the larger ones, the smallest of which come first.
+        take = share + spare // max(1, len(classes) - number) if len(of_class[label]) > share else share
+        positions = np.random.RandomState((seed, int(label))).permutation(of_class[label])[:take]
+        spare -= max(0, len(positions) - share)
+        chosen.append(positions)
+    return np.sort(np.concatenate(chosen))
+
+
+def _looked_at(found, drawn, notes):
+    """(sizes (n, 2), whether all are grey, shrunken images (n, 768) in 0..1, positions) of those that can be read."""
+    sizes, grey, shrunk, kept, first = [], True, [], [], None
+    for position in console.progress(drawn, desc="looking", unit="image"):
+        try:
+            image = found.image(int(position), 3, PIXELS)
+            sizes.append(_size(found, int(position), image))
+        except recprobe.Unreadable as error:
+            first = first or f"{found.where(int(position))}: {error}"
+            continue
+        grey = grey and bool((image[..., 0] == image[..., 1]).all() and (image[..., 0] == image[..., 2]).all())
+        shrunk.append(cv2.resize(image, (PIXELS, PIXELS), interpolation=cv2.INTER_AREA).ravel() / 255)
+        kept.append(position)
+    if not kept:
+        raise DataError("no image can be read", path=found.name, found=first)
+    if len(kept) < len(drawn):
+        notes.append(f"{len(drawn) - len(kept)} of {len(drawn)} images cannot be read, the first: {first}")
+    return np.array(sizes), grey, np.array(shrunk, np.float32), np.array(kept)
+
+
+def _size(found, position, image):
+    """(width, height) as seen: from the file's header, or of what was decoded where there is none."""
+    if not isinstance(found, loader_sources.Files):
+        return image.shape[1::-1]
+    info = recprobe.probe(recprobe.read_file(found.paths[position]))
+    return (info.width, info.height) if info.orientation < 5 else (info.height, info.width)
+
+
+def _probed(facts, found, kept, pixels, net, notes, seed):
+    entry = backbones.of(net)
+    made_for = entry.input_size if entry is not None else net.preprocessing.size
+    size = advice.input_size(facts.edge, made_for)
+    wanted = network.input_of(net, size) if entry is not None else net.preprocessing
+    extracted, labels = features.extract(net, _batches(found, kept, wanted), title="probe")
+    known = replace(facts, weights=net.weights.source or type(net).__name__, input_size=made_for,
+                    stages=len(stages(net, (1, wanted.channels, wanted.size, wanted.size))))
+    scores = separability(extracted, labels, seed)
+    if scores is None:
+        notes.append("too few images of each class to probe with")
+        return known
+    accuracy, spread, chance = scores
+    return replace(known, probe=accuracy, probe_spread=spread, chance=chance,
+                   pixels=separability(pixels, labels, seed)[0])
+
+
+def _batches(found, positions, wanted: Preprocessing):
+    """The images at `positions` as in evaluation, in that order."""
+    transform = Transform(wanted, None)
+    for start in range(0, len(positions), _BATCH):
+        chosen = positions[start:start + _BATCH]
+        data = np.stack([transform(found.image(int(p), wanted.channels, transform.decode_resize())) for p in chosen])
+        yield Batch(mx.nd.array(data), mx.nd.array(found.labels[chosen], dtype="int32"), len(chosen))
+
+
+def separability(values, labels, seed: int = 0) -> tuple[float, float, float] | None:
+    """How well a linear classifier tells classes apart: (accuracy, its standard deviation over the folds, chance).
+
+    values : float (n, d), one row an image; labels : int (n,). Logistic regression on standardised values, C = 0.01, in
+    as many stratified folds as the smallest class has images, at most 5; classes with one image are left out. Chance is
+    the share of the most frequent class. None where fewer than two classes are left.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from threadpoolctl import threadpool_limits
+
+    values, labels = np.asarray(values), np.asarray(labels)
+    names, counts = np.unique(labels, return_counts=True)
+    usable = np.isin(labels, names[counts >= 2])
+    if (counts >= 2).sum() < 2:
+        return None
+    values, labels = values[usable], labels[usable]
+    folds = StratifiedKFold(min(FOLDS, counts[counts >= 2].min()), shuffle=True, random_state=seed)
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=200))
+    # More threads than one make products of this size much slower where the processors have other work.
+    with threadpool_limits(1, user_api="blas"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        scores = cross_val_score(classifier, values, labels, cv=folds)
+    return float(scores.mean()), float(scores.std()), float(counts.max() / counts[counts >= 2].sum())
+
+
+def named(backbone: str = choices.AUTO, weights: str = choices.AUTO):
+    """The network that names ask for, for `measure`: None where neither is given, False where weights are 'none'.
+
+    backbone, weights : as in `finetune.choice.choose`. Raises NetworkError, WeightsError or ConfigError for names that
+    do not exist or do not fit, WeightsError where the weights can be had neither here nor from their addresses.
+    """
+    if backbone == weights == choices.AUTO:
+        return None
+    chosen = choices.choose(backbone, weights, size=None, gpu=False)
+    if chosen.pretrained == choices.NONE:
+        return False
+    try:
+        return pretrained_net(chosen.backbone, chosen.weights)
+    except DownloadError as error:
+        raise choices.unobtainable(error, chosen) from error
