@@ -7,14 +7,15 @@ READY := $(VENV)/ready
 # Curves are drawn into files: no display is needed, and none is asked for.
 export MPLBACKEND := Agg
 
-.PHONY: demo test test-slow test-pythons bench lint lock clean help
+.PHONY: demo test test-slow test-pythons bench bench-speed lint lock clean help
 
 help:
 	@echo 'make demo          fine-tune a network on handwritten digits, under three minutes'
 	@echo 'make test          the fast tests'
 	@echo 'make test-slow     every test, real data and all architectures included'
 	@echo 'make test-pythons  install, train, save and reload on each Python from 3.9 to 3.12 found here'
-	@echo 'make bench         the benchmarks that take minutes'
+	@echo 'make bench         accuracy of every row that can be run here, quick, under 15 minutes'
+	@echo 'make bench-speed   training speed as ratios, on a quiet machine, half an hour'
 	@echo 'make lint          ruff'
 	@echo 'make lock          renew requirements/lock.txt'
 	@echo 'make clean         remove the environments that these made'
@@ -37,8 +38,10 @@ test-pythons:
 	@sh tests/pythons.sh
 
 bench: $(READY)
-	$(BIN)/python benchmarks/threads.py
-	$(BIN)/python benchmarks/loop_overhead.py
+	$(BIN)/python benchmarks/accuracy.py --quick
+
+bench-speed: $(READY)
+	$(BIN)/python benchmarks/training.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -28,14 +28,24 @@ class Form:
 
     def __init__(self, net, make, forward_only: bool):
         self.net, self._make, self._forward_only = net, make, forward_only
+        self._run, self._runs = None, {}
         self._modes = [block for _, block in tracing.blocks(net) if hasattr(block, "running_mean")]
         self.refresh()
 
     def refresh(self) -> None:
         """Makes the form anew from the network as it is now: its parameters, and BatchNorm's mode."""
-        self._made_for, self._runs = self._stamp(), {}
+        self.release()
+        self._made_for = self._stamp()
         with mx.autograd.pause():
             self._run, self.form, self.reason = self._make(None)
+
+    def release(self) -> None:
+        """Gives back the memory of the graph's intermediate results, gigabytes of large batches; the next call makes
+        the form anew. (Gluon's blocks refer to themselves, so that Python would free them late.)"""
+        for run in [self._run, *self._runs.values()]:
+            if isinstance(run, SymbolBlock) and run is not self.net:
+                run._clear_cached_op()
+        self._run, self._runs, self._made_for = None, {}, None
 
     def __call__(self, *inputs):
         if self._stamp() != self._made_for:

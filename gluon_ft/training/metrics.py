@@ -103,22 +103,27 @@ def evaluate(net, source, ctx=None, top_k: int = 0, where: str = "the evaluation
     contexts = ctx or devices.of(net)
     loss_of = mx.gluon.loss.SoftmaxCrossEntropyLoss()
     meter, run = Meter(where, top_k), None
-    for batch in batches(source):
-        if watch is not None:
-            watch()
-        batch = batch.trimmed()
-        used = contexts[:len(batch.label)]
-        data = mx.gluon.utils.split_and_load(batch.data, used, even_split=False)
-        label = mx.gluon.utils.split_and_load(batch.label, used, even_split=False)
-        run = run or _form(net, data[0].shape, len(source) if hasattr(source, "__len__") else 1, contexts, precision)
-        predictions = [first(run(x)) for x in data]
-        meter.update([(p, y, loss_of(p, y)) for p, y in zip(predictions, label)])
-        meter.wait()
-    return meter.result()
+    try:
+        for batch in batches(source):
+            if watch is not None:
+                watch()
+            batch = batch.trimmed()
+            used = contexts[:len(batch.label)]
+            data = mx.gluon.utils.split_and_load(batch.data, used, even_split=False)
+            label = mx.gluon.utils.split_and_load(batch.label, used, even_split=False)
+            run = run or _form(net, source, data[0].shape, contexts, precision)
+            predictions = [first(run(x)) for x in data]
+            meter.update([(p, y, loss_of(p, y)) for p, y in zip(predictions, label)])
+            meter.wait()
+        return meter.result()
+    finally:
+        if isinstance(run, compiled.Form):
+            run.release()
 
 
-def _form(net, shape, number, contexts, precision):
+def _form(net, source, shape, contexts, precision):
     """What to run: for few and small images the making of another form would take longer than it saves."""
+    number = len(source) if hasattr(source, "__len__") else 1
     worth = number * math.prod(shape) >= WORTH_FUSING and len(contexts) == 1
     return compiled.forward_only(net, precision, shape) if worth or precision != "float32" else net
 

@@ -52,6 +52,7 @@ class Stepper:
     def begin(self, epoch: int) -> None:
         """Sets stages free as planned for the epoch (from 1); to be called before its first step."""
         if self.plan.apply(epoch) or self.form is None:
+            self.release()
             for parameter in self.trainer._params:
                 if parameter.grad_req != "null":
                     parameter.grad_req = "write" if self.config.accumulate == 1 else "add"
@@ -106,8 +107,14 @@ class Stepper:
                 parameter.zero_grad()
         self.pending = 0
 
+    def release(self) -> None:
+        """Gives back the memory of the graph that trains."""
+        if self.form is not None:
+            self.form.release()
+
     def finish(self) -> None:
         """Leaves the network as one that is not being trained here."""
+        self.release()
         for parameter in self.trainer._params:
             if parameter.grad_req == "add":
                 parameter.grad_req = "write"

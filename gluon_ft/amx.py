@@ -1,0 +1,53 @@
+"""Intel's matrix tiles (AMX) for oneDNN's bfloat16: asking Linux for them, and oneDNN 2.4.4 (in MXNet 1.9.1) to use
+them.
+
+oneDNN 2.4 has the kernels, but leaves them alone unless DNNL_MAX_CPU_ISA asks for them, and it does not ask Linux for
+the permission that a process needs since 5.16: with the variable alone a bfloat16 convolution ends in 'Illegal
+instruction' (Linux, Documentation/arch/x86/xstate.rst, "Using dynamically enabled XSTATE features in user space").
+"""
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import sys
+from collections.abc import Callable
+
+from gluon_ft import hardware
+
+# From Linux's arch/x86/include/uapi/asm/prctl.h and arch/x86/include/asm/fpu/types.h.
+_SYS_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XFEATURE_XTILE_DATA = 158, 0x1023, 18
+VARIABLES = ("DNNL_MAX_CPU_ISA", "MKLDNN_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA")
+ISA = "AVX512_CORE_AMX"
+
+
+def permitted() -> bool:
+    """Asks Linux to let this process, its threads and its forks use the tiles; False where there are none, or it
+    refuses. Asking again does no harm."""
+    if sys.platform != "linux" or platform.machine() != "x86_64" or "amx_bf16" not in hardware.bfloat16_flags():
+        return False
+    try:
+        return ctypes.CDLL(None).syscall(_SYS_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XFEATURE_XTILE_DATA) == 0
+    except (OSError, AttributeError):
+        return False
+
+
+def switch_on(first_use: Callable[[], None]) -> bool:
+    """Lets oneDNN use the tiles in this process; returns whether it will.
+
+    first_use : runs one oneDNN operator. It must be the first one of the process: oneDNN reads the variable once. The
+    variable is taken back then, since programs started from here would inherit it without the permission, which does
+    not outlive `exec`, and die. A value of the user's own stays as it is (and is followed: DNNL_MAX_CPU_ISA=ALL
+    keeps the tiles off).
+    """
+    own = [os.environ[name] for name in VARIABLES if name in os.environ]
+    if own:
+        return any(ISA in value.upper() for value in own) and permitted()
+    if not permitted():
+        return False
+    os.environ[VARIABLES[0]] = ISA
+    try:
+        first_use()
+    finally:
+        del os.environ[VARIABLES[0]]
+    return True
