@@ -8,7 +8,16 @@ import types
 
 
 def main():
-    """Runs `gluon_ft.cli`; where gluon_ft itself cannot be imported, only `doctor` runs, without the package."""
+    """Runs `gluon_ft.cli`; an interruption while it is still being imported is one line and status 130 as well."""
+    try:
+        return _commands()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def _commands():
+    """The commands; where gluon_ft itself cannot be imported, only `doctor` runs, without the package."""
     try:
         from gluon_ft.cli import main as commands
     except ImportError as error:

@@ -13,7 +13,7 @@ import sys
 import types
 import warnings
 
-from gluon_ft import processors
+from gluon_ft import amx, processors
 from gluon_ft.errors import DependencyError
 from gluon_ft.processors import usable_processors  # noqa: F401  (part of this module's interface)
 
@@ -82,6 +82,9 @@ def import_mxnet() -> types.ModuleType:
         except (ImportError, OSError) as error:
             raise DependencyError(f"MXNet cannot be imported: {error}", remedy=_remedy(error)) from error
         _replace_old_scipy_names()
+    # Only now can oneDNN be told: it looks once, at its first operator. GLUON_FT_AMX=0 leaves it as it is.
+    if os.environ.get("GLUON_FT_AMX") != "0":
+        amx.switch_on(lambda: mxnet.nd.Activation(mxnet.nd.ones((1, 1)), act_type="relu").wait_to_read())
     return mxnet
 
 

@@ -46,6 +46,7 @@ class Facts:
     pixels : accuracy of the same classifier on the images shrunk to 16 x 16; chance : of always naming the most
     frequent class.
     seconds : that measuring took; notes : what else was found.
+    batch : images of a batch where that is given, None where it is to be advised; accumulate : batches of one step.
     """
 
     images: int
@@ -64,6 +65,8 @@ class Facts:
     chance: float | None = None
     seconds: float | None = None
     notes: tuple[str, ...] = ()
+    batch: int | None = None
+    accumulate: int = 1
 
     def __post_init__(self):
         counts = (self.images, self.classes, self.smallest_class, self.largest_class)
@@ -130,20 +133,27 @@ class Rule:
 
 def batch_size(facts: Facts) -> int:
     """power of two from 4 to 32 with 8 steps an epoch or more"""
+    if facts.batch is not None:
+        return facts.batch
     size = LEAST_BATCH
     while size < MOST_BATCH and facts.images >= 2 * size * STEPS:
         size *= 2
     return size
 
 
+def _step(facts):
+    """Images whose gradients one step of the optimiser goes by."""
+    return batch_size(facts) * facts.accumulate
+
+
 def scratch_rate(facts: Facts) -> float:
-    """0.1 for 256 images a batch, in proportion"""
-    return round(RATE * batch_size(facts) / RATE_BATCH, 6)
+    """0.1 for 256 images a step, in proportion"""
+    return round(RATE * _step(facts) / RATE_BATCH, 6)
 
 
 def body_rate(facts: Facts) -> float:
-    """0.01 for 128 images a batch without momentum, in proportion, a tenth of that with momentum 0.9"""
-    return round(BODY_RATE * batch_size(facts) / BODY_BATCH * (1 - MOMENTUM), 8)
+    """0.01 for 128 images a step without momentum, in proportion, a tenth of that with momentum 0.9"""
+    return round(BODY_RATE * _step(facts) / BODY_BATCH * (1 - MOMENTUM), 8)
 
 
 def all_but_last_stage(facts: Facts) -> str:

@@ -2,13 +2,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from gluon_ft.errors import DataError
+from gluon_ft.errors import DataError, UserError
 
 
 @contextlib.contextmanager
@@ -34,6 +35,25 @@ def write(path, data: bytes | str) -> Path:
     with replacing(path) as temporary:
         temporary.write_bytes(data.encode("utf-8") if isinstance(data, str) else data)
     return Path(path)
+
+
+def check_writable(path) -> None:
+    """Whether `write` could write `path`, by writing an empty temporary file beside it; what is there stays.
+
+    To be asked before long work whose result goes there. Raises UserError.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "a folder")
+        with contextlib.suppress(FileNotFoundError):
+            path.lstat()  # refuses a name that is too long, which the temporary one is not
+        temporary = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex[:8]}.tmp")
+        temporary.touch(exist_ok=False)
+        temporary.unlink()
+    except OSError as error:
+        raise UserError("cannot be written", path=path, expected="a place where files can be made",
+                        found=error.strerror or str(error), remedy="choose another one") from error
 
 
 def _sync(path: Path) -> None:

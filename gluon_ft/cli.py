@@ -26,7 +26,7 @@ COMMANDS = {
 @click.group(cls=console.Group, lazy=COMMANDS)
 @click.version_option(__version__, prog_name="gluon-ft")
 def main():
-    """Fine-tune MXNet/Gluon networks: prepare data, get weights, train, evaluate, export."""
+    """Fine-tune MXNet/Gluon networks: prepare data, get weights, train, compare runs, predict."""
 
 
 if __name__ == "__main__":

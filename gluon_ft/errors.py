@@ -78,15 +78,18 @@ class DependencyError(UserError, ImportError):
 
 
 def near(name: str, known: Iterable[str], most: int = 3) -> str:
-    """'did you mean a or b?' for at most `most` names nearest to `name`, else the first eight known ones."""
+    """'did you mean a or b?' for at most `most` names nearest to `name`, else the known ones: all of up to 24, or the
+    first eight. The dashes of options make no name nearer."""
     known = sorted(set(map(str, known)))
     if not known:
         return "there are none"
-    close = difflib.get_close_matches(str(name), known, n=most, cutoff=0.6)
+    wanted, bare = str(name).lstrip("-"), {k.lstrip("-"): k for k in known}
+    close = [bare[k] for k in difflib.get_close_matches(wanted, list(bare), n=most, cutoff=0.6)]
     if not close:
-        lower = {k.lower(): k for k in known}
-        close = [lower[k] for k in difflib.get_close_matches(str(name).lower(), list(lower), n=most, cutoff=0.5)]
+        lower = {k.lower(): full for k, full in bare.items()}
+        close = [lower[k] for k in difflib.get_close_matches(wanted.lower(), list(lower), n=most, cutoff=0.6)]
     if close:
         return f"did you mean {' or '.join(close)}?"
-    shown = ", ".join(known[:8])
-    return f"known: {shown}{', ...' if len(known) > 8 else ''}"
+    if len(known) <= 24:
+        return f"known: {', '.join(known)}"
+    return f"known: {', '.join(known[:8])}, ..."

@@ -104,6 +104,14 @@ def test_batches_leave_steps_to_take():
     assert [advice.batch_size(facts(n)) for n in (2, 40, 127, 128, 262, 512, 100_000)] == [4, 4, 8, 16, 32, 32, 32]
 
 
+def test_a_given_batch_is_what_the_rate_is_for():
+    for strategy in ("head", "everything", "scratch"):
+        advised, given, steps = (advise(facts(40, **known), strategy).settings for known in (
+            {}, {"batch": 16}, {"batch": 16, "accumulate": 4}))
+        assert [found["batch_size"] for found in (advised, given, steps)] == [4, 16, 16]
+        assert [found["lr"] / advised["lr"] for found in (given, steps)] == pytest.approx([4, 16], rel=1e-2)
+
+
 def test_imbalance_grey_small_and_many():
     assert advise(facts(900, smallest_class=100, largest_class=300), "head").settings["balance"] == "sampling"
     assert "balance" not in advise(facts(900, smallest_class=101, largest_class=300), "head").settings

@@ -5,6 +5,7 @@ import errno
 import json
 import subprocess
 import sys
+import types
 
 import click
 import numpy as np
@@ -100,6 +101,28 @@ def test_what_the_machine_refuses_is_one_line_but_other_os_errors_are_bugs():
 def test_interrupted():
     _, err = run(eat, "--food", "stop", status=130)
     assert err.strip() == "interrupted"
+
+
+@pytest.mark.parametrize("when", ["import", "call"])
+def test_interrupted_at_the_very_beginning(monkeypatch, capsys, when):
+    import gluon_ft_launcher
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    module = types.ModuleType("gluon_ft.cli")
+    setattr(module, "__getattr__" if when == "import" else "main", interrupt)
+    monkeypatch.setitem(sys.modules, "gluon_ft.cli", module)
+    with pytest.raises(SystemExit) as stop:
+        gluon_ft_launcher.main()
+    assert stop.value.code == 130 and capsys.readouterr().err == "interrupted\n"
+
+
+def test_an_unknown_command_lists_all():
+    from gluon_ft import cli
+
+    _, err = run(cli.main, "bogus", status=2)
+    assert err.startswith(f"error: no command 'bogus'; known: {', '.join(sorted(cli.COMMANDS))}; see ")
 
 
 def test_returned_number_is_the_status_and_true_is_not():

@@ -256,8 +256,12 @@ def test_command_draws_and_reports(photos, tmp_path):
 @pytest.mark.parametrize(("arguments", "wording"), [
     (["nowhere"], "nowhere: no such file or folder"),
     (["momentom=1"], "unknown setting 'momentom'; did you mean momentum"),
-    (["--backbone", "resnet18_v9"], "unknown backbone 'resnet18_v9'"), (["--steps", 3], "steps out of range"),
+    (["--backbone", "resnet18_v9"], "unknown backbone 'resnet18_v9'"),
+    (["--steps", 3], "3 is not in the range 20<=x<=100000"),
     (["--out", "missing/lr.png"], "missing: folder does not exist; create it, or choose another --out"),
+    (["--lowest", 2, "--highest", 1], "rates out of range; expected 0 < lowest < highest; found 2 and 1"),
+    (["--out", "/proc/lr.png"], "/proc/lr.png: cannot be written; expected a place where files can be made"),
+    (["--out", "."], ".: cannot be written"), (["--out", f"{'x' * 300}.png"], ".png: cannot be written"),
     (["optimizer=sdg"], "unknown optimizer 'sdg'; did you mean sgd"),
 ])
 def test_command_refuses(photos, tmp_path, monkeypatch, arguments, wording):
@@ -268,3 +272,13 @@ def test_command_refuses(photos, tmp_path, monkeypatch, arguments, wording):
     assert result.exit_code == 2, result.output
     assert wording in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_commands_range_of_steps_is_the_librarys():
+    (steps,) = (option.type for option in command.params if option.name == "steps")
+    assert (steps.min, steps.max) == (module.MIN_STEPS, module.MAX_STEPS)
+
+
+def test_without_a_suggestion_larger_batches_are_advised():
+    losses = np.linspace(1, 3, 100)
+    assert "a larger batch size (--batch-size)" in suggest(losses, losses, smooth(losses, 0.9), 0.9)[1]

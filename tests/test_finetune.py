@@ -9,15 +9,29 @@ import mxnet as mx
 import numpy as np
 import photos
 import pytest
+from click.testing import CliRunner
 
-from gluon_ft import backbones, freezing
+from gluon_ft import backbones, fine_tune_net, freezing
 from gluon_ft.advice import Facts
 from gluon_ft.data import split
 from gluon_ft.errors import ConfigError, DataError, UserError, WeightsError
-from gluon_ft.finetune import choice, division, examine, folder, network, pictures, plan, prepare, settings, sources
+from gluon_ft.finetune import (
+    check,
+    choice,
+    division,
+    examine,
+    folder,
+    network,
+    pictures,
+    plan,
+    prepare,
+    settings,
+    sources,
+)
 from gluon_ft.finetune.settings import JobSettings, collect
 from gluon_ft.finetune.values import coerce
 from gluon_ft.weights import catalog
+from gluon_ft.weights import pretrained as pretrained_module
 
 
 @pytest.mark.parametrize("text, kind, value", [
@@ -25,7 +39,7 @@ from gluon_ft.weights import catalog
     ("yes", "bool", True), ("False", "bool", False), ("none", "int | None", None), (None, "str | None", None),
     ("2,4", "tuple[int, ...]", (2, 4)), ([2, 4.5], "tuple[float, ...]", (2.0, 4.5)),
     ("[1, 2]", "tuple[int, ...]", (1, 2)), ("", "tuple[int, ...]", ()), ("a, b", "tuple[str, ...]", ("a", "b")),
-    (3, "str", "3"), ({"b": 1}, "str", '{"b": 1}'), ("none", "str", "none")])
+    (3, "str", "3"), ("none", "str", "none")])
 def test_values_are_read_by_their_type(text, kind, value):
     found = coerce("x", text, kind)
     assert found == value and type(found) is type(value)
@@ -43,6 +57,18 @@ def test_values_that_do_not_fit(value, kind, message):
     with pytest.raises(ConfigError) as error:
         coerce("epochs", value, kind)
     assert str(error.value) == message
+
+
+def test_a_table_is_for_augment_only(tmp_path):
+    assert coerce("augment", {"b": 1}, "str") == '{"b": 1}'
+    (tmp_path / "c.toml").write_text("[train]\nlr = 0.1\n")
+    with pytest.raises(ConfigError) as error:
+        collect(tmp_path / "c.toml")
+    assert str(error.value) == (f"{tmp_path}/c.toml: train does not fit; expected text; found a table; settings stand "
+                                "at the top, in no table")
+    (tmp_path / "c.toml").write_text("epochs = 'few'\n")
+    with pytest.raises(ConfigError, match=r"c\.toml: epochs does not fit; expected a whole number; found 'few'"):
+        collect(tmp_path / "c.toml")
 
 
 def test_later_layers_win_and_origins_say_so(tmp_path):
@@ -255,6 +281,22 @@ def test_a_folder_has_one_user_and_goes_when_nothing_came_of_it(tmp_path):
         pass
 
 
+@pytest.mark.parametrize("made", [True, False])
+def test_a_folder_that_failed_before_training_is_left_as_it_was(tmp_path, made):
+    run = tmp_path / "a"
+    run.mkdir()
+    for name, stays in (("config.json", False), ("metrics.jsonl", True)):
+        with pytest.raises(RuntimeError), folder.claimed(run, made=made):
+            (run / "config.json").write_text("{}")
+            (run / "cache").mkdir()
+            (run / name).write_text("{}")
+            raise RuntimeError
+        assert run.exists() == (stays or not made)
+        if run.exists():
+            assert (run / "config.json").exists() == stays and (run / "cache").exists() == stays
+        run.mkdir(exist_ok=True)
+
+
 def at_hand(monkeypatch, *names):
     rows = {row.name for row in catalog.rows()}
     assert set(names) <= rows
@@ -286,7 +328,9 @@ def test_without_any_weights_a_small_network_from_scratch(monkeypatch, capsys):
     assert (found.backbone, found.pretrained) == ("mobilenet0.25", "none")
     assert found.reason.startswith("a small network from random weights, since no weights for photos on a CPU are at "
                                    "hand and resnet18_v1b:gluon_in1k could not be fetched")
-    assert "fetching resnet18_v1b:gluon_in1k" in capsys.readouterr().err
+    said = capsys.readouterr().err.splitlines()
+    assert "fetching resnet18_v1b:gluon_in1k" in said[0]
+    assert said[1].startswith("warning: no pretrained weights: mobilenet0.25 is trained from scratch")
     assert choice.choose("auto", "none", size=300, gpu=True).backbone == "resnet18_v2"
     assert choice.choose("auto", "auto", size=30, gpu=True, strategy="scratch").backbone == "cifar_resnet20_relu"
 
@@ -313,6 +357,28 @@ def test_offline_the_error_names_what_is_at_hand(monkeypatch):
         "weights resnet18_v1b:gluon_in1k are not here and cannot be fetched; expected r18.pth; found at hand: "
         "cifar_resnet20_relu:akamaster_cifar10; --pretrained with one of these, --pretrained none to start from random "
         "weights, or put the file into X")
+
+
+def test_offline_without_any_weights_the_error_offers_none(monkeypatch):
+    at_hand(monkeypatch)
+    error = choice.unobtainable(choice.DownloadError("x", remedy="put the file into X"), choice.Choice("a", "a:b", ""))
+    assert str(error) == ("weights a:b are not here and cannot be fetched; found at hand: none; --pretrained none to "
+                          "start from random weights, or put the file into X")
+
+
+def test_preferred_weights_that_cannot_be_had_name_others_at_hand(monkeypatch):
+    preferred, other = catalog.rows("resnet18_v1b")[:2]
+    at_hand(monkeypatch, other.name)
+
+    def unreachable(*_):
+        raise choice.DownloadError("unreachable", remedy="put the file into X")
+
+    monkeypatch.setattr(pretrained_module.store, "get", unreachable)
+    with pytest.raises(choice.DownloadError) as error:
+        fine_tune_net("resnet18_v1b", 3, pretrained=True)
+    assert str(error.value) == f"unreachable; take pretrained='{other.tag}', at hand, or put the file into X"
+    with pytest.raises(choice.DownloadError, match=r"^unreachable; put the file into X$"):
+        fine_tune_net("resnet18_v1b", 3, pretrained=preferred.tag)
 
 
 @pytest.mark.parametrize("given, implied", [
@@ -382,10 +448,44 @@ def decided(tmp_path, **options):
 def test_what_is_given_is_not_decided(tmp_path):
     found = decided(tmp_path, lr=0.5, batch_size=2)
     assert (found.settings.lr, found.settings.batch_size, found.settings.strategy) == (0.5, 2, "scratch")
+    assert found.settings.lr == 0.5 and found.origins["strategy"] == "advice"
     assert found.settings.devices == "cpu:2" and "auto" not in vars(found.settings).values()
     assert "lr" not in found.origins and found.origins["schedule"] == "advice" and found.settings.schedule == "cosine"
     assert "lr 0.5 in the place of " in found.reasons["given"]
     assert found.reasons["strategy"].startswith("no pretrained weights that fit are at hand (9 images)")
+
+
+def test_the_advised_rate_is_for_the_batch_that_was_given(tmp_path):
+    rates = [decided(tmp_path / name, **options).settings for name, options in (
+        ("a", {}), ("b", {"batch_size": 8}), ("c", {"batch_size": 8, "accumulate": 2}))]
+    assert [found.batch_size for found in rates] == [4, 8, 8]
+    assert [found.lr / rates[0].lr for found in rates] == pytest.approx([1, 2, 4], rel=1e-3)
+
+
+@pytest.mark.parametrize("given, message", [
+    ({"backbone": "lenett"}, "unknown backbone 'lenett'; did you mean lenet"),
+    ({"backbone": "lenet", "freeze": "9"}, "cannot freeze the first 9 stages; expected 0 to 3"),
+    ({"pretrained": "nowhere"}, "no weights 'nowhere' known, and no such file"),
+    ({"devices": "gpu:99"}, "device 'gpu:99' is not there"), ({"devices": "tpu"}, "unknown device 'tpu'"),
+    ({"augment": "glon"}, "no augmentation 'glon'; did you mean gluon"),
+    ({"augment": '{"hues": 1}'}, "unknown augmentation setting 'hues'; did you mean hue"),
+    ({"augment": "{hue"}, "augment does not fit; expected 'gluon'"),
+    ({"precision": "float16", "devices": "cpu"}, "precision float16 is not for this device"),
+    ({"strategy": "svm", "lr": 0.5}, "strategy 'svm' does not train by steps: lr would be ignored; found lr 0.5"),
+    ({"strategy": "svm", "batch_size": 8}, "strategy 'svm' does not train by steps: batch_size would be ignored"),
+    ({"strategy": "head", "backbone": "lenet"}, "strategy 'head' builds on weights; found pretrained none"),
+    ({"strategy": "head", "freeze": "none"}, "strategy 'head' and freeze 'none' contradict each other")])
+def test_settings_are_checked_before_the_images(given, message):
+    # There is no such folder, so that what is checked later would not come to be said.
+    with pytest.raises(UserError) as error:
+        check.check(JobSettings(data="nowhere", **given), given, {})
+    assert str(error.value).startswith(message)
+
+
+def test_what_is_checked_early_is_found_once(tmp_path):
+    wanted = JobSettings(data=str(photos.make(tmp_path / "p", count=4)), backbone="lenet", freeze="2", augment="none")
+    found = check.check(wanted, {}, {})
+    assert found == sources.find(wanted) and prepare.prepare(wanted, found).parts == prepare.prepare(wanted).parts
 
 
 def test_pictures_of_predictions(tmp_path):
@@ -411,9 +511,17 @@ def test_examined_lists_of_different_roots_need_a_root(tmp_path):
 
 
 def test_every_setting_has_an_option_and_help():
-    from gluon_ft.commands.train import HELP
+    from gluon_ft.commands.train import HELP, default, train
 
     assert set(HELP) == set(settings.names()) - {"data"}
+    text = " ".join(CliRunner().invoke(train, ["--help"]).output.split())
+    for words in ("Passes over the training images. [default: as advised]", "Of sgd and nag. [default: 0.9]",
+                  "svm (linear SVM on the pretrained features), head (",
+                  "Weight decay. [default: 0.0001, or as advised]",
+                  "train (they follow the batches) or frozen (the weights' own are held). [default: as advised]",
+                  "Of everything that is drawn. [default: 0]", "biases, gamma and beta as well. [default: yes]"):
+        assert words in text, words
+    assert "auto" not in {default(name) for name in settings.names()}
 
 
 def test_an_svm_is_not_chosen_where_its_settings_would_be_ignored():
@@ -424,3 +532,21 @@ def test_an_svm_is_not_chosen_where_its_settings_would_be_ignored():
     assert found.strategy == "head" and "epochs is for training by steps" in found.reasons[0][0]
     with pytest.raises(ConfigError, match="strategy 'svm' does not train by steps: epochs would be ignored; found"):
         plan._advised(wanted, facts, "svm", ["epochs"])
+    assert plan.by_steps(JobSettings(data="a", batch_size=4, dropout=0.0), {"batch_size": 4, "dropout": 0.0}) == [
+        "batch_size"]
+
+
+def test_an_svm_needs_two_images_of_each_class():
+    facts = Facts(100, 2, 1, 99, weights="w", stages=5)
+    with pytest.raises(DataError, match="a class with too few training images for strategy 'svm'; expected 2 or more"):
+        plan._advised(JobSettings(data="a", strategy="svm"), facts, "svm", [])
+    found = plan._advised(JobSettings(data="a"), facts, None, [])
+    assert found.strategy == "head" and "but a class has one image only" in found.reasons[0][0]
+
+
+def test_a_strategy_that_follows_from_freeze_says_so():
+    facts = Facts(100, 2, 50, 50, weights="w", stages=5)
+    found = plan._advised(JobSettings(data="a", freeze="features"), facts, "head", [])
+    assert found.reasons[0] == ("'head' follows from freeze features", "you")
+    found = plan._advised(JobSettings(data="a", strategy="head", freeze="features"), facts, "head", [])
+    assert found.reasons[0] == ("'head' was asked for", "you")

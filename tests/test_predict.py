@@ -142,6 +142,9 @@ def test_the_command(net, photos, tmp_path, run):
     assert printed.err.splitlines()[-1] == "error: none of the images could be read; found 1 that cannot"
     assert printed.out == ""
     assert "no such model" in run(tmp_path / "x.params", photos, status=2).err
+    picture = photos / "a" / "1.png"
+    assert run(picture, photos, status=2).err == (
+        f"error: {picture}: not a model; expected a .params file with its card beside it, or the folder of a run\n")
 
 
 @pytest.mark.slow

@@ -280,6 +280,19 @@ def test_signals_end_the_process_with_a_line_and_a_second_at_once(tmp_path):
     assert process.returncode == -signal.SIGTERM
 
 
+def test_a_signal_at_the_very_end_is_not_lost(tmp_path):
+    """It comes after the last step: the training is whole, and the signal goes on to whoever listens."""
+    came = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: came.append(number))
+    try:
+        result = fit(network(), *sets(), TrainConfig(epochs=2), save_to=tmp_path,
+                     on_epoch=lambda r: os.kill(os.getpid(), signal.SIGTERM) if r["epoch"] == 2 else None)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert len(result.history) == 2
+    assert came == [signal.SIGTERM]
+
+
 @pytest.mark.parametrize("limit", [300, 1500])
 def test_disk_full_while_saving(limit, tmp_path):
     """A limit of the size of files stands for the full disk: too small for the parameters, or for a checkpoint."""

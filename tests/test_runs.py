@@ -131,6 +131,8 @@ def test_the_command(tmp_path, monkeypatch):
     assert "configuration:\nkey  a    b\n---  ---  ---\nlr   0.1  0.2\n" in out
     assert "\nenvironment: the same\n" in out and "\ndata: not recorded in both\n" in out
     assert json.loads(out.splitlines()[-1])["configuration"] == [{"key": "lr", "first": "0.1", "second": "0.2"}]
+    assert run("a", "b", "--json").splitlines()[:-1] == out.splitlines()[:-1]
+    assert [entry["name"] for entry in json.loads(run("a", "--json").splitlines()[-1])["runs"]] == ["a"]
     assert run("a", "b", "c", status=2) == (
         "error: one folder of runs, or two runs to compare, are expected; found 3; see gluon-ft runs --help\n")
     assert run("nowhere", status=2).startswith("error: nowhere: no such folder of runs; expected a folder with runs")

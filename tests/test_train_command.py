@@ -23,6 +23,7 @@ from gluon_ft.errors import ConfigError, UserError
 from gluon_ft.evaluation.model import load_model, save_model
 from gluon_ft.evaluation.predict import predict
 from gluon_ft.finetune import folder
+from gluon_ft.finetune import run as runs_module
 
 TINY = {"backbone": "lenet", "workers": 0}  # grey, 28 pixels
 
@@ -101,6 +102,7 @@ def test_a_run_folder_holds_everything(finished, images):
     last = json.loads(lines[-1])
     assert last["run"] == str(run) and last["rows"] == result["rows"]
     page = (run / "report.html").read_text()
+    assert f"<h1>{run.name}</h1>" in page and f"<pre>gluon-ft train --config {run / 'config.json'}</pre>" in page
     assert page.count("data:image/png") >= 3 and "confusion matrix of validation" in page
     assert "0.02 (given)" in page and "cosine (advised)" in page and "no pretrained weights that fit" in page
 
@@ -247,7 +249,29 @@ def test_errors_of_the_command(images, finished, tmp_path, monkeypatch):
             ((images, "--devices", "gpu:7", "--backbone", "lenet"), "device 'gpu:7' is not there")):
         err = cli(*arguments, status=2)
         assert err.count("\n") == 1 and err.startswith("error: ") and message in err, (arguments, err)
-    assert not list(tmp_path.glob("runs/*/*"))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_that_fails_before_training_leaves_nothing(images, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs_module, "fit", lambda *a, **k: (_ for _ in ()).throw(UserError("it does not begin")))
+    with pytest.raises(UserError, match="it does not begin"):
+        finetune.train(images, runs=tmp_path / "runs", say=quiet, **TINY)
+    assert list((tmp_path / "runs").iterdir()) == []
+    with pytest.raises(UserError, match="it does not begin"):
+        finetune.train(images, run=tmp_path / "run", say=quiet, **TINY)
+    assert not (tmp_path / "run").exists()
+
+
+def test_resuming_a_run_that_is_not_there_says_so(tmp_path):
+    assert cli("--run", tmp_path / "x", "--resume", status=2) == (
+        f"error: {tmp_path}/x: no run to go on with; check the name, or give PHOTOS to begin it\n")
+    assert not (tmp_path / "x").exists()
+
+
+def test_an_svm_of_few_images_a_class(source, tmp_path):
+    images = photos.make(tmp_path / "few", count=4)
+    done = finetune.train(images, run=tmp_path / "run", pretrained=str(source), strategy="svm", say=quiet)
+    assert done.result["images"] == {"train": 9, "validation": 3} and done.settings.batch_size is None
 
 
 def test_a_folder_in_use_is_refused(images, tmp_path):

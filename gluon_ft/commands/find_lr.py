@@ -24,7 +24,7 @@ AUTO = "auto"
 @click.option("--config", type=click.Path(), help="Settings from a .toml or .json file, as of gluon-ft train.")
 @click.option("--lowest", default=1e-6, help="First learning rate.")
 @click.option("--highest", default=10.0, help="Last learning rate, unless the loss breaks off before.")
-@click.option("--steps", default=100, help="Steps from the one to the other.")
+@click.option("--steps", default=100, type=click.IntRange(20, 100_000), help="Steps from the one to the other.")
 @click.option("--seed", type=click.IntRange(0), help="Of the new output and of the order of images; by default 0.")
 @click.option("--device", default=AUTO, help="cpu, cpu:2, gpu, gpu:2, ...; auto: every GPU, or else the CPU.")
 @click.option("--root", type=click.Path(), help="Folder that the paths of a .lst begin at; by default its own.")
@@ -39,12 +39,16 @@ def find_lr(source, assignments, config, lowest, highest, steps, out, as_json, *
     \b
     gluon-ft find-lr photos/ --backbone resnet18_v1b --pretrained gluon_in1k --freeze 3 --out lr.png
     """
+    from gluon_ft import atomic
     from gluon_ft.errors import DataError
     from gluon_ft.reporting.rate_plot import rate_plot
+    from gluon_ft.training.find_lr import check
     from gluon_ft.training.find_lr import find_lr as test
 
     if not Path(out).absolute().parent.is_dir():
         raise DataError("folder does not exist", path=Path(out).parent, remedy="create it, or choose another --out")
+    check(lowest, highest, steps)
+    atomic.check_writable(out)
     net, loader, settings = _prepared(source, assignments, config, options)
     found = test(net, loader, settings.training(), lowest=lowest, highest=highest, steps=steps)
     rate_plot(found, out, f"{settings.backbone}, {settings.optimizer}, batch size {settings.batch_size}")

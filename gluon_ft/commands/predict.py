@@ -31,6 +31,7 @@ def predict(model, images, top, batch_size, device, as_json):
     from gluon_ft.evaluation.predict import predict as library
     from gluon_ft.training.devices import contexts
 
+    _check_model(model)
     found = library(model, list(images), batch_size=batch_size, top=top, ctx=contexts(device))
     good, bad = [p for p in found if p.error is None], [p for p in found if p.error is not None]
     for prediction in bad:
@@ -43,6 +44,19 @@ def predict(model, images, top, batch_size, device, as_json):
         {"path": p.path, "class": p.name, "probability": p.probability, "top": [
             {"class": name, "probability": value} for name, value in p.top]} for p in good]}, as_json)
     return console.EXIT_FAILURE if bad else 0
+
+
+def _check_model(path):
+    """WeightsError for what is neither a file of parameters nor a folder."""
+    from pathlib import Path
+
+    from gluon_ft.errors import WeightsError
+    from gluon_ft.weights import card
+
+    path = Path(path)
+    if not path.exists() or (path.is_file() and path.suffix != ".params" and not card.beside(path).is_file()):
+        raise WeightsError("not a model" if path.exists() else "no such model", path=path,
+                           expected="a .params file with its card beside it, or the folder of a run")
 
 
 def _row(prediction) -> dict:

@@ -17,7 +17,8 @@ LONGEST = 60  # characters of a value in the table
 def runs(folders, as_json):
     """List the runs in ROOT (default: runs), or show what differs between the runs A and B.
 
-    Compared are configuration, environment, data (by the images' hashes) and result.
+    Compared are configuration, environment, data (by the images' hashes) and result. Names that are not here are looked
+    for in runs.
 
     \b
     gluon-ft runs
@@ -27,6 +28,7 @@ def runs(folders, as_json):
 
     if len(folders) > 2:
         raise click.UsageError(f"one folder of runs, or two runs to compare, are expected; found {len(folders)}")
+    folders = [_place(folder) for folder in folders]
     if len(folders) == 2:
         found = library.compare(*folders)
         _show(found, folders)
@@ -35,6 +37,12 @@ def runs(folders, as_json):
     listed = library.find(folders[0] if folders else "runs")
     click.echo(console.table([_row(run) for run in listed], COLUMNS) if listed else "no runs")
     console.emit({"command": "runs", "runs": listed}, as_json)
+
+
+def _place(folder):
+    """The folder, or that of the same name in runs where there is none."""
+    inside = Path("runs") / folder
+    return str(inside) if not Path(folder).exists() and inside.is_dir() else folder
 
 
 def _row(run):

@@ -6,6 +6,7 @@ import os
 import click
 
 from gluon_ft import console
+from gluon_ft.advice import SETTING_RULES, STRATEGIES
 from gluon_ft.finetune import settings
 
 # setting -> its line of help; every setting is an option.
@@ -16,10 +17,12 @@ HELP = {
     "validation": "Share of each class that is held out.",
     "exclude": "Classes to leave out, with commas.",
     "audit": "fix (leave out bad files, keep copies on one side), report, or none.",
-    "backbone": "Network; default the best whose weights are at hand.",
+    "backbone": "Network, a name such as resnet18_v1b.",
     "pretrained": "Weights: a tag, BACKBONE:TAG, a file, or none.",
-    "strategy": "svm, head, last-stages, everything or scratch; default by the data.",
+    "strategy": f"{', '.join(f'{name} ({what})' for name, what in STRATEGIES.items())}.",
     "freeze": "none, features, or a number of stages from the input on.",
+    "batchnorm": "Statistics of BatchNorm in what is trained: train (they follow the batches) or frozen (the weights' "
+                 "own are held).",
     "head_lr_mult": "Multiplier of the learning rate of the new output.",
     "dropout": "Before the output.",
     "batch_size": "Images a step, over all devices together.",
@@ -62,6 +65,31 @@ HELP = {
     "allow_empty_classes": "Allow classes without a training image.",
 }
 
+# Defaults in words, where they are chosen for each job in another way than by the tables of `gluon_ft.advice`.
+CHOSEN = {
+    "backbone": "the best whose weights are at hand", "pretrained": "the best at hand", "strategy": "by the data",
+    "devices": "every GPU, or else the CPU", "workers": "by the processors", "size": "the network's, or as advised",
+    "cache_features": "memory where something is frozen", "views": "4 with frozen stages and augmentation, else 0",
+}
+ADVISED = {name for rule in SETTING_RULES for name in rule.settings}
+SOMETIMES = ("wd", "mixup", "balance")  # the advice leaves them alone for most jobs
+
+
+def default(name: str) -> str | None:
+    """A setting's default for its line of help; None where there is nothing to say."""
+    if name in CHOSEN or (name in ADVISED and name not in SOMETIMES):
+        return CHOSEN.get(name, "as advised")
+    value = settings.defaults()[name]
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    text = None if value in (None, ()) else f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{text}, or as advised" if name in SOMETIMES else text
+
+
+def _help(name):
+    words = default(name)
+    return HELP.get(name) if words is None else f"{HELP.get(name)}  [default: {words}]"
+
 
 def _setting_options(function):
     kinds = settings.kinds()
@@ -69,7 +97,7 @@ def _setting_options(function):
         flag = f"--{name.replace('_', '-')}"
         flags = f"{flag}/--no{flag[1:]}" if kinds[name] == "bool" else flag
         how = {} if kinds[name] == "bool" else {"type": str, "metavar": _metavar(name, kinds[name])}
-        function = click.option(flags, name, default=None, show_default=False, help=HELP.get(name), **how)(function)
+        function = click.option(flags, name, default=None, show_default=False, help=_help(name), **how)(function)
     return function
 
 

@@ -120,6 +120,8 @@ def _best(size, gpu):
         store.get(wanted)
     except DownloadError:
         small = _scratch(size, gpu)
+        click.echo(f"warning: no pretrained weights: {small} is trained from scratch, on few images much less accurate "
+                   f"than fine-tuning (put weights into {store.folder()}, see gluon-ft weights list)", err=True)
         return Choice(small, NONE, f"a small network from random weights, since no weights for {_kind(size, gpu)} are "
                       f"at hand and {wanted.name} could not be fetched; expect much less than of fine-tuning (put "
                       f"weights into {store.folder()} or name a folder in {store.VARIABLE}: gluon-ft weights list)")
@@ -159,8 +161,9 @@ def at_hand() -> list[catalog.Row]:
 
 def unobtainable(error: UserError, choice: Choice) -> WeightsError:
     """The error of a download, saying also what is at hand and how to do without."""
-    here = ", ".join(row.name for row in at_hand()) or "none"
+    here = ", ".join(row.name for row in at_hand())
+    one_of_these = "--pretrained with one of these, " if here else ""
     return WeightsError(f"weights {choice.pretrained} are not here and cannot be fetched", expected=error.expected,
-                        found=f"at hand: {here}", remedy=f"--pretrained with one of these, --pretrained {NONE} to "
-                        f"start from random weights, or {error.remedy}")
+                        found=f"at hand: {here or 'none'}", remedy=f"{one_of_these}--pretrained {NONE} to start "
+                        f"from random weights, or {error.remedy}")
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,14 +14,16 @@ LOCK = ".lock"
 
 
 @contextlib.contextmanager
-def claimed(folder) -> Iterator[Path]:
+def claimed(folder, made: bool = False) -> Iterator[Path]:
     """Makes `folder` where it is missing, and holds its lock for the block.
 
-    Where the block leaves nothing in a folder that was made here, the folder is removed again. Raises UserError where
-    another process has the lock, or the folder cannot be made.
+    What the block put into a new folder is removed again where it raises before anything of training is saved, and the
+    folder itself, where it was made here and nothing is in it. made : the caller has just made it.
+
+    Raises UserError where another process has the lock, or the folder cannot be made.
     """
     folder = Path(folder)
-    there = folder.is_dir()
+    there = folder.is_dir() and not made
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(folder / LOCK)
@@ -32,8 +35,13 @@ def claimed(folder) -> Iterator[Path]:
         found = "a file" if folder.is_file() else error.strerror or str(error)
         raise UserError("cannot write the run's folder", path=folder, expected="a folder that can be written",
                         found=found, remedy="name another one, or make room in it") from error
+    fresh = state(folder) == "new"
     try:
         yield folder
+    except BaseException:
+        if fresh and not _begun(folder):
+            _clear(folder)
+        raise
     finally:
         empty = [path.name for path in folder.iterdir()] == [LOCK]
         if empty:
@@ -42,6 +50,19 @@ def claimed(folder) -> Iterator[Path]:
         if empty and not there:
             with contextlib.suppress(OSError):
                 folder.rmdir()
+
+
+def _begun(folder) -> bool:
+    """Whether something of training is in the folder: an epoch's record, a checkpoint, or parameters."""
+    return (folder / "metrics.jsonl").exists() or any(folder.glob("*.params")) or any(folder.glob("checkpoints/*"))
+
+
+def _clear(folder):
+    """Removes everything but hidden files, which may have been there before."""
+    for path in folder.iterdir():
+        if not path.name.startswith("."):
+            with contextlib.suppress(OSError):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def state(folder) -> str:

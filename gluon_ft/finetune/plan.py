@@ -11,7 +11,7 @@ from gluon_ft import advice, backbones, probe
 from gluon_ft.data import loader_sources
 from gluon_ft.data.loaders import Loader
 from gluon_ft.data.transforms import Transform
-from gluon_ft.errors import ConfigError
+from gluon_ft.errors import ConfigError, DataError
 from gluon_ft.finetune import choice as choices
 from gluon_ft.finetune import network
 from gluon_ft.finetune.settings import AUTO, JobSettings
@@ -22,7 +22,8 @@ from gluon_ft.training.config import TrainConfig
 # What training by steps takes and an SVM does not; with the value that means 'not used'.
 BY_STEPS = {**{field.name: field.default for field in fields(TrainConfig)
                if field.name not in ("seed", "top_k", "allow_empty_classes", "kvstore", "keep")},
-            "dropout": 0.0, "head_lr_mult": 1.0, "augment": "none"}
+            "dropout": 0.0, "head_lr_mult": 1.0, "augment": "none", "batch_size": None,
+            "batchnorm": "train"}
 PATHS = ("data", "train", "val", "root")
 VIEWS = 4  # of each image, where frozen parts are computed once and training augments
 
@@ -57,8 +58,7 @@ def decide(wanted: JobSettings, values: dict, data, choice, net, contexts) -> De
     strategy = network.strategy_of(replace(wanted, pretrained=choice.pretrained))
     facts = _facts(data, choice, net, wanted, probing=strategy is None)
     given = {name for name, value in values.items() if value is not None and value != AUTO}
-    advised = _advised(wanted, facts, strategy, sorted(name for name in given if name in BY_STEPS and getattr(
-        wanted, name) != BY_STEPS[name]))
+    advised = _advised(wanted, facts, strategy, by_steps(wanted, values))
     taken = {name: value for name, value in advised.settings.items() if name not in given}
     if "size" in taken and not network.takes(net, taken["size"]):
         del taken["size"]
@@ -69,6 +69,8 @@ def decide(wanted: JobSettings, values: dict, data, choice, net, contexts) -> De
     if other:
         reasons["given"] = f"as asked for: {', '.join(other)}"
     origins = dict.fromkeys(taken, "advice")
+    if wanted.strategy == AUTO:
+        origins["strategy"] = "freeze" if strategy not in (None, "scratch") else "advice"
     taken = {**_rest(wanted, facts, net, advised.strategy, contexts, given), **taken}
     taken.update(strategy=advised.strategy, backbone=choice.backbone, pretrained=choice.pretrained)
     settings = replace(wanted, **taken)
@@ -80,19 +82,38 @@ def decide(wanted: JobSettings, values: dict, data, choice, net, contexts) -> De
     return Decided(settings, origins, reasons)
 
 
-def _advised(wanted, facts, strategy, by_steps) -> advice.Advice:
-    """The advice; not an SVM where settings that it has not are given."""
-    if strategy == "svm" and by_steps:
-        raise ConfigError(f"strategy 'svm' does not train by steps: {by_steps[0]} would be ignored",
-                          found=f"{by_steps[0]} {getattr(wanted, by_steps[0])}",
+def by_steps(wanted: JobSettings, values: dict) -> list[str]:
+    """The settings given that an SVM has no use for, sorted; parameters as of `decide`."""
+    return sorted(name for name, value in values.items() if name in BY_STEPS and value not in (None, AUTO)
+                  and getattr(wanted, name) != BY_STEPS[name])
+
+
+def check_strategy(strategy: str | None, given: list[str], wanted: JobSettings) -> None:
+    """ConfigError for an SVM with settings that it would ignore. strategy : that was asked for; given : `by_steps`."""
+    if strategy == "svm" and given:
+        raise ConfigError(f"strategy 'svm' does not train by steps: {given[0]} would be ignored",
+                          found=f"{given[0]} {getattr(wanted, given[0])}",
                           remedy="leave it out, or take strategy head")
+
+
+def _advised(wanted, facts, strategy, given) -> advice.Advice:
+    """The advice; not an SVM where settings that it has not are given, or a class has too few images for it."""
+    check_strategy(strategy, given, wanted)
+    if strategy == "svm" and facts.smallest_class < 2:
+        raise DataError("a class with too few training images for strategy 'svm'", expected="2 or more of each class",
+                        found=facts.smallest_class, remedy="add images, leave the class out (--exclude), or take "
+                        "strategy head")
     # Without weights 'scratch' is what the advice says itself, with its reason.
     found = advice.advise(facts, None if strategy == "scratch" and wanted.strategy == AUTO else strategy)
-    if found.strategy != "svm" or not by_steps:
+    if wanted.strategy == AUTO and strategy in ("head", "last-stages", "everything"):
+        why = (f"'{strategy}' follows from freeze {wanted.freeze}", "you")
+        return replace(found, reasons=[why, *found.reasons[1:]])
+    if found.strategy != "svm" or strategy == "svm" or not (given or facts.smallest_class < 2):
         return found
     other = advice.advise(facts, "head")
-    why = (f"so few images ({facts.images:,}) are for an SVM, but {by_steps[0]} is for training by steps: the output "
-           "is trained on frozen features", "you")
+    why = (f"{given[0]} is for training by steps", "you") if given else ("a class has one image only", "ours")
+    why = (f"so few images ({facts.images:,}) are for an SVM, but {why[0]}: the output is trained on frozen features",
+           why[1])
     return replace(other, reasons=[why, *other.reasons[1:]])
 
 
@@ -106,6 +127,7 @@ def _facts(data, choice, net, wanted, probing):
         files = loader_sources.Files(part.root, paths, np.array(labels), data.classes)
         source = Loader(files, Transform(net.preprocessing), 1, 0, 0, None, False, 0)
     facts = probe.measure(source, net if probing else False, seed=wanted.seed)
+    facts = replace(facts, batch=wanted.batch_size, accumulate=wanted.accumulate)
     if choice.pretrained == choices.NONE or facts.weights is not None:
         return facts
     return replace(facts, weights=choice.pretrained, input_size=backbones.get(choice.backbone).input_size,
@@ -114,7 +136,8 @@ def _facts(data, choice, net, wanted, probing):
 
 def _rest(wanted, facts, net, strategy, contexts, given) -> dict:
     """What the advice leaves open."""
-    found = {"batch_size": advice.batch_size(facts), "workers": threads(), "size": net.preprocessing.size,
+    found = {"batch_size": None if strategy == "svm" else advice.batch_size(facts), "workers": threads(),
+             "size": net.preprocessing.size,
              "augment": "none" if net.preprocessing.channels == 1 or strategy in ("svm", "head") else "gluon",
              "head_lr_mult": 1.0 if strategy in ("head", "scratch", "svm") else advice.HEAD_MULT,
              "freeze": {"svm": "features", "head": "features"}.get(strategy, "none")}

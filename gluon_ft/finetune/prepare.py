@@ -35,19 +35,21 @@ class Part:
 @dataclass
 class Data:
     """What is trained and validated on: `parts` ('train', and 'validation' unless there is none), class names, what was
-    left out, lines for people, counts for result.json; has_own_validation : it was given, not drawn here."""
+    left out, lines for people, counts for result.json."""
 
     parts: dict[str, Part]
     classes: list[str]
     left_out: list[dict] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     facts: dict = field(default_factory=dict)
-    has_own_validation: bool = False
 
 
-def prepare(settings) -> Data:
-    """Audits and splits what the settings name; nothing is written. Errors as of `sources.find` and `divide`."""
-    train, val = sources.find(settings)
+def prepare(settings, found=None) -> Data:
+    """Audits and splits what the settings name; nothing is written. Errors as of `sources.find` and `divide`.
+
+    found : what `sources.find` returned for these settings, where that was asked already.
+    """
+    train, val = found or sources.find(settings)
     found = examine(train, val, settings.audit)
     train, val = found.train, found.val
     if val is not None or not settings.validation:
@@ -59,7 +61,7 @@ def prepare(settings) -> Data:
     _check_classes(parts["train"], classes, settings.allow_empty_classes)
     if settings.data is None or val is not None:
         found.lines.insert(0, f"training {train.path}" + (f", validation {val.path}" if val is not None else ""))
-    return Data(parts, classes, found.left_out, found.lines, found.facts, val is not None)
+    return Data(parts, classes, found.left_out, found.lines, found.facts)
 
 
 def _part(source: Source) -> Part:

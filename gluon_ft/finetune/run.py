@@ -5,6 +5,7 @@ import contextlib
 import re
 import shlex
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 from gluon_ft.data import loaders
 from gluon_ft.errors import ConfigError, Interrupted, UserError, WeightsError
 from gluon_ft.evaluation import linear, model
+from gluon_ft.finetune import check as checks
 from gluon_ft.finetune import choice as choices
 from gluon_ft.finetune import folder as folders
 from gluon_ft.finetune import network, pictures, plan, prepare, settings
@@ -24,6 +26,7 @@ from gluon_ft.training.metrics import evaluate
 
 LAST, BEST = "last.params", "best.params"
 EVALUATED = 64  # images a batch in evaluation
+FOLDS = 5  # that an SVM's settings are chosen by, where each class has as many images
 # What may differ when a run goes on: nothing that changes its result.
 FREE = {"workers", "save_every", "save_minutes", "keep"}
 
@@ -57,7 +60,7 @@ class _Job:
         source, chosen = self.data.parts[part], self.settings
         return loaders.open(source.source, root=source.root, classes=self.data.classes, train=train,
                             preprocessing=self.net.preprocessing, seed=chosen.seed, workers=chosen.workers,
-                            batch_size=chosen.batch_size if train or part == "train" else EVALUATED, cache="memory",
+                            batch_size=chosen.batch_size if train else EVALUATED, cache="memory",
                             augment=plan.augmentation(chosen.augment) if train else None)
 
 
@@ -83,18 +86,22 @@ def train(data=None, *, run=None, runs="runs", resume: bool = False, config=None
     if resume and run is None:
         raise ConfigError("resume needs to know the run", remedy="name its folder with --run")
     going_on = resume and folders.state(run) in ("unfinished", "finished")
+    if resume and not going_on and values.get("data") is None and values.get("train") is None:
+        raise UserError("no run to go on with", path=run, remedy="check the name, or give PHOTOS to begin it")
     wanted = None if going_on else JobSettings(**values)
     place = Path(run) if run is not None else Path(runs)
+    found = None
     if wanted is not None:
         prepare.check_outside(place, wanted)
+        found = checks.check(wanted, values, origins)
     source = None if config is None else data_record.read(Path(config).parent)
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(folders.claimed(place if run is not None else reporting.new_folder(
-            runs, _name(wanted))))
+        folder = stack.enter_context(folders.claimed(place) if run is not None else folders.claimed(
+            reporting.new_folder(runs, _name(wanted)), made=True))
         if going_on and folders.state(folder) == "finished":
             return _finished(folder, values, say)
         _refuse_other(folder, going_on)
-        job = _resumed(folder, values, say) if going_on else _begun(folder, wanted, values, origins, say)
+        job = _resumed(folder, values, say) if going_on else _begun(folder, wanted, values, origins, found, say)
         if source is not None:
             _note_other_data(job, config, source)
         return _carried_out(job, going_on)
@@ -122,13 +129,9 @@ def _refuse_other(folder, going_on):
         raise UserError(f"the run's folder {what}", path=folder, expected="a new or empty folder", remedy=remedy)
 
 
-def _begun(folder, wanted, values, origins, say) -> _Job:
+def _begun(folder, wanted, values, origins, found, say) -> _Job:
     say(f"run: {folder}")
-    data = prepare.prepare(wanted)
-    if data.has_own_validation and origins.get("validation") in ("key=value", "option"):
-        raise ConfigError("validation images are given, so that none are drawn",
-                          found=f"validation {wanted.validation}",
-                          remedy="leave validation out, or the validation images")
+    data = prepare.prepare(wanted, found)
     _say_data(data, say)
     contexts = devices.contexts(wanted.devices)
     size = prepare.typical_size(data.parts["train"])
@@ -208,7 +211,8 @@ def _carried_out(job, going_on) -> Outcome:
                "total_seconds": round(time.perf_counter() - begun, 1)}
     _save_cards(job, history)
     job.run.config = _explained(job.run.config)
-    report = job.run.finish([row], summary, shown, job.notes)
+    command = f"gluon-ft train --config {shlex.quote(str(job.run.folder / 'config.json'))}"
+    report = job.run.finish([row], summary, shown, job.notes, title=job.run.folder.resolve().name, command=command)
     return Outcome(job.run.folder, job.settings, {**summary, "rows": [row]}, report)
 
 
@@ -246,7 +250,8 @@ def _by_svm(job, going_on) -> dict:
     """Fits a linear SVM to the features of the last layer but one, and puts it in the place of the output."""
     begun = time.perf_counter()
     images, labels = features.extract(job.net, job.loader("train", False), job.contexts, "training features")
-    found = linear.fit(images, labels, "svm", seed=job.settings.seed)
+    smallest = min(Counter(labels.tolist()).values())
+    found = linear.fit(images, labels, "svm", k=min(FOLDS, smallest), seed=job.settings.seed)
     linear.set_output(job.net, *found.dense(), job.data.classes)
     for name in (LAST, BEST):
         checkpoint.save_parameters(job.net, job.run.folder / name)
@@ -282,7 +287,8 @@ def _save_cards(job, history):
 
 def _explained(config) -> dict:
     """The configuration for the report: each setting with where it came from, unless that is its default."""
-    shown = {"key=value": "given", "option": "given", "config": "from the configuration", "advice": "advised"}
+    shown = {"key=value": "given", "option": "given", "config": "from the configuration", "advice": "advised",
+             "freeze": "follows from freeze"}
     settled = {name: value for name, value in config.items() if name not in (ORIGINS, REASONS)}
     origins = {name: shown[origin] for name, origin in config.get(ORIGINS, {}).items() if origin in shown}
     return {name: f"{text} ({origins[name]})" if name in origins else text for name, text in html.flatten(settled)}

@@ -48,7 +48,7 @@ class JobSettings(TrainConfig):
 
     Loading and machine
 
-    batch_size : images a step, over all devices together. devices : 'cpu', 'cpu:2', 'gpu', 'gpu:4'.
+    batch_size : images a step, over all devices together; not for an SVM. devices : 'cpu', 'cpu:2', 'gpu', 'gpu:4'.
     workers : threads that decode. augment : 'gluon', 'im2rec', 'none', or an Augmentation's fields as JSON.
     size : height and width of the input, pixels.
 
@@ -119,12 +119,17 @@ def kinds() -> dict[str, str]:
     return {field.name: field.type for field in dataclasses.fields(JobSettings)}
 
 
+def defaults() -> dict:
+    """Setting -> its default; 'auto' and None are decided by the job."""
+    return {field.name: field.default for field in dataclasses.fields(JobSettings)}
+
+
 def collect(config=None, assignments=(), options: dict | None = None) -> tuple[dict, dict]:
     """Settings that were given, from the weakest to the strongest layer: config file, `key=value`, options.
 
     Parameters
     ----------
-    config : path of a .toml or .json file; a run's config.json is one. Tables in it are not looked into.
+    config : path of a .toml or .json file; a run's config.json is one. Tables in it are errors, but for `augment`.
     assignments : texts of the form key=value
     options : name -> value, None where not given
 
@@ -142,13 +147,23 @@ def collect(config=None, assignments=(), options: dict | None = None) -> tuple[d
             if name == "pretrained" and isinstance(value, bool):
                 # As `fine_tune_net` takes it.
                 value = AUTO if value else "none"
-            values[name], origins[name] = coerce(name, value, known[name]), origin
+            path = config if origin == "config" else None
+            values[name], origins[name] = _coerced(name, value, known[name], path), origin
     # A folder named in a stronger layer replaces the lists of a weaker one, and the other way round.
     for one, others in (("data", ("train", "val")), ("train", ("data",))):
         for other in others:
             if values.get(one) is not None and values.get(other) is not None and _stronger(origins, one, other, layers):
                 del values[other], origins[other]
     return values, origins
+
+
+def _coerced(name, value, kind, path):
+    """`coerce` whose error names the file that the value stands in."""
+    try:
+        return coerce(name, value, kind)
+    except ConfigError as error:
+        raise ConfigError(error.message, path=path, expected=error.expected, found=error.found,
+                          remedy=error.remedy) from None
 
 
 def _stronger(origins, one, other, layers):

@@ -15,10 +15,15 @@ def coerce(name: str, value, kind: str):
     """`value` as the type that a dataclass's annotation `kind` names; text is read, other types are checked.
 
     kind : 'int', 'float', 'bool', 'str', one of these with '| None', or 'tuple[int, ...]' and the like. A tuple is read
-    from text with commas. For a 'str' a dict is kept as JSON text (augmentations may be given so).
+    from text with commas. For `augment` a dict is kept as JSON text.
     Raises ConfigError naming the setting where the value does not fit.
     """
     plain, optional = _without_none(kind)
+    if isinstance(value, dict):
+        if name == "augment":
+            return json.dumps(value, sort_keys=True)
+        raise ConfigError(f"{name} does not fit", expected=EXPECTED.get(plain, "values"), found="a table",
+                          remedy="settings stand at the top, in no table")
     if value is None or (optional and isinstance(value, str) and value.strip().lower() in _NOTHING):
         if optional:
             return None
@@ -78,8 +83,6 @@ def _bool(value):
 
 
 def _str(value):
-    if isinstance(value, dict):
-        return json.dumps(value, sort_keys=True)
     if isinstance(value, (bool, list, tuple)) or value is None:
         raise TypeError
     return str(value)

@@ -43,7 +43,8 @@ class Picture:
 
 
 def render(title: str, rows: list[dict], summary: list[dict], pictures: list[Picture], config: dict,
-           environment: dict, extra: dict | None = None, notes: list[str] | None = None) -> str:
+           environment: dict, extra: dict | None = None, notes: list[str] | None = None,
+           command: str | None = None) -> str:
     """The report as one HTML page without any outside resource; every text in it is escaped.
 
     Parameters
@@ -57,6 +58,8 @@ def render(title: str, rows: list[dict], summary: list[dict], pictures: list[Pic
         Further results, shown under the table.
     notes : list of str, optional
         Warnings, shown before everything else but the table.
+    command : str, optional
+        What reproduces the run; default: the environment's.
     """
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     engine = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
@@ -67,7 +70,7 @@ def render(title: str, rows: list[dict], summary: list[dict], pictures: list[Pic
         title=title, rows=rows, columns=columns, summary=summary, several=any(line["seeds"] > 1 for line in summary),
         plots=[p for p in pictures if p.plot], samples=[p for p in pictures if not p.plot], notes=notes or [],
         config=flatten(config), environment=flatten(environment), extra=flatten(extra or {}),
-        date=_readable(environment.get("date")), command=environment.get("command"),
+        date=_readable(environment.get("date")), command=command or environment.get("command"),
         commit=environment.get("gluon_ft", {}).get("commit"), dirty=environment.get("gluon_ft", {}).get("dirty"),
         version=environment.get("gluon_ft", {}).get("version"))
 

@@ -82,7 +82,8 @@ class Run:
         return without_repeats(read_metrics(path)) if path.exists() else []
 
     def finish(self, rows: list[dict], summary: dict | None = None, pictures: list[Path] | None = None,
-               notes: list[str] | None = None, series: list[str] | None = None) -> Path:
+               notes: list[str] | None = None, series: list[str] | None = None, title: str | None = None,
+               command: str | None = None) -> Path:
         """Writes `result.json`, `curves.png` (where epochs were logged) and `report.html`; returns the report's path.
 
         Parameters
@@ -98,6 +99,9 @@ class Run:
 
         series : list of str, optional
             The series to draw, in this order; default: all, as logged.
+        title : str, default the run's name
+        command : str, optional
+            What reproduces the run; default: the command that this process was started by.
 
         Raises DataError where a row lacks one of the keys or a series was not logged, UserError where the folder
         cannot be written.
@@ -113,9 +117,9 @@ class Run:
                     shown.append(html.Picture(path.read_bytes(), path.stem.replace("_", " ").replace("-", " ")))
                 except (OSError, ValueError) as error:
                     notes.append(f"The picture {path.name} could not be shown: {error}")
-            page = html.render(title=self.name, rows=rows, summary=summarise(rows), pictures=shown,
+            page = html.render(title=title or self.name, rows=rows, summary=summarise(rows), pictures=shown,
                                config=self.config, environment=self.environment, extra=plain(summary or {}),
-                               notes=notes)
+                               notes=notes, command=command)
             report = write_atomic(self.folder / "report.html", page)
             # Last, since it is by this file that a run counts as finished.
             _write_json(self.folder / "result.json", {**plain(summary or {}), "rows": rows})

@@ -86,7 +86,7 @@ def find_lr(net, train, config: TrainConfig | None = None, *, lowest: float = 1e
     """
     config = replace(config or TrainConfig(), epochs=1, schedule="constant", warmup=0.0, head_epochs=0, unfreeze=(),
                      ema=0.0, patience=0, cache_features="none")
-    _check(lowest, highest, steps, smoothing)
+    check(lowest, highest, steps, smoothing)
     rates = lowest * (highest / lowest) ** (np.arange(steps) / (steps - 1))
     with _kept(net, train, config.seed):
         contexts = _place(net, ctx)
@@ -136,7 +136,7 @@ def suggest(rates, losses, smoothed, smoothing: float) -> tuple[float | None, st
     noise = np.std(np.diff(losses[:max(lowest + 1, MIN_STEPS)])) / math.sqrt(2) * share
     if lowest < 2 or smoothed[:lowest].max() - smoothed[lowest] <= CERTAIN * noise:
         return None, (f"the loss does not fall by more than chance between {rates[0]:.1e} and {rates[-1]:.1e}: try "
-                      "other rates or more steps")
+                      "a larger batch size (--batch-size), more steps or other rates")
     if lowest == len(rates) - 1:
         return None, f"the loss still falls at {rates[-1]:.1e}, the highest rate: go higher"
     return float(f"{rates[lowest] / MARGIN:.1e}"), f"a tenth of {rates[lowest]:.1e}, at which the loss is lowest"
@@ -291,7 +291,8 @@ def _classes(net):
         return None
 
 
-def _check(lowest, highest, steps, smoothing):
+def check(lowest, highest, steps, smoothing=0.9):
+    """ConfigError for values out of the ranges that `find_lr` says."""
     if not (0 < lowest < highest < math.inf):
         raise ConfigError("rates out of range", expected="0 < lowest < highest", found=f"{lowest:g} and {highest:g}")
     if isinstance(steps, bool) or not isinstance(steps, int) or not MIN_STEPS <= steps <= MAX_STEPS:

@@ -44,8 +44,15 @@ def caught() -> Iterator[Stop]:
         stop.signal = number
 
     before = {number: signal.signal(number, handle) for number in SIGNALS}
+    ended = False
     try:
         yield stop
+    except Interrupted:
+        ended = True
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        if stop and not ended:
+            # It came too late to stop here: what comes after must not miss it.
+            os.kill(os.getpid(), stop.signal)

@@ -12,7 +12,7 @@ from mxnet.gluon import HybridBlock
 
 from gluon_ft import backbones, tracing
 from gluon_ft.data.preprocessing import Preprocessing
-from gluon_ft.errors import NetworkError, WeightsError, near
+from gluon_ft.errors import DownloadError, NetworkError, WeightsError, near
 from gluon_ft.weights import card, catalog, class_names, convert, names, store
 from gluon_ft.weights.batchnorm import FOLDED_NOTE, batchnorm_is_folded
 from gluon_ft.weights.card import Card
@@ -56,7 +56,8 @@ def pretrained_net(backbone: str, pretrained: bool | str | os.PathLike = True, c
     """
     found = resolve(backbone, pretrained)
     if isinstance(found, catalog.Row):
-        conversion, origin = _whole(found)
+        with _naming_others(found, pretrained):
+            conversion, origin = _whole(found)
     else:
         tensors, origin = _file_tensors(found, backbone)
         with convert.naming(found):
@@ -74,7 +75,8 @@ def load(net: HybridBlock, backbone: str, pretrained: bool | str | os.PathLike =
     """
     found = resolve(backbone, pretrained)
     if isinstance(found, catalog.Row):
-        tensors, origin = _kept(found, backbone) or _row_tensors(found)
+        with _naming_others(found, pretrained):
+            tensors, origin = _kept(found, backbone) or _row_tensors(found)
     else:
         tensors, origin = _file_tensors(found, backbone)
     with convert.naming(found.name if isinstance(found, catalog.Row) else found):
@@ -106,6 +108,20 @@ def resolve(backbone: str, pretrained) -> catalog.Row | Path:
     tags = [row.tag for row in catalog.rows() if row.backbone == backbone]
     raise WeightsError(f"no weights '{text}' for backbone '{backbone}'", expected="a tag of the catalog, or a file",
                        remedy=near(text, tags))
+
+
+@contextlib.contextmanager
+def _naming_others(row, pretrained):
+    """Where the preferred weights of a backbone cannot be had: names its other ones that are here."""
+    try:
+        yield
+    except DownloadError as error:
+        others = [repr(other.tag) for other in catalog.rows(row.backbone)
+                  if other != row and store.is_here(other) and all(file.role != "symbol" for file in other.sources[0])]
+        if pretrained is not True or not others:
+            raise
+        raise DownloadError(error.message, path=error.path, expected=error.expected, found=error.found,
+                            remedy=f"take pretrained={' or '.join(others)}, at hand, or {error.remedy}") from error
 
 
 def convert_row(row: catalog.Row, offline: bool = False, progress: bool = True) -> Path:
