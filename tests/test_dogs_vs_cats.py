@@ -113,7 +113,7 @@ def test_both_phases_on_drawings(run):
     folder = Path(result["run"])
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [(r["series"], r["epoch"], r["lr"]) for r in records] == [
-        ("phase 1", 1, 0.001), ("phase 1", 2, 0.001), ("phase 2", 3, 0.0001)]
+        ("phase 1", 1, 0.01), ("phase 1", 2, 0.01), ("phase 2", 3, 0.0001)]
     assert {"report.html", "first_and_last.png", "phase-2-0/best.params", "curves.png"} <= {
         path.relative_to(folder).as_posix() for path in folder.rglob("*")}
 

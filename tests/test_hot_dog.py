@@ -63,6 +63,7 @@ def test_the_published_settings_are_the_defaults():
     assert chosen["networks"] == ["fine-tuned", "scratch"]
 
 
+@pytest.mark.slow
 def test_everything_compared_on_drawings(run):
     result = result_of(run("--quick", "--compare", "--seed", 3, "--json"))
     rows = {row["name"]: row for row in result["rows"]}
