@@ -386,9 +386,9 @@ def row_called(name):
 
 
 @pytest.mark.parametrize(("kind", "words"), [
-    (None, "passed"),
+    pytest.param(None, "passed", marks=pytest.mark.slow),
     ("batchnorm_not_frozen", "head, train loss is 0."),
-    ("half_the_rate_of_the_head", "head, train loss is 0."),
+    pytest.param("half_the_rate_of_the_head", "head, train loss is 0.", marks=pytest.mark.slow),
     pytest.param("shuffled_labels", "head, train loss is 0.", marks=pytest.mark.slow),
     pytest.param("wrong_mean_and_std", "head, validation accuracy is 0.", marks=pytest.mark.slow),
 ])

@@ -102,6 +102,7 @@ def test_phase_two_frees_the_last_convolutions_of_vgg16_and_what_is_above():
         dogs_vs_cats.free_convolutions(net, 9)
 
 
+@pytest.mark.slow
 def test_both_phases_on_drawings(run):
     result = result_of(run("--quick", "--epochs", 2, "--epochs-2", 1, "--lr-2", 1e-4, "--json"))
     rows = result["rows"]
