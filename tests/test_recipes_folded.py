@@ -35,6 +35,7 @@ def folded(printed, names, folds):
     return result, [r for r in records if r["series"] in names]
 
 
+@pytest.mark.slow
 def test_odd_or_even(tmp_path, capsys):
     printed = call(odd_or_even, tmp_path, capsys, "--cross-validate", 3, "--max-per-class", 30, "--epochs", 2, "--json")
     names = ["fine-tuned", "scratch-default", "scratch-xavier"]
