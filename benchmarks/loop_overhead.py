@@ -12,10 +12,10 @@ a target is missed.
 from __future__ import annotations
 
 import sys
-import time
 
 import click
 import recording
+from timing import seconds
 
 import gluon_ft
 from gluon_ft import console, mx
@@ -38,15 +38,6 @@ def hand_written(net, batches):
         total += loss.sum().asscalar()
         metric.update(label, output)
     return total
-
-
-def seconds(function) -> float:
-    """Time of one call, everything computed."""
-    mx.nd.waitall()
-    start = time.perf_counter()
-    function()
-    mx.nd.waitall()
-    return time.perf_counter() - start
 
 
 def measure(name, batch, steps, repeats) -> list[float]:

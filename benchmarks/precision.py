@@ -12,55 +12,27 @@ missed.
 from __future__ import annotations
 
 import sys
-import time
 
 import click
 import recording
+from timing import network_and_batch, seconds, training_step
 
-import gluon_ft
-from gluon_ft import console, hardware, mx
+from gluon_ft import console
 from gluon_ft.training import compiled
 
 BACKBONES = ("resnet18_v2", "mobilenetv2_1.0", "mobilenet1.0")
 BATCH, SIZE, TARGET = 16, 224, 1.35
 
 
-def seconds(function) -> float:
-    """Time of one call, everything computed."""
-    mx.nd.waitall()
-    start = time.perf_counter()
-    function()
-    mx.nd.waitall()
-    return time.perf_counter() - start
-
-
-def training_step(run, net, x, y):
-    """A function that trains one step through `run`."""
-    trainer = mx.gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.01, "momentum": 0.9})
-    loss_of = mx.gluon.loss.SoftmaxCrossEntropyLoss()
-
-    def step():
-        with mx.autograd.record():
-            loss = loss_of(run(x), y)
-        loss.backward()
-        trainer.step(len(y))
-    return step
-
-
 def ways(name) -> dict:
     """what -> {form: function}, the first of each the plain network."""
-    shape = gluon_ft.backbones.input_shape(name, BATCH, SIZE)
-    net = gluon_ft.fine_tune_net(name, 2)
-    net.hybridize(static_alloc=True)
-    x, y = mx.nd.random.uniform(shape=shape), mx.nd.array([i % 2 for i in range(BATCH)])
-    net(x).wait_to_read()
-    names = ["float32", *(["bfloat16"] if hardware.bfloat16_flags() else [])]
+    net, x, y, names = network_and_batch(name, BATCH, SIZE)
     train, infer = {"plain": net}, {"plain": net}
     for precision in names:
-        form = compiled.trainable(net, precision, shape)
+        form = compiled.trainable(net, precision, x.shape)
         if form.form != "plain":
             train[form.form] = form
-        form = compiled.forward_only(net, precision, shape)
+        form = compiled.forward_only(net, precision, x.shape)
         infer[form.form] = form
     return {"training": {k: training_step(run, net, x, y) for k, run in train.items()},
             "inference": {k: (lambda run=run: run(x)) for k, run in infer.items()}}

@@ -19,9 +19,8 @@ from pathlib import Path
 
 import click
 import recording
-from precision import seconds, training_step
+from timing import network_and_batch, seconds, training_step
 
-import gluon_ft
 from gluon_ft import console, hardware, mx
 from gluon_ft.errors import ConfigError
 from gluon_ft.training import compiled
@@ -63,13 +62,8 @@ class Torch:
 
 def our_steps(name) -> dict:
     """precision -> function that trains one step."""
-    shape = gluon_ft.backbones.input_shape(name, BATCH, SIZE)
-    net = gluon_ft.fine_tune_net(name, 2)
-    net.hybridize(static_alloc=True)
-    x, y = mx.nd.random.uniform(shape=shape), mx.nd.array([i % 2 for i in range(BATCH)])
-    net(x).wait_to_read()
-    names = ["float32", *(["bfloat16"] if hardware.bfloat16_flags() else [])]
-    return {precision: training_step(compiled.trainable(net, precision, shape), net, x, y) for precision in names}
+    net, x, y, names = network_and_batch(name, BATCH, SIZE)
+    return {precision: training_step(compiled.trainable(net, precision, x.shape), net, x, y) for precision in names}
 
 
 def measure(name, repeats, steps) -> list[dict]:
@@ -116,7 +110,6 @@ def profile(name, precision, steps=2) -> list[dict]:
 
 def shares(name, precision, steps) -> list:
     """(operator, times a step, share of the time) of what takes at least 2% of a step."""
-    switch_on()
     step = our_steps(name)[precision]
     step(), step()
     mx.nd.waitall()
@@ -132,10 +125,6 @@ def shares(name, precision, steps) -> list:
     return sorted((r for r in rows if r[2] >= 0.02), key=lambda r: -r[2])
 
 
-def switch_on():
-    """Matrix tiles for bfloat16, before the first operator."""
-
-
 @click.command(cls=console.Command)
 @click.option("--repeats", default=7, help="Rounds of one group of steps each way.")
 @click.option("--steps", default=2, help="Steps in a group.")
@@ -143,7 +132,6 @@ def switch_on():
 @console.json_option
 def main(repeats, steps, record, as_json):
     """Measure training against PyTorch."""
-    switch_on()
     rows, profiles = [], []
     for name in NETWORKS:
         rows += measure(name, repeats, steps)

@@ -24,7 +24,7 @@ def main(folder, resume, endless, deaf, memory, as_json):
     from gluon_ft.training.fit import fit
 
     sys.path.insert(0, __file__.rpartition("/")[0])
-    from test_resume import network, parameters, sets
+    from resume_nets import network, parameters, sets
 
     train, val = sets(count=40)
     config = TrainConfig(epochs=10_000 if endless else 6, lr=0.05, ema=0.95, mixup=0.2, save_every=0 if endless else 2,

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import recipe_runs
 from conftest import shared_data
 from PIL import Image
+from recipe_runs import result_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes"))
 import bottleneck_svm
@@ -31,19 +33,12 @@ def weights(tmp_path_factory):
                       preprocessing=gluon_ft.Preprocessing(size=32, resize=36))
 
 
-@pytest.fixture
-def run(tmp_path, capsys, monkeypatch):
-    """Runs the recipe's command with options; returns what it printed, once its exit status is as expected."""
+@pytest.fixture(autouse=True)
+def _empty_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("GLUON_FT_HOME", str(tmp_path / "home"))
 
-    def call(*options, status=0):
-        with pytest.raises(SystemExit) as stop:
-            bottleneck_svm.main(["--runs", str(tmp_path / "runs"), *map(str, options)])
-        printed = capsys.readouterr()
-        assert stop.value.code == status, printed.err
-        return printed
 
-    return call
+run = recipe_runs.runner(bottleneck_svm)
 
 
 def draw(folder, each, seed, names=("blue", "green", "red")):
@@ -62,10 +57,6 @@ def photos(tmp_path):
     """One folder of three classes of 12."""
     draw(tmp_path / "photos", 12, 0)
     return tmp_path / "photos"
-
-
-def result_of(printed):
-    return json.loads(printed.out.splitlines()[-1])
 
 
 def test_one_folder_divided_by_the_seed(run, photos, weights):

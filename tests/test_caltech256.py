@@ -9,9 +9,11 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 import pytest
+import recipe_runs
 import symbols
 from conftest import shared_data
 from PIL import Image
+from recipe_runs import result_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes"))
 import caltech256
@@ -19,19 +21,12 @@ import caltech256
 from gluon_ft import symbolic
 
 
-@pytest.fixture
-def run(tmp_path, capsys, monkeypatch):
-    """Runs the recipe's command with options; returns what it printed, once its exit status is as expected."""
+@pytest.fixture(autouse=True)
+def _empty_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("GLUON_FT_HOME", str(tmp_path / "home"))
 
-    def call(*options, status=0):
-        with pytest.raises(SystemExit) as stop:
-            caltech256.main(["--runs", str(tmp_path / "runs"), "--devices", "cpu", *map(str, options)])
-        printed = capsys.readouterr()
-        assert stop.value.code == status, printed.err
-        return printed
 
-    return call
+run = recipe_runs.runner(caltech256, "--devices", "cpu")
 
 
 @pytest.fixture
@@ -53,10 +48,6 @@ def published(tmp_path):
     symbol = symbols.resnet(8, width=0.125)
     mx.model.save_checkpoint(str(tmp_path / "resnet"), 3, symbol, *symbols.parameters(symbol))
     return tmp_path / "resnet"
-
-
-def result_of(printed):
-    return json.loads(printed.out.splitlines()[-1])
 
 
 SMALL = ("--per-class", 4, "--epochs", 2, "--batch-per-device", 4, "--size", 32)

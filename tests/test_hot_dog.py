@@ -8,8 +8,10 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 import pytest
+import recipe_runs
 from conftest import shared_data
 from PIL import Image
+from recipe_runs import result_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
@@ -23,22 +25,7 @@ from gluon_ft.errors import ConfigError, DataError, NetworkError, TrainingError
 from gluon_ft.reporting.rate_curve import rate_curve
 from gluon_ft.training import rate_sweep, stand_in
 
-
-@pytest.fixture
-def run(tmp_path, capsys):
-    """Runs the recipe's command with options; returns what it printed, once its exit status is as expected."""
-    def call(*options, status=0):
-        with pytest.raises(SystemExit) as stop:
-            hot_dog.main(["--runs", str(tmp_path / "runs"), *map(str, options)])
-        printed = capsys.readouterr()
-        assert stop.value.code == status, printed.err
-        return printed
-
-    return call
-
-
-def result_of(printed):
-    return json.loads(printed.out.splitlines()[-1])
+run = recipe_runs.runner(hot_dog)
 
 
 def photos(folder, count=10):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import recipe_runs
 from conftest import shared_data
 from PIL import Image
 
@@ -15,19 +16,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes"))
 import odd_or_even
 
 
-@pytest.fixture
-def run(tmp_path, capsys, monkeypatch):
-    """Runs the recipe's command with options; returns what it printed, once its exit status is as expected."""
+@pytest.fixture(autouse=True)
+def _empty_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("GLUON_FT_HOME", str(tmp_path / "home"))
 
-    def call(*options, status=0):
-        with pytest.raises(SystemExit) as stop:
-            odd_or_even.main(["--runs", str(tmp_path / "runs"), *map(str, options)])
-        printed = capsys.readouterr()
-        assert stop.value.code == status, printed.err
-        return printed
 
-    return call
+run = recipe_runs.runner(odd_or_even)
 
 
 def error_of(printed) -> str:
@@ -39,7 +33,7 @@ def error_of(printed) -> str:
 
 def test_bundled_digits_end_to_end(run):
     printed = run("--json", "--seed", 1)
-    result = json.loads(printed.out.splitlines()[-1])
+    result = recipe_runs.result_of(printed)
     assert result["recipe"] == "odd_or_even"
     rows = {row["name"]: row for row in result["rows"]}
     assert list(rows) == ["fine-tuned", "scratch-default", "scratch-xavier"]
@@ -54,7 +48,7 @@ def test_bundled_digits_end_to_end(run):
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [r["epoch"] for r in records if r["series"] == "fine-tuned"] == list(range(1, 31))
 
-    again = json.loads(run("--json", "--seed", 1).out.splitlines()[-1])
+    again = recipe_runs.result_of(run("--json", "--seed", 1))
     assert again["rows"] == result["rows"], "the same seed, the source network reused"
     second = [json.loads(line)["series"] for line in (Path(again["run"]) / "metrics.jsonl").read_text().splitlines()]
     assert "ten digits" not in second, "the source network is trained once"
@@ -116,7 +110,7 @@ def test_help_has_examples(run):
 
 @pytest.mark.slow
 def test_mnist(run):
-    result = json.loads(run("--json", "--data", shared_data("mnist")).out.splitlines()[-1])
+    result = recipe_runs.result_of(run("--json", "--data", shared_data("mnist")))
     rows = {row["name"]: row["validation_accuracy"] for row in result["rows"]}
     assert rows["fine-tuned"] > 0.9
     assert rows["fine-tuned"] > rows["scratch-xavier"]

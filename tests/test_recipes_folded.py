@@ -8,22 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from recipe_runs import call, result_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes"))
 import caltech256
 import odd_or_even
 
 
-def call(recipe, tmp_path, capsys, *options, status=0):
-    with pytest.raises(SystemExit) as stop:
-        recipe.main(["--runs", str(tmp_path / "runs"), *map(str, options)])
-    printed = capsys.readouterr()
-    assert stop.value.code == status, printed.err
-    return printed
-
-
 def folded(printed, names, folds):
-    result = json.loads(printed.out.splitlines()[-1])
+    result = result_of(printed)
     assert [(row["name"], row["fold"]) for row in result["rows"]] == [(n, f) for f in range(folds) for n in names]
     assert [(line["name"], line["folds"]) for line in result["table"]] == [(name, folds) for name in names]
     for line in result["table"]:

@@ -2,18 +2,14 @@
 import os
 import random
 import resource
-import shutil
 import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
-from pathlib import Path
 
 import mxnet as mx
 import numpy as np
 import pytest
 from mxnet.gluon import nn
+from resume_nets import network, parameters, same, sets
 
 import gluon_ft
 from gluon_ft.data.batches import ArrayLoader
@@ -21,36 +17,6 @@ from gluon_ft.errors import CheckpointError, Interrupted, TrainingError
 from gluon_ft.training import checkpoint
 from gluon_ft.training.config import TrainConfig
 from gluon_ft.training.fit import fit
-
-CHILD = Path(__file__).with_name("resume_child.py")
-
-
-def network(seed=3, dropout=0.3, width=4, ctx=None):
-    """Convolution, BatchNorm, dropout, output."""
-    mx.random.seed(seed)
-    net = nn.HybridSequential(prefix="")
-    net.add(nn.Conv2D(width, 3, in_channels=1), nn.BatchNorm(in_channels=width), nn.Activation("relu"),
-            nn.GlobalAvgPool2D(), nn.Flatten(), nn.Dropout(dropout), nn.Dense(3, in_units=width))
-    net.initialize(mx.init.Xavier(), ctx=ctx or mx.cpu())
-    net.hybridize()
-    return net
-
-
-def sets(seed=0, count=26, batch_size=4):
-    rng = np.random.RandomState(seed)
-    labels = np.arange(count) % 3
-    images = (rng.rand(count, 1, 6, 6) + labels[:, None, None, None]).astype("float32")
-    return (ArrayLoader(images, labels, batch_size, shuffle=True, seed=seed), ArrayLoader(images[:9], labels[:9], 4))
-
-
-def parameters(net):
-    return {path: p.data(p.list_ctx()[0]).asnumpy() for path, p in net._collect_params_with_prefix().items()}
-
-
-def same(first, second):
-    assert first.keys() == second.keys()
-    for path, value in first.items():
-        np.testing.assert_array_equal(value, second[path], err_msg=path)
 
 
 def untimed(history):
@@ -251,35 +217,6 @@ def test_loaders_with_workers_and_augmentation_repeat_after_a_resume(tmp_path):
     same(wanted, run(tmp_path / "cut", resume=True, workers=0))
 
 
-def child(folder, *options, wait=True, **environment):
-    process = subprocess.Popen([sys.executable, str(CHILD), str(folder), *options], text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **environment})
-    if not wait:
-        return process
-    out, error = process.communicate()
-    return process.returncode, out, error
-
-
-def test_signals_end_the_process_with_a_line_and_a_second_at_once(tmp_path):
-    process = child(tmp_path / "run", "--endless", wait=False)
-    folder = tmp_path / "run" / "checkpoints"
-    while not list(folder.glob("epoch-0002*.ckpt")):
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert error.strip().splitlines()[-1].startswith("training: stopped and saved in ")
-    assert "Traceback" not in error
-    process = child(tmp_path / "deaf", "--deaf", wait=False)
-    assert process.stdout.readline() == "asleep\n"
-    process.send_signal(signal.SIGTERM)
-    time.sleep(0.2)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=20)
-    assert process.returncode == -signal.SIGTERM
-
-
 def test_a_signal_at_the_very_end_is_not_lost(tmp_path):
     """It comes after the last step: the training is whole, and the signal goes on to whoever listens."""
     came = []
@@ -313,40 +250,3 @@ def test_disk_full_while_saving(limit, tmp_path):
         network().load_parameters(str(tmp_path / name))
     assert not list(tmp_path.rglob("*.tmp"))
     fit(network(), *sets(), TrainConfig(epochs=2), save_to=tmp_path, resume=True)
-
-
-def test_out_of_memory_says_the_batch_size(tmp_path):
-    code, _, error = child(tmp_path / "run", "--memory")
-    assert code == 2, error
-    line = error.strip().splitlines()[-1]
-    assert "out of memory with a batch of 4096" in line
-    assert "try batch size 2048 with accumulate=2" in line
-
-
-@pytest.mark.slow
-def test_killed_fifty_times(tmp_path):
-    """SIGKILL at random moments, saving included; measured last: see the closing note of issue 6."""
-    code, wanted, error = child(tmp_path / "whole")
-    assert code == 0, error
-    rng, folder, kills, rounds = random.Random(7), tmp_path / "killed", 0, 0
-    saving = 0
-    while kills < 50:
-        options = ["--resume"] if list((folder / "checkpoints").glob("*.ckpt")) else []
-        process = child(folder, *options, wait=False)
-        assert process.stdout.readline() == "ready\n", process.communicate()[1]
-        time.sleep(rng.uniform(0, 0.6))
-        process.kill()
-        out, error = process.communicate()
-        saving += bool(list((folder / "checkpoints").glob(".*.tmp")))
-        for path in (folder / "checkpoints").glob("*.ckpt"):
-            checkpoint.read(path)
-        if process.returncode == 0:
-            assert out == wanted.replace("ready\n", "")
-            shutil.rmtree(folder)
-            rounds += 1
-        else:
-            assert process.returncode == -signal.SIGKILL, error
-            kills += 1
-    code, out, error = child(folder, *(["--resume"] if list((folder / "checkpoints").glob("*.ckpt")) else []))
-    assert (code, out) == (0, wanted), error
-    print(f"50 kills, {saving} of them while saving, {rounds} trainings ended between them")

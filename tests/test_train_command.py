@@ -1,31 +1,22 @@
-"""gluon-ft train: from tiny photos to a run folder; overriding, reproducing, interrupting and resuming it."""
+"""gluon-ft train: from tiny photos to a run folder; overriding and reproducing it; its errors."""
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import signal
-import subprocess
-import sys
 
 import mxnet as mx
 import numpy as np
 import photos
 import pytest
-from click.testing import CliRunner
+from train_runs import TINY, cli, content, first_run, make_source, parameters, quiet, same
 
-import gluon_ft
 from gluon_ft import finetune
-from gluon_ft.commands.train import train
 from gluon_ft.data import records, split
 from gluon_ft.data.lists import list_file
 from gluon_ft.errors import ConfigError, UserError
-from gluon_ft.evaluation.model import load_model, save_model
+from gluon_ft.evaluation.model import load_model
 from gluon_ft.evaluation.predict import predict
 from gluon_ft.finetune import folder
 from gluon_ft.finetune import run as runs_module
-
-TINY = {"backbone": "lenet", "workers": 0}  # grey, 28 pixels
 
 
 @pytest.fixture(scope="module")
@@ -36,45 +27,12 @@ def images(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """A model file to fine-tune: LeNet with ten classes and weights of its own."""
-    gluon_ft.seed_all(5)
-    net = gluon_ft.backbones.build("lenet")
-    net.initialize(mx.init.Xavier())
-    net(mx.nd.zeros((1, 1, 28, 28)))
-    how = gluon_ft.Preprocessing(mean=(0.0,), std=(1.0,), channel_order="gray", size=28, resize=28)
-    return save_model(net, tmp_path_factory.mktemp("source") / "source.params", classes=[str(i) for i in range(10)],
-                      preprocessing=how)
+    return make_source(tmp_path_factory.mktemp("source"))
 
 
 @pytest.fixture(scope="module")
 def finished(images, tmp_path_factory):
-    """A finished run from scratch, and what the command printed."""
-    run = tmp_path_factory.mktemp("runs") / "first"
-    out = cli(images, "--backbone", "lenet", "--run", run, "--epochs", "3", "lr=0.02", "--json")
-    return run, out
-
-
-def cli(*arguments, status=0):
-    """What the command printed to standard output (standard error where it failed)."""
-    result = CliRunner().invoke(train, [str(a) for a in arguments], prog_name="gluon-ft train")
-    assert result.exit_code == status, (result.output, result.exception)
-    return result.stdout if status == 0 else result.stderr
-
-
-def parameters(run, name="last.params"):
-    return {key: array.asnumpy() for key, array in mx.nd.load(str(run / name)).items()}
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(np.array_equal(one[key], other[key]) for key in one)
-
-
-def content(run, name="result"):
-    return json.loads((run / f"{name}.json").read_text())
-
-
-def quiet(_):
-    pass
+    return first_run(images, tmp_path_factory.mktemp("runs") / "first")
 
 
 def test_a_run_folder_holds_everything(finished, images):
@@ -160,74 +118,6 @@ def test_what_a_strategy_freezes_stays_as_it_was(images, source, tmp_path):
     assert some and some < everything
 
 
-def stopped_after(epoch):
-    """A `say` that ends the run after an epoch, as a crash would."""
-    def say(line):
-        if line.startswith(f"epoch {epoch}/"):
-            raise RuntimeError("crash")
-    return say
-
-
-@pytest.mark.parametrize("strategy", ["head", "everything"])
-def test_a_resumed_run_ends_like_one_that_was_not_interrupted(images, source, tmp_path, strategy):
-    options = {"pretrained": str(source), "strategy": strategy, "epochs": 4, "workers": 2}
-    whole = finetune.train(images, run=tmp_path / "whole", say=quiet, **options)
-    with pytest.raises(RuntimeError, match="crash"):
-        finetune.train(images, run=tmp_path / "part", say=stopped_after(2), **options)
-    assert folder.state(tmp_path / "part") == "unfinished"
-    done = finetune.train(run=tmp_path / "part", resume=True, say=quiet)
-    for name in ("last.params", "best.params"):
-        assert (done.folder / name).read_bytes() == (whole.folder / name).read_bytes()
-    for key in ("train_accuracy", "validation_accuracy", "best_epoch", "epochs"):
-        assert done.result[key] == whole.result[key]
-    assert done.settings == whole.settings and len(content(done.folder, "environment")["resumed"]) == 1
-    again = finetune.train(images, run=tmp_path / "part", resume=True, say=quiet)
-    assert again.result == content(done.folder)
-
-
-def test_resume_begins_a_run_that_is_not_there_or_came_to_nothing(images, tmp_path):
-    run = tmp_path / "new"
-    run.mkdir()
-    (run / ".lock").write_text("")
-    done = finetune.train(images, run=run, resume=True, epochs=1, say=quiet, **TINY)
-    assert done.result["epochs"] == 1
-
-
-@pytest.mark.parametrize("given, message", [
-    ({"lr": 0.5}, "config.json: the run was begun with other settings; expected lr 0.02; found lr 0.5; leave it out to "
-                  "go on, or start another run"),
-    ({"assignments": ["epochs=7"]}, "expected epochs 3; found epochs 7"),
-    ({"data": "elsewhere"}, "expected data ")])
-def test_resuming_with_other_settings_is_refused(finished, tmp_path, given, message):
-    shutil.copytree(finished[0], tmp_path / "run")
-    (tmp_path / "run" / "result.json").unlink()
-    with pytest.raises(ConfigError) as error:
-        finetune.train(run=tmp_path / "run", resume=True, say=quiet, **given)
-    assert message in str(error.value)
-
-
-def test_resuming_with_changed_images_is_refused(images, tmp_path):
-    own = shutil.copytree(images, tmp_path / "photos")
-    with pytest.raises(RuntimeError):
-        finetune.train(own, run=tmp_path / "run", epochs=2, say=stopped_after(1), **TINY)
-    (own / "red" / "01.png").write_bytes((own / "blue" / "01.png").read_bytes())
-    with pytest.raises(UserError, match="the images have changed since this run began"):
-        finetune.train(run=tmp_path / "run", resume=True, say=quiet)
-
-
-def test_resuming_with_changed_weights_is_refused(images, source, tmp_path):
-    own = shutil.copy(source, tmp_path / "own.params")
-    shutil.copy(f"{source}.json", f"{own}.json")
-    with pytest.raises(RuntimeError):
-        finetune.train(images, run=tmp_path / "run", pretrained=str(own), strategy="head", epochs=2,
-                       say=stopped_after(1))
-    net = load_model(own)
-    net.collect_params()[next(iter(net.collect_params()))].data()[:] = 0
-    save_model(net, own)
-    with pytest.raises(UserError, match="the weights have changed since this run began"):
-        finetune.train(run=tmp_path / "run", resume=True, say=quiet)
-
-
 def test_errors_of_the_command(images, finished, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     used = finished[0]
@@ -260,12 +150,6 @@ def test_a_run_that_fails_before_training_leaves_nothing(images, tmp_path, monke
     with pytest.raises(UserError, match="it does not begin"):
         finetune.train(images, run=tmp_path / "run", say=quiet, **TINY)
     assert not (tmp_path / "run").exists()
-
-
-def test_resuming_a_run_that_is_not_there_says_so(tmp_path):
-    assert cli("--run", tmp_path / "x", "--resume", status=2) == (
-        f"error: {tmp_path}/x: no run to go on with; check the name, or give PHOTOS to begin it\n")
-    assert not (tmp_path / "x").exists()
 
 
 def test_an_svm_of_few_images_a_class(source, tmp_path):
@@ -320,23 +204,3 @@ def test_options_reach_the_training(images, source, tmp_path):
     assert config["mixup"] == 0.2 and json.loads(config["augment"])["rotation"] == 10
     again = finetune.train(config=done.folder / "config.json", run=tmp_path / "again", say=quiet)
     assert same(parameters(again.folder), parameters(done.folder))
-
-
-@pytest.mark.slow
-def test_sigterm_saves_and_the_run_goes_on(images, source, tmp_path):
-    command = [sys.executable, "-c", "from gluon_ft.commands.train import train; train()"]
-    options = [str(images), "--pretrained", str(source), "--strategy", "everything", "--epochs", "60"]
-    whole = subprocess.run([*command, *options, "--run", str(tmp_path / "whole")], capture_output=True, text=True)
-    assert whole.returncode == 0, whole.stderr
-    process = subprocess.Popen([*command, *options, "--run", str(tmp_path / "part")], stdout=subprocess.PIPE, text=True,
-                               env={**os.environ, "PYTHONUNBUFFERED": "1"}, stderr=subprocess.PIPE)
-    for line in process.stdout:
-        if line.startswith("epoch 5/"):
-            process.send_signal(signal.SIGTERM)
-            break
-    _, err = process.communicate()
-    assert process.returncode == 143 and "stopped and saved in" in err, err
-    assert err.endswith(f": gluon-ft train --run {tmp_path}/part --resume\n")
-    done = subprocess.run([*command, "--run", str(tmp_path / "part"), "--resume"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "part" / "last.params").read_bytes() == (tmp_path / "whole" / "last.params").read_bytes()

@@ -1,16 +1,12 @@
 """Penultimate features of a set of images, kept on disk under everything that they depend on."""
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import math
 
-import cv2
-import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock
 
-import gluon_ft
 from gluon_ft import tracing
 from gluon_ft.data.order import digest
 from gluon_ft.training import devices, features, features_graph, features_store
@@ -36,7 +32,7 @@ def penultimate(net: HybridBlock, loader, store="disk", ctx=None) -> tuple[np.nd
     width = math.prod(layer.weight.shape[1:])
     labels = np.asarray(loader.labels, dtype=np.int64)
     key = digest([json.dumps({"penultimate": _fingerprint(net, layer), "images": loader.identity(),
-                              "device": (ctx or devices.of(net))[0].device_type, "versions": _versions()},
+                              "device": (ctx or devices.of(net))[0].device_type, "versions": features.versions()},
                              sort_keys=True).encode()])[:40]
     found = features_store.kept(key, (1, len(labels), width), lambda: [features.extract(net, loader, ctx)[0]],
                                 store=store, about={"images": len(labels), "penultimate": type(net).__name__})
@@ -46,8 +42,3 @@ def penultimate(net: HybridBlock, loader, store="disk", ctx=None) -> tuple[np.nd
 def _fingerprint(net, layer):
     graph = features_graph.trace(net)
     return features_graph.fingerprint(graph, features_graph.input_of(graph, layer.weight.name))
-
-
-def _versions() -> dict:
-    return {"gluon_ft": gluon_ft.__version__, "mxnet": mx.__version__, "opencv": cv2.__version__,
-            "numpy": np.__version__, "pillow": importlib.metadata.version("pillow")}

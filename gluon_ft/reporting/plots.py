@@ -74,7 +74,7 @@ def curves_png(series, title=None, metrics=("loss", "accuracy"), columns: int | 
         for panel in panels[len(metrics):]:
             panel.set_axis_off()
         _legends(figure, series, columns, title)
-        return _png(figure)
+        return png(figure)
 
 
 def image_grid(images, titles, path, columns: int = 8) -> Path:
@@ -105,7 +105,7 @@ def image_grid(images, titles, path, columns: int = 8) -> Path:
             small = max(image.shape[:2]) < 1.2 * DPI
             panel.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest" if small else "antialiased")
             panel.set_title(title, fontsize=8, pad=3, parse_math=False)
-        return write_atomic(path, _png(figure))
+        return write_atomic(path, png(figure))
 
 
 def _check_images(images, titles):
@@ -204,7 +204,7 @@ def _legends(figure, series, columns, title):
     """Outside the panels, where they cover nothing: a colour for each run below, title and styles of line above."""
     runs = [Line2D([], [], color=COLOURS[i % len(COLOURS)], linewidth=2.5, marker=_marker(i), markersize=4.5)
             for i in range(len(series))]
-    names = [_shortened(name, 32 * columns) for name in series]
+    names = [shortened(name, 32 * columns) for name in series]
     _legend(figure, runs, names, "outside lower center", max(1, (66 * columns) // (max(map(len, names)) + 8)))
     styles, meanings = [Line2D([], [], linewidth=1.9), Line2D([], [], linestyle=DASHES)], ["validation", "training"]
     if any(len({record.get("seed") for record in records}) > 1 for records in series.values()):
@@ -215,7 +215,7 @@ def _legends(figure, series, columns, title):
     above = _legend(figure, styles, meanings, "outside upper center" if title else "outside upper right", len(styles))
     if title:
         # A figure's own title would lie over the legend where the picture is one panel wide.
-        above.set_title(_shortened(title, 45 * columns), prop={"size": 12})
+        above.set_title(shortened(title, 45 * columns), prop={"size": 12})
         above.get_title().set_parse_math(False)
 
 
@@ -229,7 +229,8 @@ def _legend(figure, handles, labels, place, columns):
     return legend
 
 
-def _shortened(text, most):
+def shortened(text, most) -> str:
+    """One line of at most `most` characters, an ellipsis where it was longer."""
     text = " ".join(str(text).split())
     return text if len(text) <= most else text[:most - 1] + "…"
 
@@ -238,10 +239,22 @@ def _wrapped(title, width=19, lines=2):
     return "\n".join(textwrap.wrap(title, width, max_lines=lines, placeholder="…"))
 
 
-def _png(figure) -> bytes:
+def png(figure) -> bytes:
+    """The figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # A class name in a script that the font lacks is drawn as boxes; no reason to alarm the user.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         FigureCanvasAgg(figure).print_png(buffer)
     return buffer.getvalue()
+
+
+def rate_axes(panel, value: str) -> None:
+    """The frame of a picture over learning rates: a logarithmic axis, `value` as the other's label, a legend."""
+    panel.set_xscale("log")
+    panel.set_xlabel("learning rate, log scale")
+    panel.set_ylabel(value)
+    panel.grid(color="#dddddd", linewidth=0.6)
+    panel.set_axisbelow(True)
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.legend(frameon=False, fontsize=9, loc="best")

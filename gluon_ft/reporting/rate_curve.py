@@ -9,7 +9,7 @@ from matplotlib.ticker import PercentFormatter
 
 from gluon_ft.atomic import write as write_atomic
 from gluon_ft.errors import DataError
-from gluon_ft.reporting.plots import COLOURS, DPI, _png
+from gluon_ft.reporting.plots import COLOURS, DPI, png, rate_axes
 
 
 def rate_curve(rows: list[dict], path, guessing: float | None = None, title: str | None = None) -> Path:
@@ -44,16 +44,11 @@ def rate_curve(rows: list[dict], path, guessing: float | None = None, title: str
         if lost:
             panel.plot(lost, [0.02] * len(lost), linestyle="none", marker="X", markersize=9, color=COLOURS[1],
                        label="loss not finite")
-        panel.set_xscale("log")
+        rate_axes(panel, "accuracy")
         panel.set_xticks([row["lr"] for row in rows], [f"{row['lr']:g}" for row in rows])
         panel.set_xticks([], minor=True)
         panel.set_ylim(0, 1.02)
         panel.yaxis.set_major_formatter(PercentFormatter(xmax=1))
-        panel.set_xlabel("learning rate, log scale")
-        panel.set_ylabel("accuracy")
-        panel.grid(color="#dddddd", linewidth=0.6)
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.legend(frameon=False, fontsize=9)
         if title:
             panel.set_title(title, parse_math=False)
-        return write_atomic(path, _png(figure))
+        return write_atomic(path, png(figure))

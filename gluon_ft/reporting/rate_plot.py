@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from gluon_ft.atomic import write as write_atomic
-from gluon_ft.reporting.plots import COLOURS, DASHES, DPI, _png, _shortened
+from gluon_ft.reporting.plots import COLOURS, DASHES, DPI, png, rate_axes, shortened
 
 
 def rate_plot(found, path, title: str | None = None) -> Path:
@@ -24,17 +24,11 @@ def rate_plot(found, path, title: str | None = None) -> Path:
         panel.plot(found.rates, found.smoothed, color=COLOURS[0], linewidth=2, label="smoothed")
         if found.suggestion is not None:
             _mark(panel, found)
-        panel.set_xscale("log")
-        panel.set_xlabel("learning rate, log scale")
-        panel.set_ylabel("training loss (mean per image)")
         panel.set_ylim(*_range(found))
-        panel.grid(color="#dddddd", linewidth=0.6)
-        panel.set_axisbelow(True)
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.legend(frameon=False, fontsize=9, loc="best")
+        rate_axes(panel, "training loss (mean per image)")
         if title:
-            panel.set_title(_shortened(title, 75), fontsize=11, parse_math=False)
-        return write_atomic(path, _png(figure))
+            panel.set_title(shortened(title, 75), fontsize=11, parse_math=False)
+        return write_atomic(path, png(figure))
 
 
 def _mark(panel, found):

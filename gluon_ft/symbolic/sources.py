@@ -14,7 +14,7 @@ from gluon_ft.errors import ConfigError, WeightsError
 from gluon_ft.freezing import Group
 from gluon_ft.symbolic import bridge, checkpoints, graph, groups, legacy
 from gluon_ft.symbolic.head import get_fine_tune_model
-from gluon_ft.weights import catalog, pretrained, store
+from gluon_ft.weights import catalog, choice, pretrained, store
 
 # What the published symbolic networks take: their first layer, 'bn_data', does the rest.
 RAW = Preprocessing(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), scale=1.0)
@@ -83,11 +83,7 @@ def find_source(backbone: str | None = None, weights: str | None = None, checkpo
             raise ConfigError("a checkpoint has its network and weights", found=f"also {backbone or weights}",
                               remedy="give either a checkpoint, or a backbone and weights")
         return _of_checkpoint(*checkpoint, preprocessing)
-    if weights and ":" in weights and not Path(weights).is_file():
-        named, _, weights = weights.partition(":")
-        if backbone not in (None, named):
-            raise ConfigError("two backbones", found=f"{backbone} and {named}", remedy="give one")
-        backbone = named
+    backbone, weights = choice.parted(backbone, weights)
     if not backbone:
         raise ConfigError("no network given", expected="a backbone, weights of the catalog or a checkpoint")
     if weights:

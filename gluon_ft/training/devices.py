@@ -34,3 +34,10 @@ def of(net) -> list[mx.Context]:
         if parameter._deferred_init:
             return list(parameter._deferred_init[1])
     raise ConfigError("the network is not initialised", remedy="call net.initialize(), or use fine_tune_net")
+
+
+def placed(net, ctx) -> list[mx.Context]:
+    """Moves the network to `ctx`, unless that is None or where it is; its contexts."""
+    if ctx is not None and of(net) != list(ctx):
+        net.collect_params().reset_ctx(list(ctx))
+    return of(net)

@@ -176,7 +176,7 @@ def cached(loader, parts: Cut, *, views: int = 0, exact: bool = True, precision:
     form = "fast" if not exact and precision == "float32" else "training" if images.train else "evaluation"
     about = {"images": images.count, "views": images.views, "network": type(parts.suffix.whole).__name__,
              "cut": parts.where}
-    key = digest([json.dumps({"prefix": parts.fingerprint(), "images": images.identity, "versions": _versions(),
+    key = digest([json.dumps({"prefix": parts.fingerprint(), "images": images.identity, "versions": versions(),
                               "precision": precision, "form": form, "device": contexts[0].device_type},
                              sort_keys=True).encode()])[:40]
 
@@ -188,7 +188,8 @@ def cached(loader, parts: Cut, *, views: int = 0, exact: bool = True, precision:
     return FeatureLoader(loader, array, key)
 
 
-def _versions() -> dict:
+def versions() -> dict:
+    """Of everything that has a part in the numbers, for keys."""
     return {"gluon_ft": gluon_ft.__version__, "mxnet": mx.__version__, "opencv": cv2.__version__,
             "numpy": np.__version__, "pillow": importlib.metadata.version("pillow")}
 

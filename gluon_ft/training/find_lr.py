@@ -12,10 +12,10 @@ import numpy as np
 
 from gluon_ft import console, tracing
 from gluon_ft.data.batches import Batch, batches
-from gluon_ft.errors import ConfigError, DataError, NetworkError, TrainingError
+from gluon_ft.errors import ConfigError, DataError, TrainingError
 from gluon_ft.training import arrangement, devices, seeds
 from gluon_ft.training.config import TrainConfig
-from gluon_ft.training.labels import LabelCheck
+from gluon_ft.training.labels import LabelCheck, classes_of
 from gluon_ft.training.step import Stepper, draws
 
 # The test ends where the loss is so many times its best (fastai's `lr_find` has 4 as well).
@@ -89,7 +89,7 @@ def find_lr(net, train, config: TrainConfig | None = None, *, lowest: float = 1e
     check(lowest, highest, steps, smoothing)
     rates = lowest * (highest / lowest) ** (np.arange(steps) / (steps - 1))
     with _kept(net, train, config.seed):
-        contexts = _place(net, ctx)
+        contexts = devices.placed(net, ctx)
         arrangement.tell_loader(train, config)
         losses, stopped = _losses(net, train, config, contexts, rates, smoothing, name)
     rates = rates[:len(losses)]
@@ -155,7 +155,7 @@ class _Rising(Stepper):
 
 def _losses(net, train, config, contexts, rates, smoothing, name):
     """(losses of the steps taken, why they are fewer than the rates or None)."""
-    classes = _classes(net)
+    classes = classes_of(net)
     labels = LabelCheck(classes, train, "the training set", name=name)
     stepper = _Rising(rates, net, config, contexts, train, None, classes)
     stepper.begin(1)
@@ -276,19 +276,6 @@ class _KeptParameter:
                 setattr(parameter, key, self.attributes[key])
             elif hasattr(parameter, key):
                 delattr(parameter, key)
-
-
-def _place(net, ctx):
-    if ctx is not None and devices.of(net) != list(ctx):
-        net.collect_params().reset_ctx(list(ctx))
-    return devices.of(net)
-
-
-def _classes(net):
-    try:
-        return tracing.output_layer(net).classes
-    except NetworkError:
-        return None
 
 
 def check(lowest, highest, steps, smoothing=0.9):

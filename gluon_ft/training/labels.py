@@ -4,7 +4,8 @@ from __future__ import annotations
 import mxnet as mx
 import numpy as np
 
-from gluon_ft.errors import DataError, TrainingError
+from gluon_ft import tracing
+from gluon_ft.errors import DataError, NetworkError, TrainingError
 
 
 class LabelCheck:
@@ -72,3 +73,11 @@ def labels_of(source) -> np.ndarray | None:
     if known is None and isinstance(source, mx.io.NDArrayIter) and source.label:
         known = source.label[0][1].asnumpy()
     return None if known is None else np.asarray(known)
+
+
+def classes_of(net) -> int | None:
+    """How many classes the network's output has, None where that cannot be told."""
+    try:
+        return tracing.output_layer(net).classes
+    except NetworkError:
+        return None

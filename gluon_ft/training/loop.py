@@ -8,13 +8,12 @@ from pathlib import Path
 
 import mxnet as mx
 
-from gluon_ft import console, tracing
+from gluon_ft import console
 from gluon_ft.data.batches import batches
-from gluon_ft.errors import NetworkError
 from gluon_ft.training import checkpoint, devices, seeds, state
 from gluon_ft.training.arrangement import tell_loader
 from gluon_ft.training.early_stopping import Patience
-from gluon_ft.training.labels import LabelCheck
+from gluon_ft.training.labels import LabelCheck, classes_of
 from gluon_ft.training.metrics import Meter, evaluate
 from gluon_ft.training.step import Stepper, draws
 
@@ -57,11 +56,11 @@ class Training:
     def __init__(self, net, train, val, config, ctx, store, stop, on_epoch, name):
         self.net, self.train, self.val, self.config, self.name = net, train, val, config, name
         self.store, self.stop, self.on_epoch = store, stop, on_epoch
-        self.contexts = _placed(net, ctx)
+        self.contexts = devices.placed(net, ctx)
         if config.seed is not None:
             seeds.seed_all(config.seed)
         shape = _completed(net, train, self.contexts, config)
-        classes = _classes(net)
+        classes = classes_of(net)
         tell_loader(train, config)
         self.labels = LabelCheck(classes, train, "the training set", config.allow_empty_classes, name)
         self.stepper = Stepper(net, config, self.contexts, train, val, classes, shape)
@@ -224,12 +223,6 @@ class _Asked(Exception):
     """A signal came during the evaluation."""
 
 
-def _placed(net, ctx):
-    if ctx is not None and devices.of(net) != list(ctx):
-        net.collect_params().reset_ctx(list(ctx))
-    return devices.of(net)
-
-
 def _completed(net, train, contexts, config):
     """Initialises what waits for a batch to know its shape; the shape of one image as a batch, None where nobody asks.
     """
@@ -245,13 +238,6 @@ def _completed(net, train, contexts, config):
     for ctx in contexts if waiting else ():
         net(batch.data[:1].as_in_context(ctx))
     return (1, *batch.data.shape[1:])
-
-
-def _classes(net):
-    try:
-        return tracing.output_layer(net).classes
-    except NetworkError:
-        return None
 
 
 def _identity(source):

@@ -20,12 +20,18 @@ def choose(backbone: str | None, pretrained: str | None, default: str) -> tuple[
     Raises NetworkError for an unknown backbone, ConfigError where two are named, WeightsError where there are no such
     weights. Nothing is fetched.
     """
-    if pretrained and ":" in pretrained and not Path(pretrained).is_file():
-        named, _, pretrained = pretrained.partition(":")
-        if backbone not in (None, named):
-            raise ConfigError("two backbones", found=f"{backbone} and {named}", remedy="give one")
-        backbone = named
+    backbone, pretrained = parted(backbone, pretrained)
     backbone = backbone or default
     backbones.get(backbone)
     weights.resolve(backbone, pretrained or True)
     return backbone, pretrained or True
+
+
+def parted(backbone: str | None, weights: str | None) -> tuple[str | None, str | None]:
+    """(backbone, weights), with 'BACKBONE:TAG' taken apart; ConfigError where it is the tag of another backbone."""
+    if not weights or ":" not in weights or Path(weights).is_file():
+        return backbone, weights
+    named, _, tag = weights.partition(":")
+    if backbone not in (None, named):
+        raise ConfigError("two backbones", found=f"{backbone} and {named}", remedy="give one")
+    return named, tag

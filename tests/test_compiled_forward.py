@@ -1,0 +1,58 @@
+"""Compute forms for evaluation: the network's outputs, for any input shape and changed parameters."""
+import warnings
+
+import numpy as np
+import pytest
+from small_nets import SHAPE, data, small
+
+from gluon_ft import mx
+from gluon_ft.training import compiled
+
+
+def test_forward_only_agrees_and_does_not_train(capfd):
+    net = small()
+    expected = net(data()).asnumpy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        form = compiled.forward_only(net, input_shape=SHAPE)
+        found = form(data()).asnumpy()
+    assert form.form == "fused"
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    assert capfd.readouterr().err == ""
+    before = {n: p.data().asnumpy() for n, p in net.collect_params().items()}
+    with mx.autograd.record():
+        out = form(data())
+    np.testing.assert_array_equal(out.asnumpy(), found)
+    for name, value in before.items():
+        np.testing.assert_array_equal(net.collect_params()[name].data().asnumpy(), value)
+
+
+def test_forward_only_takes_any_batch_size_and_map_size():
+    net = small()
+    form = compiled.forward_only(net, input_shape=SHAPE)
+    for shape in ((1, 3, 32, 32), (7, 3, 32, 32), (2, 3, 48, 40)):
+        np.testing.assert_allclose(form(data(shape=shape)).asnumpy(), net(data(shape=shape)).asnumpy(), rtol=1e-4,
+                                   atol=1e-4)
+
+
+@pytest.mark.parametrize("which", ["weight", "gamma", "beta", "running_mean", "running_var"])
+def test_refresh_sees_changed_parameters(which):
+    net = small()
+    form = compiled.forward_only(net, input_shape=SHAPE)
+    before = form(data()).asnumpy()
+    for name, parameter in net.collect_params().items():
+        if name.endswith(which):
+            parameter.set_data(parameter.data() * 1.5 + 0.1)
+    form.refresh()
+    assert form.form == "fused"
+    expected = net(data()).asnumpy()
+    assert np.abs(expected - before).max() > 1e-3
+    np.testing.assert_allclose(form(data()).asnumpy(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_fused_form_that_is_off_is_not_used(monkeypatch):
+    monkeypatch.setattr(compiled, "TOLERANCE", -1.0)
+    net = small()
+    form = compiled.forward_only(net, input_shape=SHAPE)
+    assert form.form == "plain" and "fused outputs were off by" in form.reason
+    np.testing.assert_array_equal(form(data()).asnumpy(), net(data()).asnumpy())

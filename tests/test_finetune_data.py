@@ -1,0 +1,158 @@
+"""Images of finetune: sources, the split that keeps copies together, the audit's part, reopening."""
+from __future__ import annotations
+
+import shutil
+
+import cv2
+import numpy as np
+import photos
+import pytest
+
+from gluon_ft.data import split
+from gluon_ft.errors import ConfigError, DataError
+from gluon_ft.finetune import division, examine, prepare, sources
+from gluon_ft.finetune.settings import JobSettings
+
+
+def source_of(root):
+    return sources.find(JobSettings(data=str(root)))[0]
+
+
+def test_without_copies_the_split_is_that_of_gluon_ft_split(tmp_path):
+    root = photos.make(tmp_path / "p", count=7)
+    drawn = split.split(root, fraction=0.7, seed=3)
+    train, val = division.divide(source_of(root), 0.3, 3)
+    assert train == [(entry.path, entry.label) for entry in drawn.parts["train"]]
+    assert val == [(entry.path, entry.label) for entry in drawn.parts["val"]]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_copies_stay_on_one_side_of_the_split(tmp_path, seed):
+    source = source_of(photos.make(tmp_path / "p", count=6))
+    groups = [{"red/00.png", "red/01.png", "red/02.png"}, {"green/00.png", "blue/00.png"}]
+    train, val = ({path for path, _ in part} for part in division.divide(source, 0.5, seed, groups))
+    assert len(train) + len(val) == 18 and not train & val
+    assert groups[0] <= train or groups[0] <= val
+    assert groups[1] <= train  # of two classes: nobody knows which is right
+    for name in photos.COLOURS:
+        assert any(path.startswith(name) for path in val) and any(path.startswith(name) for path in train)
+
+
+def test_a_class_of_one_image_cannot_be_split(tmp_path):
+    root = photos.make(tmp_path / "p", count=3)
+    for number in (1, 2):
+        (root / "red" / f"{number:02}.png").unlink()
+    with pytest.raises(DataError) as error:
+        division.divide(source_of(root), 0.2, 0)
+    assert str(error.value).startswith(f"{root}: 1 of 3 classes with too few images; expected 2 or more") and (
+        "'red' has 1" in str(error.value))
+
+
+def test_a_class_whose_images_are_all_copies_trains_only(tmp_path):
+    source = source_of(photos.make(tmp_path / "p", count=3))
+    _, val = division.divide(source, 0.3, 0, [{f"red/0{i}.png" for i in range(3)}])
+    assert {path.split("/")[0] for path, _ in val} == {"green", "blue"}
+
+
+def spoilt(tmp_path):
+    """Ten images a class; a mirrored copy of a red one in red and in blue, one file that is no image."""
+    root = photos.make(tmp_path / "p")
+    picture = cv2.imread(str(root / "red" / "03.png"))
+    cv2.imwrite(str(root / "red" / "copy.png"), cv2.flip(picture, 1))
+    cv2.imwrite(str(root / "blue" / "copy.png"), picture)
+    (root / "green" / "00.png").write_bytes(b"not an image")
+    return root
+
+
+def test_the_audit_keeps_copies_together_and_leaves_bad_files_out(tmp_path):
+    root = spoilt(tmp_path)
+    for seed in range(5):
+        data = prepare.prepare(JobSettings(data=str(root), seed=seed))
+        train, val = ({path for path, _ in data.parts[name].files} for name in ("train", "validation"))
+        assert {"red/03.png", "red/copy.png", "blue/copy.png"} <= train
+        assert "green/00.png" not in train | val and len(train | val) == 31
+    assert data.left_out == [{"part": "train", "path": "green/00.png", "why": data.left_out[0]["why"]}]
+    assert data.facts == {"unreadable": 1, "copies_across": 0, "copies_within": 2, "two_labels": 2, "left_out": 1} or (
+        data.facts["two_labels"] == 1)
+    text = "\n".join(data.lines)
+    assert "1 images cannot be read, left out: green/00.png (" in text
+    assert "pairs of images are copies of each other, kept on one side of the split: " in text
+    assert "pairs of equal images have two labels: one of them is wrong: " in text
+
+
+def test_an_audit_that_only_reports_leaves_everything_in(tmp_path):
+    data = prepare.prepare(JobSettings(data=str(spoilt(tmp_path)), audit="report"))
+    assert sum(part.images for part in data.parts.values()) == 32 and not data.left_out
+    assert any(line.startswith("1 images cannot be read: green/00.png") for line in data.lines)
+    data = prepare.prepare(JobSettings(data=str(tmp_path / "p"), audit="none"))
+    assert data.lines == ["not audited (audit none): copies and bad files were not looked for"] and not data.facts
+
+
+@pytest.mark.parametrize("names, taken", [(("train", "val", "test"), "val"), (("Training", "test"), "test")])
+def test_a_folder_with_parts_is_taken_as_split(tmp_path, names, taken):
+    for number, name in enumerate(names):
+        photos.make(tmp_path / "p" / name, count=4, seed=number)
+    copied = tmp_path / "p" / taken / "red" / "copy.png"
+    shutil.copy(tmp_path / "p" / names[0] / "red" / "00.png", copied)
+    shutil.rmtree(tmp_path / "p" / taken / "blue")
+    data = prepare.prepare(JobSettings(data=str(tmp_path / "p")))
+    assert data.parts["train"].images == 12 and data.parts["validation"].images == 8
+    assert data.classes == ["blue", "green", "red"]
+    assert {label for _, label in data.parts["validation"].files} == {1, 2}
+    assert data.left_out == [{"part": "validation", "path": "red/copy.png",
+                              "why": "a copy of red/00.png, which is in training"}]
+    assert any("1 validation images are copies of training images, left out of validation" in line
+               for line in data.lines)
+
+
+def test_parts_that_do_not_fit(tmp_path):
+    photos.make(tmp_path / "p" / "val", count=2)
+    photos.make(tmp_path / "p" / "test", count=2)
+    with pytest.raises(DataError, match="no training part; expected train/ beside val/ or test/; found test, val"):
+        sources.find(JobSettings(data=str(tmp_path / "p")))
+    photos.make(tmp_path / "q", ("red", "green"), count=2)
+    with pytest.raises(DataError, match="class 'blue' is not in the training part; expected 2 classes: green, red"):
+        sources.find(JobSettings(train=str(tmp_path / "q"), val=str(tmp_path / "p" / "val")))
+    with pytest.raises(DataError, match="no such file or folder; expected a folder with one subfolder a class"):
+        sources.find(JobSettings(data=str(tmp_path / "nothing")))
+
+
+def test_lists_are_split_or_taken_as_they_are(tmp_path):
+    root = photos.make(tmp_path / "p", count=5)
+    split.write(split.split(root, fraction=0.6), tmp_path / "a")
+    given = prepare.prepare(JobSettings(train=str(tmp_path / "a-train.lst"), val=str(tmp_path / "a-val.lst"),
+                                        root=str(root)))
+    assert [part.images for part in given.parts.values()] == [9, 6] and given.classes == ["blue", "green", "red"]
+    drawn = prepare.prepare(JobSettings(data=str(tmp_path / "a-train.lst"), root=str(root), validation=0.3))
+    assert [part.images for part in drawn.parts.values()] == [6, 3]
+
+
+def test_changed_images_are_noticed_on_reopening(tmp_path):
+    root, run = photos.make(tmp_path / "p", count=4), tmp_path / "run"
+    run.mkdir()
+    written = prepare.write(prepare.prepare(JobSettings(data=str(root))), run)
+    again = prepare.reopen(run)
+    assert again.parts == written.parts and again.classes == written.classes
+    cv2.imwrite(str(root / "red" / "00.png"), np.zeros((40, 40, 3), np.uint8))
+    with pytest.raises(DataError) as error:
+        prepare.reopen(run)
+    assert str(error.value).startswith(f"{run}: the images have changed since this run began; expected those of "
+                                       "data.json; found ")
+    assert "1 images with other contents (red/00.png)" in str(error.value)
+
+
+def test_a_run_inside_of_the_photos_is_refused(tmp_path):
+    root = photos.make(tmp_path / "p", count=2)
+    with pytest.raises(ConfigError, match="the run's folder would be inside of the photos"):
+        prepare.check_outside(root / "runs", JobSettings(data=str(root)))
+    prepare.check_outside(tmp_path / "runs", JobSettings(data=str(root)))
+
+
+def test_examined_lists_of_different_roots_need_a_root(tmp_path):
+    for name in "ab":
+        root = photos.make(tmp_path / name, count=3)
+        split.write(split.split(root, fraction=0.5), tmp_path / f"{name}l")
+    one, two = sources.find(JobSettings(train=str(tmp_path / "al-train.lst"), val=str(tmp_path / "bl-val.lst")))
+    one, two = (sources.replace(s, root=tmp_path / n) for s, n in ((one, "a"), (two, "b")))
+    with pytest.raises(DataError, match="lists of two folders cannot be compared"):
+        examine.examine(one, two, "fix")
