@@ -134,7 +134,7 @@ def _run(main, args, prog_name, standalone_mode, **extra):
     except (KeyboardInterrupt, click.Abort) as error:
         # click turns the one into the other.
         cause = error.__cause__ if isinstance(error, click.Abort) else error
-        print(str(cause or "") or "interrupted", file=sys.stderr)
+        click.echo(str(cause or "") or "interrupted", err=True)
         sys.exit(getattr(cause, "status", EXIT_INTERRUPTED))
     except BrokenPipeError:
         _discard_output()
@@ -150,7 +150,7 @@ def _fail(line, argv):
     options = argv[:argv.index("--")] if "--" in argv else argv
     if "--debug" in options:
         traceback.print_exc()
-    print(f"error: {line}", file=sys.stderr)
+    click.echo(f"error: {line}", err=True)
     sys.exit(EXIT_USER_ERROR)
 
 

@@ -1,9 +1,11 @@
 """Shared test helpers: where the real data is, and the seeds."""
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 import gluon_ft  # noqa: F401  (prepares MXNet's import before any test module imports it)
 
@@ -16,6 +18,12 @@ def shared_data(name: str) -> Path:
     if not path.exists():
         pytest.skip(f"../shared/data/{name} is not present")
     return path
+
+
+def cli_runner() -> CliRunner:
+    """A runner whose results have standard error apart; click before 8.2 (the last for Python 3.9) wants to be told."""
+    apart = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
+    return CliRunner(**apart)
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import types
 import click
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from conftest import cli_runner
 
 from gluon_ft import console
 from gluon_ft.errors import DataError
@@ -45,7 +45,7 @@ kitchen.add_command(eat)
 
 def run(command, *args, status=0):
     """Exit status checked; standard output and standard error."""
-    result = CliRunner().invoke(command, list(args), prog_name="kitchen" if command is kitchen else "eat")
+    result = cli_runner().invoke(command, list(args), prog_name="kitchen" if command is kitchen else "eat")
     assert result.exit_code == status, (result.output, result.exception)
     return result.stdout, result.stderr
 
@@ -87,7 +87,7 @@ def test_other_usage_errors_are_one_line():
 
 
 def test_a_bug_keeps_its_traceback():
-    result = CliRunner().invoke(eat, ["--food", "bug"])
+    result = cli_runner().invoke(eat, ["--food", "bug"])
     assert isinstance(result.exception, KeyError)
     assert result.stderr == ""
 
@@ -95,7 +95,7 @@ def test_a_bug_keeps_its_traceback():
 def test_what_the_machine_refuses_is_one_line_but_other_os_errors_are_bugs():
     _, err = run(eat, "--food", "locked", status=2)
     assert err == "error: /locked: Permission denied\n"
-    assert isinstance(CliRunner().invoke(eat, ["--food", "missing"]).exception, FileNotFoundError)
+    assert isinstance(cli_runner().invoke(eat, ["--food", "missing"]).exception, FileNotFoundError)
 
 
 def test_interrupted():

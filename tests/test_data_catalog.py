@@ -13,8 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
-from conftest import shared_data
+from conftest import cli_runner, shared_data
 from local_server import Route, serving
 from PIL import Image
 
@@ -218,7 +217,7 @@ def test_not_dogs_vs_cats(tmp_path):
 
 
 def run(*arguments):
-    return CliRunner().invoke(command, list(arguments))
+    return cli_runner().invoke(command, list(arguments))
 
 
 def test_list_command():
@@ -277,7 +276,7 @@ def test_prepare_hot_dog_gets_and_packs_the_two_parts(tmp_path, monkeypatch):
     body = zip_of({name: png(rng) for name in HOT_DOG})
     change(monkeypatch, "hot-dog", body)
     (tmp_path / "h.zip").write_bytes(body)
-    result = CliRunner().invoke(tool("prepare_hot_dog").main, [
+    result = cli_runner().invoke(tool("prepare_hot_dog").main, [
         str(tmp_path / "hot"), "--from", str(tmp_path / "h.zip"), "--resize", "16", "--workers", "1", "--json"])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout.splitlines()[-1])["records"] == {
@@ -293,7 +292,7 @@ def test_prepare_hot_dog_gets_and_packs_the_two_parts(tmp_path, monkeypatch):
 
 def test_prepare_caltech256_on_real_images(tmp_path):
     images = shared_data("caltech256")
-    result = CliRunner().invoke(tool("prepare_caltech256").main, [
+    result = cli_runner().invoke(tool("prepare_caltech256").main, [
         str(tmp_path / "c"), "--images", str(images), "--per-class", "2", "--resize", "32", "--workers", "1", "--json"])
     assert result.exit_code == 0, result.output
     done = json.loads(result.stdout.splitlines()[-1])

@@ -8,7 +8,7 @@ import cv2
 import mxnet as mx
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from conftest import cli_runner
 from mxnet.gluon import nn
 from PIL import Image
 
@@ -235,7 +235,7 @@ def photos(tmp_path_factory):
 
 
 def run(*arguments):
-    return CliRunner().invoke(command, [str(a) for a in arguments])
+    return cli_runner().invoke(command, [str(a) for a in arguments])
 
 
 def test_command_draws_and_reports(photos, tmp_path):

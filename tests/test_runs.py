@@ -4,7 +4,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from click.testing import CliRunner
+from conftest import cli_runner
 
 from gluon_ft.commands.runs import runs as command
 from gluon_ft.errors import DataError, UserError
@@ -114,7 +114,7 @@ def test_differences_of_data(other, text):
 
 
 def run(*arguments, status=0):
-    result = CliRunner().invoke(command, [str(a) for a in arguments], prog_name="gluon-ft runs")
+    result = cli_runner().invoke(command, [str(a) for a in arguments], prog_name="gluon-ft runs")
     assert result.exit_code == status, (result.output, result.exception)
     return result.stdout if status == 0 else result.stderr
 

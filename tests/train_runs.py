@@ -5,7 +5,7 @@ import json
 
 import mxnet as mx
 import numpy as np
-from click.testing import CliRunner
+from conftest import cli_runner
 
 import gluon_ft
 from gluon_ft.commands.train import train
@@ -33,7 +33,7 @@ def first_run(images, run):
 
 def cli(*arguments, status=0):
     """What the command printed to standard output (standard error where it failed)."""
-    result = CliRunner().invoke(train, [str(a) for a in arguments], prog_name="gluon-ft train")
+    result = cli_runner().invoke(train, [str(a) for a in arguments], prog_name="gluon-ft train")
     assert result.exit_code == status, (result.output, result.exception)
     return result.stdout if status == 0 else result.stderr
 
