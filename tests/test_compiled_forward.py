@@ -56,3 +56,25 @@ def test_a_fused_form_that_is_off_is_not_used(monkeypatch):
     form = compiled.forward_only(net, input_shape=SHAPE)
     assert form.form == "plain" and "fused outputs were off by" in form.reason
     np.testing.assert_array_equal(form(data()).asnumpy(), net(data()).asnumpy())
+
+
+def test_many_images_are_evaluated_in_the_fused_form_few_in_the_plain_one(monkeypatch):
+    net, made = small(), []
+    forward_only = compiled.forward_only
+    monkeypatch.setattr(compiled, "forward_only", lambda *args: made.append(forward_only(*args)) or made[-1])
+    expected = net(data()).asnumpy()
+    with compiled.evaluating(net, 1, [mx.cpu()]) as run:
+        np.testing.assert_array_equal(run(data()).asnumpy(), expected)
+    assert not made
+    with compiled.evaluating(net, compiled.WORTH_FUSING // data().size + 1, [mx.cpu()]) as run:
+        np.testing.assert_allclose(run(data()).asnumpy(), expected, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(run(data()[:1]).asnumpy(), expected[:1], rtol=1e-4, atol=1e-4)
+    assert [form.form for form in made] == ["fused"]
+    assert made[0]._run is None
+
+
+def test_parameters_in_another_type_than_float32_stay_as_they_are():
+    net = small()
+    net.cast("float64")
+    form = compiled.forward_only(net, input_shape=SHAPE)
+    assert form.form == "plain" and "float32 only" in form.reason

@@ -154,3 +154,11 @@ def test_real_photos(monkeypatch):
     found = predict(net, shared_data("hotdog") / "test" / "hotdog")
     # 36 of 45; ImageNet has 999 other names for what else is in the picture.
     assert sum(p.name == "hotdog" for p in found) >= 0.6 * len(found)
+
+
+def test_one_image_and_a_thousand_agree(net):
+    """Many go through the fused form."""
+    pixels = np.random.RandomState(0).randint(0, 256, (1000, 32, 32, 3), dtype=np.uint8)
+    alone, many = predict(net, pixels[:1])[0], predict(net, pixels)[0]
+    assert [name for name, _ in many.top] == [name for name, _ in alone.top]
+    assert [p for _, p in many.top] == pytest.approx([p for _, p in alone.top], rel=1e-4)

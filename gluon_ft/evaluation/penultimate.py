@@ -31,7 +31,7 @@ def penultimate(net: HybridBlock, loader, store="disk", ctx=None) -> tuple[np.nd
         net(next(iter(loader)).data[:1].as_in_context(devices.of(net)[0]))
     width = math.prod(layer.weight.shape[1:])
     labels = np.asarray(loader.labels, dtype=np.int64)
-    key = digest([json.dumps({"penultimate": _fingerprint(net, layer), "images": loader.identity(),
+    key = digest([json.dumps({"penultimate": _fingerprint(net, layer), "images": loader.identity(), "form": "fast",
                               "device": (ctx or devices.of(net))[0].device_type, "versions": features.versions()},
                              sort_keys=True).encode()])[:40]
     found = features_store.kept(key, (1, len(labels), width), lambda: [features.extract(net, loader, ctx)[0]],

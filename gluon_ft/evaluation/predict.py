@@ -21,7 +21,7 @@ from gluon_ft.errors import ConfigError, DataError
 from gluon_ft.evaluation import output
 from gluon_ft.evaluation.model import load_model
 from gluon_ft.processors import threads
-from gluon_ft.training import devices
+from gluon_ft.training import compiled, devices
 from gluon_ft.training.metrics import first
 
 AHEAD = 2  # batches decoded while one is computed
@@ -59,6 +59,8 @@ def predict(net: HybridBlock | str | os.PathLike, images, *, batch_size: int = 3
     preprocessing : default the network's own; images are prepared as in evaluation (resize, centre crop)
     workers : threads that decode, default the processors that this process may use
     ctx : context or list of them, default where the network is
+
+    On one CPU many images go through the network's fused form, which agrees with the plain one to rounding.
 
     An image that cannot be read does not stop the others: its Prediction has an `error`.
 
@@ -114,11 +116,11 @@ def _probabilities(net, source, wanted, batch_size, workers, ctx):
 
     positions = [np.arange(i, min(i + batch_size, len(source))) for i in range(0, len(source), batch_size)]
     filled = loader_workers.filled(positions, (wanted.channels, wanted.size, wanted.size), fill, workers, AHEAD)
-    rows = []
-    with console.progress(total=len(source), desc="predict", unit="image") as bar:
+    rows, bar = [], console.progress(total=len(source), desc="predict", unit="image")
+    with bar, compiled.evaluating(net, len(positions), contexts) as run:
         for chosen, data in filled:
             shares = mx.gluon.utils.split_and_load(mx.nd.from_numpy(data), contexts[:len(chosen)], even_split=False)
-            results = [first(net(share.astype(kind, copy=False))).astype("float32") for share in shares]
+            results = [first(run(share.astype(kind, copy=False))).astype("float32") for share in shares]
             rows += [(result if already else mx.nd.softmax(result)).asnumpy() for result in results]
             bar.update(len(chosen))
     return np.concatenate(rows), errors

@@ -10,8 +10,6 @@ from gluon_ft.data.batches import batches
 from gluon_ft.errors import DataError, TrainingError
 from gluon_ft.training import compiled, devices
 
-WORTH_FUSING = 1 << 21  # numbers in all batches; 14 photos of 224 x 224, or 700 of 32 x 32
-
 
 @dataclass(frozen=True)
 class Metrics:
@@ -96,14 +94,15 @@ def evaluate(net, source, ctx=None, top_k: int = 0, where: str = "the evaluation
     """Loss and accuracy of `net` on `source` (see `batches`), every image counted once, padding not at all.
 
     ctx : contexts to use, default those of the network; the batch is divided among them. On one CPU and many images
-    the network runs in its fused form (`compiled.forward_only`), where that agrees to rounding.
+    the network runs in its fused form (`compiled.evaluating`), where that agrees to rounding.
     watch : callable(), called before each batch; what it raises ends the evaluation
     precision : 'float32', 'bfloat16' or 'float16', see `training.precision`
     """
     contexts = ctx or devices.of(net)
     loss_of = mx.gluon.loss.SoftmaxCrossEntropyLoss()
-    meter, run = Meter(where, top_k), None
-    try:
+    meter = Meter(where, top_k)
+    number = len(source) if hasattr(source, "__len__") else 1
+    with compiled.evaluating(net, number, contexts, precision) as run:
         for batch in batches(source):
             if watch is not None:
                 watch()
@@ -111,21 +110,10 @@ def evaluate(net, source, ctx=None, top_k: int = 0, where: str = "the evaluation
             used = contexts[:len(batch.label)]
             data = mx.gluon.utils.split_and_load(batch.data, used, even_split=False)
             label = mx.gluon.utils.split_and_load(batch.label, used, even_split=False)
-            run = run or _form(net, source, data[0].shape, contexts, precision)
             predictions = [first(run(x)) for x in data]
             meter.update([(p, y, loss_of(p, y)) for p, y in zip(predictions, label)])
             meter.wait()
         return meter.result()
-    finally:
-        if isinstance(run, compiled.Form):
-            run.release()
-
-
-def _form(net, source, shape, contexts, precision):
-    """What to run: for few and small images the making of another form would take longer than it saves."""
-    number = len(source) if hasattr(source, "__len__") else 1
-    worth = number * math.prod(shape) >= WORTH_FUSING and len(contexts) == 1
-    return compiled.forward_only(net, precision, shape) if worth or precision != "float32" else net
 
 
 def first(result):
