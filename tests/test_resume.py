@@ -14,7 +14,7 @@ from resume_nets import network, parameters, same, sets
 import gluon_ft
 from gluon_ft.data.batches import ArrayLoader
 from gluon_ft.errors import CheckpointError, Interrupted, TrainingError
-from gluon_ft.training import checkpoint
+from gluon_ft.training import checkpoint, features
 from gluon_ft.training.config import TrainConfig
 from gluon_ft.training.fit import fit
 
@@ -58,7 +58,7 @@ def test_interrupted_and_resumed_is_the_same_bit_for_bit(name, tmp_path):
         cut = Interrupting(train.data, train.labels, train.batch_size, True, train.seed)
         cut.at = at
         net = network(ctx=ctx)
-        with pytest.raises(Interrupted, match=r"stopped and saved in .*resume to go on \(after SIGTERM\)") as error:
+        with pytest.raises(Interrupted, match=r"stopped .*resume to go on \(after SIGTERM\)") as error:
             fit(net, cut, val, config, save_to=folder)
         assert error.value.status == 143
         other, records = network(seed=8, ctx=ctx), []
@@ -228,6 +228,29 @@ def test_a_signal_at_the_very_end_is_not_lost(tmp_path):
         signal.signal(signal.SIGTERM, before)
     assert len(result.history) == 2
     assert came == [signal.SIGTERM]
+
+
+def test_a_signal_while_features_are_computed_ends_it_there(tmp_path, monkeypatch):
+    """Nothing was trained yet: no need to wait until the last image is through, and resuming goes on."""
+    def run(folder, **more):
+        net = network(dropout=0)
+        gluon_ft.freeze(net[0]), gluon_ft.freeze(net[1])
+        fit(net, *sets(), TrainConfig(epochs=2, cache_features="memory"), save_to=folder, **more)
+        return parameters(net)
+
+    wanted, computed, forward = run(tmp_path / "whole"), [], features._forward
+
+    def interrupted(*arguments):
+        computed.append(arguments)
+        os.kill(os.getpid(), signal.SIGINT)
+        return forward(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(features, "_forward", interrupted)
+        with pytest.raises(Interrupted, match="stopped before epoch 1; resume to go on") as error:
+            run(tmp_path / "cut")
+    assert len(computed) == 1 and error.value.status == 128 + signal.SIGINT
+    same(wanted, run(tmp_path / "cut", resume=True))
 
 
 @pytest.mark.parametrize("limit", [300, 1500])

@@ -98,7 +98,7 @@ class Training:
         epoch, config = place.epoch, self.config
         if config.seed is not None:
             seeds.seed_all(seeds.seed_of(config.seed, epoch))
-        self.stepper.begin(epoch)
+        self._begin(epoch)
         place.meter = place.meter or Meter(f"{self.name}, epoch {epoch}", config.top_k)
         train = self.stepper.running.train
         if hasattr(train, "epoch"):
@@ -183,6 +183,12 @@ class Training:
         self.store.save(place.epoch, place.batches, state.gather(self.stepper, values, meter), self.result.best_epoch)
         self.saved_at = time.monotonic()
 
+    def _begin(self, epoch):
+        """Kept features may take minutes to compute; meanwhile the last checkpoint has all that there is to save."""
+        message = f"{self.name}: stopped before epoch {epoch}; resume to go on"
+        with contextlib.nullcontext() if self.stop is None else self.stop.at_once(message):
+            self.stepper.begin(epoch)
+
     def _end_if_asked(self):
         if self.stop:
             raise self.stop.error(f"{self.name}: stopped and saved in {self.store.folder}; resume to go on")
@@ -198,7 +204,7 @@ class Training:
         values = bundle.values
         state.check_same(values["identity"], self.identity, path)
         # Stages that are frozen in that epoch have no optimiser's state to put back.
-        self.stepper.begin(min(values["epoch"], self.config.epochs))
+        self._begin(min(values["epoch"], self.config.epochs))
         state.restore(self.stepper, bundle, path)
         self.result.history, self.result.stopped = values["history"], values["stopped"]
         self.patience.restore(values["patience"])

@@ -17,9 +17,27 @@ class Stop:
 
     def __init__(self):
         self.signal: int | None = None
+        self._message: str | None = None
 
     def __bool__(self):
         return self.signal is not None
+
+    @contextlib.contextmanager
+    def at_once(self, message: str) -> Iterator[None]:
+        """Inside, where there is nothing to save, the first signal raises `error(message)` wherever the work is."""
+        self._message = message
+        try:
+            if self:
+                raise self.error(message)
+            yield
+        finally:
+            self._message = None
+
+    def came(self, number: int) -> None:
+        """To be called by a handler."""
+        self.signal = number
+        if self._message is not None:
+            raise self.error(self._message)
 
     def error(self, message: str) -> Interrupted:
         """What to raise when all is saved; shells expect 128 and the signal's number."""
@@ -41,7 +59,7 @@ def caught() -> Iterator[Stop]:
         if stop:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        stop.signal = number
+        stop.came(number)
 
     before = {number: signal.signal(number, handle) for number in SIGNALS}
     ended = False
