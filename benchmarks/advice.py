@@ -36,6 +36,7 @@ import recording
 
 import gluon_ft
 from gluon_ft import advice, console, loaders, mx, probe
+from gluon_ft.advice_facts import Facts
 from gluon_ft.data import digits, folders, lists, split
 from gluon_ft.errors import ConfigError, near
 from gluon_ft.evaluation import linear
@@ -104,7 +105,7 @@ DATA = {"digits": DataSet(small_digits, "cifar_resnet20_relu:akamaster_cifar10")
         "caltech": DataSet(caltech, MOBILENET), "cifar": DataSet(cifar, MOBILENET)}
 
 
-def facts_of(name) -> advice.Facts:
+def facts_of(name) -> Facts:
     """What the advice goes by: the training images of seed 0."""
     data = DATA[name]
     with tempfile.TemporaryDirectory() as folder:

@@ -7,10 +7,11 @@ Thresholds whose source says "ours" are this project's, checked by benchmarks/ad
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gluon_ft import settings as plain_settings
+from gluon_ft.advice_facts import Facts
 from gluon_ft.errors import ConfigError, near
 
 STRATEGIES = {
@@ -31,76 +32,10 @@ RATE, RATE_BATCH = 0.1, 256  # Goyal et al.'s, from scratch, SGD with momentum 0
 # D2L fine-tunes at 0.01, a tenth of its rate from scratch, with 128 images a batch and no momentum; momentum 0.9 makes
 # each step count 1 / (1 - 0.9) times.
 BODY_RATE, BODY_BATCH, MOMENTUM, HEAD_MULT = 0.01, 128, 0.9, 10.0
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is known of a data set and of the weights for it; `gluon_ft.probe.measure` finds it.
-
-    images, classes, smallest_class, largest_class : counts, of the training images.
-    width, height : median, pixels, None where not known; grey : all images looked at are grey.
-    weights : name of pretrained weights at hand that fit, None where there are none.
-    input_size : of the network, pixels; stages : of the network, its output counted (`gluon_ft.stages`).
-    probe, probe_spread : accuracy of a linear classifier on the pretrained features, and its standard deviation over
-    the folds; None where it was not measured.
-    pixels : accuracy of the same classifier on the images shrunk to 16 x 16; chance : of always naming the most
-    frequent class.
-    seconds : that measuring took; notes : what else was found.
-    batch : images of a batch where that is given, None where it is to be advised; accumulate : batches of one step.
-    """
-
-    images: int
-    classes: int
-    smallest_class: int
-    largest_class: int
-    width: int | None = None
-    height: int | None = None
-    grey: bool = False
-    weights: str | None = None
-    input_size: int | None = None
-    stages: int | None = None
-    probe: float | None = None
-    probe_spread: float = 0.0
-    pixels: float | None = None
-    chance: float | None = None
-    seconds: float | None = None
-    notes: tuple[str, ...] = ()
-    batch: int | None = None
-    accumulate: int = 1
-
-    def __post_init__(self):
-        counts = (self.images, self.classes, self.smallest_class, self.largest_class)
-        holds = self.classes >= 2 and 1 <= self.smallest_class <= self.largest_class <= self.images
-        if not holds:
-            raise ConfigError("facts do not fit together", found="images, classes, smallest and largest class "
-                              + ", ".join(map(str, counts)), expected="two classes or more, an image in each")
-
-    @property
-    def imbalance(self) -> float:
-        """Largest class over smallest."""
-        return self.largest_class / self.smallest_class
-
-    @property
-    def edge(self) -> int | None:
-        """The shorter of the median edges, pixels."""
-        return None if self.width is None or self.height is None else min(self.width, self.height)
-
-    @property
-    def separable(self) -> float | None:
-        """How far the probe comes from chance (0) to no error (1)."""
-        if self.probe is None or self.chance is None or self.chance >= 1:
-            return None
-        return (self.probe - self.chance) / (1 - self.chance)
-
-    @property
-    def different(self) -> bool:
-        """The images are unlike the source's: its features tell the classes apart no better than the pixels do."""
-        return self.probe is not None and self.pixels is not None and self.probe <= self.pixels + self.probe_spread
-
-    def to_dict(self) -> dict:
-        """As plain values, `imbalance`, `separable` and `different` included."""
-        return {**plain_settings.to_dict(self), "imbalance": self.imbalance, "separable": self.separable,
-                "different": self.different}
+# Features whose second moments are smaller let the output layer take a higher rate than RATE's. Gradient descent with
+# momentum m on a quadratic is stable below 2 (1 + m) / curvature, and a linear layer's softmax loss curves by half the
+# eigenvalue at most: 7.6 / eigenvalue, where 32 images a step get 5 / eigenvalue, 7.1 by rounding.
+EIGENVALUE = 400.0
 
 
 @dataclass(frozen=True)
@@ -151,6 +86,21 @@ def scratch_rate(facts: Facts) -> float:
     return round(RATE * _step(facts) / RATE_BATCH, 6)
 
 
+def _flatter(facts):
+    """How many times the usual rate the output layer stands on these features, a power of two."""
+    return max(1.0, 2.0 ** round(math.log2(EIGENVALUE / facts.eigenvalue))) if facts.eigenvalue else 1.0
+
+
+def head_rate(facts: Facts) -> float:
+    """0.1 for 256 images a step, in proportion, times 400 / the features' eigenvalue (a power of two, 1 or more)"""
+    return round(scratch_rate(facts) * _flatter(facts), 6)
+
+
+def head_mult(facts: Facts) -> float:
+    """10, times 400 / the features' eigenvalue (a power of two, 1 or more)"""
+    return HEAD_MULT * _flatter(facts)
+
+
 def body_rate(facts: Facts) -> float:
     """0.01 for 128 images a step without momentum, in proportion, a tenth of that with momentum 0.9"""
     return round(BODY_RATE * _step(facts) / BODY_BATCH * (1 - MOMENTUM), 8)
@@ -182,6 +132,7 @@ KORNBLITH = "Kornblith et al. 2019, Do better ImageNet models transfer better?"
 BIT = "Kolesnikov et al. 2020, Big Transfer (BiT-HyperRule)"
 HE = "He et al. 2019, Rethinking ImageNet pre-training"
 ULMFIT = "Howard and Ruder 2018, ULMFiT"
+LECUN = "LeCun et al. 1998, Efficient BackProp: rate against the inputs' covariance"
 GOYAL = "Goyal et al. 2017, Accurate, large minibatch SGD"
 TOUVRON = "Touvron et al. 2019, Fixing the train-test resolution discrepancy"
 BUDA = "Buda et al. 2018, A systematic study of the class imbalance problem"
@@ -225,12 +176,14 @@ SETTING_RULES = (
     Rule("trained by steps", lambda f: True, "the rate goes with the batch, rises at first and then falls to 0",
          f"{GOYAL}; {BIT}", strategies=TRAINED,
          settings={"batch_size": batch_size, "schedule": "cosine", "warmup": 0.5}),
-    Rule("head, scratch", lambda f: True, "what starts from random weights takes the from-scratch rate", GOYAL,
-         strategies=("head", "scratch"), settings={"lr": scratch_rate}),
+    Rule("scratch", lambda f: True, "what starts from random weights takes the from-scratch rate", GOYAL,
+         strategies=("scratch",), settings={"lr": scratch_rate}),
+    Rule("head", lambda f: True, "the output starts from random weights as well; on short feature vectors it needs a "
+         "higher rate", f"{GOYAL}; {LECUN}", strategies=("head",), settings={"lr": head_rate}),
     Rule("last-stages, everything", lambda f: True,
          "pretrained layers take a tenth of the same procedure's from-scratch rate, the new output ten times as much "
-         "as they", f"{D2L}; epochs: MXNet's how-to for Caltech-256", strategies=TUNED,
-         settings={"lr": body_rate, "head_lr_mult": HEAD_MULT, "epochs": 8}),
+         "as they", f"{D2L}; {LECUN}; epochs: MXNet's how-to for Caltech-256", strategies=TUNED,
+         settings={"lr": body_rate, "head_lr_mult": head_mult, "epochs": 8}),
     Rule("last-stages, everything", lambda f: True,
          "BatchNorm keeps the source's statistics: those of a small batch are noise, which the layers would learn to "
          "live with in place of the classes", f"{KERAS_GUIDE}; {BIT}", strategies=TUNED,

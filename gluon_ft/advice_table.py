@@ -14,7 +14,8 @@ Written by `python -m gluon_ft.advice_table` from the tables in `gluon_ft/advice
 network. The *probe* is the accuracy of a linear classifier on the features that come out, in cross-validation; *pixels*
 is the accuracy of the same classifier on the images themselves, shrunk to 16 x 16; *chance* is the share of the most
 frequent class. The way from chance to no error is (probe - chance) / (1 - chance). Features that do no better than
-pixels say that the images are unlike those that the network was trained on.
+pixels say that the images are unlike those that the network was trained on. The features' *eigenvalue*, the largest of
+their second moments, says how steep the loss of an output layer on them can be, and so how high its rate may be.
 
 Thresholds whose source is 'ours' are this project's; `benchmarks/advice.py` measures all five strategies on four data
 sets and compares."""

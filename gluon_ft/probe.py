@@ -11,7 +11,7 @@ import mxnet as mx
 import numpy as np
 
 from gluon_ft import advice, backbones, console
-from gluon_ft.advice import Facts
+from gluon_ft.advice_facts import Facts
 from gluon_ft.data import loader_sources, recprobe
 from gluon_ft.data.batches import Batch
 from gluon_ft.data.loaders import Loader
@@ -153,7 +153,8 @@ def _probed(facts, found, kept, pixels, net, notes, seed):
     wanted = network.input_of(net, size) if entry is not None else net.preprocessing
     extracted, labels = features.extract(net, _batches(found, kept, wanted), title="probe")
     known = replace(facts, weights=net.weights.source or type(net).__name__, input_size=made_for,
-                    stages=len(stages(net, (1, wanted.channels, wanted.size, wanted.size))))
+                    stages=len(stages(net, (1, wanted.channels, wanted.size, wanted.size))),
+                    eigenvalue=float(np.linalg.norm(extracted, 2) ** 2 / len(extracted)))
     scores = separability(extracted, labels, seed)
     if scores is None:
         notes.append("too few images of each class to probe with")

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from gluon_ft import TrainConfig, advice, advice_table
-from gluon_ft.advice import Facts, advise
+from gluon_ft.advice import advise
+from gluon_ft.advice_facts import Facts
 from gluon_ft.data import loaders
 from gluon_ft.data.preprocessing import Preprocessing
 from gluon_ft.errors import ConfigError
@@ -79,6 +80,16 @@ def test_the_body_learns_at_a_tenth_of_the_from_scratch_rate():
     assert tuned["lr"] == pytest.approx(0.01 / 4 / 10) and tuned["head_lr_mult"] == 10
     assert scratch["lr"] == 0.1 * 32 / 256 and scratch["head_lr_mult"] == 1
     assert "scale" in tuned["augment"] and scratch["epochs"] > tuned["epochs"]
+
+
+@pytest.mark.parametrize("eigenvalue, times", [(None, 1), (430, 1), (1020, 1), (270, 2), (100, 4), (31.3, 16)])
+def test_an_output_on_short_features_learns_faster(eigenvalue, times):
+    known, usual = facts(500, eigenvalue=eigenvalue), facts(500)
+    of = {strategy: advise(known, strategy).settings for strategy in ("head", "last-stages", "scratch")}
+    assert of["head"]["lr"] == times * advise(usual, "head").settings["lr"] == times * 0.0125
+    assert of["last-stages"]["lr"] == advise(usual, "last-stages").settings["lr"]
+    assert of["last-stages"]["head_lr_mult"] == 10 * times
+    assert of["scratch"] == advise(usual, "scratch").settings
 
 
 def test_unlike_the_source_everything_learns_at_the_from_scratch_rate():

@@ -5,7 +5,7 @@ import mxnet as mx
 import photos
 import pytest
 
-from gluon_ft.advice import Facts
+from gluon_ft.advice_facts import Facts
 from gluon_ft.errors import ConfigError, DataError, UserError
 from gluon_ft.finetune import check, choice, network, plan, prepare, sources
 from gluon_ft.finetune.settings import JobSettings

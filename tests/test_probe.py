@@ -14,6 +14,7 @@ from gluon_ft import advice, probe
 from gluon_ft.commands.advise import advise
 from gluon_ft.data.preprocessing import Preprocessing
 from gluon_ft.errors import ConfigError, DataError
+from gluon_ft.training import features
 from gluon_ft.weights.card import Card
 
 
@@ -53,6 +54,14 @@ def test_counts_sizes_and_probe(tmp_path):
     assert facts.stages == len(gluon_ft.stages(net))
     assert facts.pixels == 1.0 and facts.chance == 0.6 and 0.5 < facts.probe <= 1.0 and facts.seconds > 0
     assert all((p.data().asnumpy() == before[name]).all() for name, p in net.collect_params().items())
+
+
+def test_the_eigenvalue_is_that_of_the_second_moments(tmp_path):
+    photos, net = folder(tmp_path / "photos"), network()
+    rows, _ = features.extract(net, gluon_ft.loaders.open(photos, preprocessing=net.preprocessing, train=False,
+                                                          batch_size=8))
+    expected = np.linalg.eigvalsh(np.mean([np.outer(row, row) for row in rows.astype(float)], axis=0)).max()
+    assert probe.measure(photos, net).eigenvalue == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_probe_repeats(tmp_path):
