@@ -158,11 +158,14 @@ def _losses(net, train, config, contexts, rates, smoothing, name):
     classes = classes_of(net)
     labels = LabelCheck(classes, train, "the training set", name=name)
     stepper = _Rising(rates, net, config, contexts, train, None, classes)
-    stepper.begin(1)
     watch, waiting = _Watch(smoothing), []
     wanted = len(rates) * config.accumulate
     bar = console.progress(total=len(rates), desc=name, unit="step")
-    with contextlib.closing(_endless(train)) as stream, bar:
+    with contextlib.ExitStack() as stack:
+        stack.callback(stepper.finish)
+        stepper.begin(1)
+        stream = stack.enter_context(contextlib.closing(_endless(train)))
+        stack.enter_context(bar)
         for position, batch in zip(range(wanted), stream):
             labels.check(batch, position + 1)
             waiting.append([loss.sum() for _, _, loss in stepper.step(batch, 1, position)] + [len(batch.label)])
