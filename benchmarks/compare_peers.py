@@ -6,7 +6,8 @@
 
 Three matches (benchmarks/peers/*.py, each run a process of its own, their order turned round every time):
 
-'steps': ResNet-18 v2 from random weights, hot dog photos, equal steps: ours, the D2L procedure, plain PyTorch.
+'steps': ResNet-18 v2 from random weights, hot dog photos, equal steps: ours, the D2L procedure, plain PyTorch; where
+the processor has bfloat16, in that as well.
 'hot-dog': MobileNetV2 of ImageNet on the same: the D2L procedure, ours with equal settings, and ours as it advises for
 few images (features and a linear classifier).
 'caltech': 20 classes through Module: the how-to's program against ours.
@@ -28,7 +29,7 @@ import click
 import recording
 from targets import environment
 
-from gluon_ft import console, mx
+from gluon_ft import console, hardware, mx
 from gluon_ft.data import lists, records, split
 from gluon_ft.errors import ConfigError
 
@@ -56,6 +57,8 @@ def contestants(match, folder, epochs) -> dict:
     if match == "hot-dog":
         found["ours, default"] = ("ours_hot_dog.py", sys.executable, {**options, "strategy": "features"})
         return found
+    if hardware.bfloat16_flags():
+        found["ours, bfloat16"] = ("ours_hot_dog.py", sys.executable, {**options, "precision": "bfloat16"})
     torch = os.environ.get("GLUON_FT_TORCH_PYTHON")
     if not has_torch(torch):
         print(f"skipped PyTorch: {torch or 'no interpreter'} has no torch and Pillow; set GLUON_FT_TORCH_PYTHON",
@@ -152,8 +155,9 @@ def ratios(name, found, accuracy):
     """(whose, quantity, theirs / ours of the rounds) of a contestant that is not ours."""
     if name.startswith("ours"):
         return
-    rounds = list(zip(found[name], found["ours"]))
-    yield "ours", "time per step", [theirs["seconds_per_step"] / ours["seconds_per_step"] for theirs, ours in rounds]
+    for whose in ["ours", *(["ours, bfloat16"] if "bfloat16" in name and "ours, bfloat16" in found else [])]:
+        rounds = zip(found[name], found[whose])
+        yield whose, "time per step", [theirs["seconds_per_step"] / ours["seconds_per_step"] for theirs, ours in rounds]
     for whose in [w for w in ("ours", "ours, default") if w in found and accuracy is not None]:
         times = [(seconds_to(a["history"], accuracy), seconds_to(b["history"], accuracy))
                  for a, b in zip(found[name], found[whose])]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import behind
 import click
 import recording
 import targets
@@ -158,6 +159,16 @@ def section(path: Path) -> str:
     return f"## {path.stem}\n\n{body}{cut(shown)}\n\nMeasured on:\n\n" + "\n".join(sorted(about))
 
 
+def others_ahead(folder: Path) -> str:
+    """The ratios that say that others are faster, with the reasons."""
+    rows = [row for name in ("peers", "training_speed") if (folder / f"{name}.csv").is_file()
+            for row in latest(read(folder / f"{name}.csv"))]
+    found, reasons = behind.ahead_of_us(rows), behind.load()
+    lines = [[row["settings"], row["quantity"], spread(row), behind.reason(row, reasons)] for row in found]
+    shown = table(["settings", "ratio", "median (min to max)", "why"], lines) if lines else "Nowhere that was measured."
+    return f"## Where others are ahead\n\n{shown}"
+
+
 def cut(lines) -> str:
     """Says how many lines a long table leaves out."""
     more = len(lines) - MOST
@@ -168,7 +179,7 @@ def render(folder: Path = recording.RESULTS, found: list[targets.Target] | None 
     """The whole file."""
     found = targets.load() if found is None else found
     files = [path for path in sorted(folder.glob("*.csv")) if path.stem != "accuracy"]
-    return "\n\n".join([HEAD.rstrip(), accuracy(folder, found), *map(section, files)]) + "\n"
+    return "\n\n".join([HEAD.rstrip(), accuracy(folder, found), others_ahead(folder), *map(section, files)]) + "\n"
 
 
 @console.command(text=__doc__)

@@ -212,10 +212,22 @@ def test_peers_are_compared_round_by_round():
     assert len(missed) == 2 and "time per step, theirs / ours is 0.9" in missed[0] and "default is" in missed[1]
 
 
+def test_bfloat16_is_compared_with_bfloat16_as_well():
+    found = {"ours": [answer(2.0)], "ours, bfloat16": [answer(1.0)], "PyTorch, bfloat16": [answer(1.5)],
+             "PyTorch": [answer(3.0)]}
+    assert list(compare_peers.ratios("PyTorch, bfloat16", found, None)) == [
+        ("ours", "time per step", [0.75]), ("ours, bfloat16", "time per step", [1.5])]
+    assert list(compare_peers.ratios("PyTorch", found, None)) == [("ours", "time per step", [1.5])]
+
+
 def test_an_interpreter_without_torch_is_left_out(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(compare_peers.hardware, "bfloat16_flags", list)
     monkeypatch.setenv("GLUON_FT_TORCH_PYTHON", str(tmp_path / "no" / "python"))
     names = compare_peers.contestants("steps", tmp_path, 1)
     assert list(names) == ["ours", "D2L, all processors", "D2L"]
+    monkeypatch.setattr(compare_peers.hardware, "bfloat16_flags", lambda: ["amx_bf16"])
+    names = compare_peers.contestants("steps", tmp_path, 1)
+    assert names["ours, bfloat16"][2] == {**names["ours"][2], "precision": "bfloat16"}
     assert "skipped PyTorch" in capsys.readouterr().err
     assert compare_peers.has_torch(None) is False
 

@@ -79,3 +79,21 @@ def test_what_is_no_file_of_results_is_an_error(tmp_path, content):
     (tmp_path / "bad.csv").write_text(content)
     with pytest.raises(DataError, match=r"bad\.csv: (not a file of results|row 1 has another number of columns)"):
         readme.render(tmp_path, [])
+
+
+def ratio(benchmark, settings, quantity, value):
+    return f"2026-01-01,abc,machine,CPython 3,{benchmark},\"{settings}\",\"{quantity}\",ratio,3,{value},{value},{value}"
+
+
+def test_where_others_are_ahead_is_said_with_the_reason(tmp_path, monkeypatch):
+    reasons = [{"settings": "PyTorch", "quantity": "per step", "why": "younger kernels"}]
+    monkeypatch.setattr(readme.behind, "load", lambda: reasons)
+    written(tmp_path, "peers", ratio("peers", "steps, PyTorch", "time per step, theirs / ours", 0.8),
+            ratio("peers", "steps, D2L", "time per step, theirs / ours", 1.4))
+    text = readme.others_ahead(tmp_path)
+    assert "| steps, PyTorch | time per step, theirs / ours | 0.8 | younger kernels |" in text and "D2L" not in text
+    written(tmp_path, "training_speed", ratio("training_speed", "resnet", "gluon_ft float32 / torch float32", 0.9))
+    with pytest.raises(DataError, match=r"no reason for being behind.*resnet; gluon_ft float32"):
+        readme.others_ahead(tmp_path)
+    monkeypatch.setattr(readme.behind, "ahead_of_us", lambda rows: [])
+    assert "Nowhere that was measured." in readme.others_ahead(tmp_path)

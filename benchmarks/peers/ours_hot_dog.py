@@ -4,6 +4,7 @@
 
 "strategy": "everything" (default) trains all layers as the published procedure; "features" is what the library advises
 for fewer than a thousand images: the features once, then a linear classifier on them. The images are decoded once.
+"precision": "float32" (default) or "bfloat16".
 """
 import json
 import resource
@@ -32,7 +33,8 @@ def _everything(net, sets, options):
     import gluon_ft
 
     config = gluon_ft.TrainConfig(epochs=options["epochs"], lr=options["lr"], momentum=0.0,
-                                  wd=options.get("wd", 1e-3), top_k=0, seed=options.get("seed", 0))
+                                  wd=options.get("wd", 1e-3), top_k=0, seed=options.get("seed", 0),
+                                  precision=options.get("precision", "float32"))
     begun, history, evaluations = time.perf_counter(), [], []
 
     def note(record):
