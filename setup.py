@@ -14,6 +14,9 @@ setup(
     packages=find_packages(include=["gluon_ft", "gluon_ft.*"]),
     # Outside the package, because it has to run where the package cannot be imported for want of MXNet.
     py_modules=["gluon_ft_launcher"],
+    # By a path, not by a hook: with the hook a clone named gluon_ft would hide the package from a Python started in the
+    # folder above it.
+    options={"editable_wheel": {"mode": "compat"}},
     package_data={"gluon_ft": ["reporting/*.html", "weights/*.toml", "weights/*.json", "data/*.toml"]},
     install_requires=[
         # MXNet 1.9.1 does not import under NumPy 2.
