@@ -26,10 +26,11 @@ import recording
 import rows
 import targets
 
-from gluon_ft import console
+from gluon_ft import console, paths
 from gluon_ft.errors import ConfigError
 
 NOTHING = 3
+DOWNLOADED = ("data", "downloads", "weights")  # of the folders in the cache; the others hold what was computed
 PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
 
 
@@ -70,7 +71,9 @@ def run_row(target: targets.Target, seeds: int, runs: Path, root: Path = targets
     data = [] if target.data.bundled else ["--data", str(target.data.here())]
     command = [sys.executable, str(root / target.script), *target.command(seeds), *data, "--runs", str(runs), "--json"]
     begun = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=targets.environment())
+    with tempfile.TemporaryDirectory(prefix="accuracy-cache-") as home:
+        done = subprocess.run(command, capture_output=True, text=True, check=False,
+                              env={**targets.environment(), **nothing_computed(Path(home))})
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         return Outcome(target, FAILED, f"{target.script} ended with status {done.returncode}: {last}")
@@ -79,6 +82,16 @@ def run_row(target: targets.Target, seeds: int, runs: Path, root: Path = targets
     except (IndexError, ValueError, KeyError, TypeError):
         return Outcome(target, FAILED, f"{target.script} did not end with its JSON line")
     return dataclasses.replace(judge(target, folder), seconds=time.perf_counter() - begun)
+
+
+def nothing_computed(home: Path) -> dict:
+    """Environment variables for a cache in `home` with the user's downloads, and with nothing that was computed: features
+    and networks kept from before would hide a mistake that was made since."""
+    for name in DOWNLOADED:
+        kept = paths.cache_home() / name
+        kept.mkdir(parents=True, exist_ok=True)
+        (home / name).symlink_to(kept, target_is_directory=True)
+    return {paths.HOME_VARIABLE: str(home)}
 
 
 def figures(outcome: Outcome) -> list[dict]:

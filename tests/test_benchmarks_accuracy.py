@@ -105,6 +105,22 @@ def test_a_script_is_run_and_its_run_is_read(tmp_path, monkeypatch, end, state, 
     assert (outcome.state, outcome.text) == (state, text)
 
 
+def test_a_row_sees_what_was_downloaded_and_nothing_that_was_computed(tmp_path, monkeypatch):
+    """A network kept from before would hide a mistake made since, and its training would be missing in the run."""
+    home = tmp_path / "home"
+    monkeypatch.setenv("GLUON_FT_HOME", str(home))
+    for name in ("weights/a.params", "features/b.npy", "odd_or_even/c.params"):
+        (home / name).parent.mkdir(parents=True)
+        (home / name).write_bytes(b"x")
+    (tmp_path / "x.py").write_text("import os, sys\nfrom pathlib import Path\n"
+                                   "home = Path(os.environ['GLUON_FT_HOME'])\n"
+                                   "sys.exit(' '.join(sorted(str(p.relative_to(home)) for p in home.glob('*/*'))))\n")
+    monkeypatch.setattr(targets.Data, "bundled", True)
+    outcome = accuracy.run_row(target(), 1, tmp_path / "runs", tmp_path)
+    assert outcome.text == "x.py ended with status 1: weights/a.params"
+    assert (home / "weights" / "a.params").read_bytes() == b"x"
+
+
 def with_regression(kind, of, tmp_path, seeds=1):
     """A row's outcome when the library is wrong in one respect; kind None: as it is."""
     if of.data.path:
