@@ -85,8 +85,8 @@ def run_row(target: targets.Target, seeds: int, runs: Path, root: Path = targets
 
 
 def nothing_computed(home: Path) -> dict:
-    """Environment variables for a cache in `home` with what the user downloaded, and nothing that was computed: features
-    and networks kept from before would hide a mistake that was made since."""
+    """Environment variables for a cache in `home` with what the user downloaded, and nothing that was computed:
+    features and networks kept from before would hide a mistake that was made since."""
     for name in DOWNLOADED:
         kept = paths.cache_home() / name
         kept.mkdir(parents=True, exist_ok=True)
