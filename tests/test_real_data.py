@@ -43,8 +43,8 @@ def train_an_epoch(train, val, classes, engine):
 
 
 # The training part of hotdog holds a near-duplicate pair (see its README), which this split tears apart.
-@pytest.mark.parametrize(("folder", "classes", "training", "leak"), [("caltech256", 20, 300, 0),
-                                                                     ("hotdog/train", 2, 120, 1)])
+@pytest.mark.parametrize(("folder", "classes", "training", "leak"), [
+    pytest.param("caltech256", 20, 300, 0, marks=pytest.mark.slow), ("hotdog/train", 2, 120, 1)])
 def test_split_pack_verify_audit_and_train(tmp_path, capsys, folder, classes, training, leak):
     root, prefix = shared_data(folder), tmp_path / "real"
     command(capsys, "split", root, prefix, "--per-class", training // classes, "--seed", 0)
