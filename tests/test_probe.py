@@ -11,7 +11,7 @@ from conftest import shared_data
 
 import gluon_ft
 from gluon_ft import advice, probe
-from gluon_ft.commands.advise import advise
+from gluon_ft.commands.advise import advise, command
 from gluon_ft.data.preprocessing import Preprocessing
 from gluon_ft.errors import ConfigError, DataError
 from gluon_ft.training import features
@@ -176,8 +176,13 @@ def test_the_command(tmp_path, capsys):
     assert found["strategy"] == "scratch" and found["facts"]["images"] == 20 and found["settings"]["freeze"] == "none"
     assert all(reason["text"] and reason["source"] for reason in found["reasons"])
     for text in ("20 images of 2 classes, 8 to 12 each", "weights: none", "strategy: scratch", "note: no pretrained",
-                 "why:"):
+                 "why:", f"to do so: gluon-ft train {tmp_path / 'photos'}"):
         assert text in printed
+
+
+def test_the_command_to_train_with():
+    assert command("my photos", "auto", "auto") == "gluon-ft train 'my photos'"
+    assert command("a.rec", "auto", "n:t") == "gluon-ft train --train a.rec --val VALIDATION.rec --pretrained n:t"
 
 
 def test_the_commands_errors_are_one_line(tmp_path, capsys):

@@ -1,6 +1,8 @@
 """`gluon-ft advise`: which strategy and settings to fine-tune a set of images with, and why."""
 from __future__ import annotations
 
+import shlex
+
 import click
 
 from gluon_ft import console
@@ -36,9 +38,19 @@ def advise(folder, backbone, pretrained, root, most, seed, as_json):
     click.echo("\nwhy:")
     for text, source in found.reasons:
         click.echo(f"- {text} [{source}]")
+    click.echo(f"\nto do so: {command(folder, backbone, pretrained)}")
     console.emit({"command": "advise", "facts": facts.to_dict(), "strategy": found.strategy,
                   "settings": found.settings,
                   "reasons": [{"text": text, "source": source} for text, source in found.reasons]}, as_json)
+
+
+def command(images, backbone, pretrained) -> str:
+    """The `gluon-ft train` that goes by the same advice."""
+    named = [word for name, value in (("--backbone", backbone), ("--pretrained", pretrained)) if value != "auto"
+             for word in (name, value)]
+    # Records of training images have no validation part in them to split off.
+    source = ["--train", images, "--val", "VALIDATION.rec"] if images.endswith(".rec") else [images]
+    return shlex.join(["gluon-ft", "train", *source, *named])
 
 
 def lines(facts) -> list[str]:
