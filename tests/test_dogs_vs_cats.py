@@ -106,7 +106,6 @@ def test_both_phases_on_drawings(run):
         path.relative_to(folder).as_posix() for path in folder.rglob("*")}
 
 
-@pytest.mark.slow
 def test_kaggles_layout_in_two_folds(run, tmp_path):
     data = kaggle(tmp_path / "data")
     files = sorted(path.relative_to(data) for path in data.rglob("*"))
