@@ -23,7 +23,12 @@ def network_and_batch(name, batch, size):
     net.hybridize(static_alloc=True)
     x, y = mx.nd.random.uniform(shape=shape), mx.nd.array([i % 2 for i in range(batch)])
     net(x).wait_to_read()
-    return net, x, y, ["float32", *(["bfloat16"] if hardware.bfloat16_flags() else [])]
+    return net, x, y, precisions()
+
+
+def precisions() -> list[str]:
+    """What this machine's processor computes in."""
+    return ["float32", *(["bfloat16"] if hardware.bfloat16_flags() else [])]
 
 
 def training_step(run, net, x, y):

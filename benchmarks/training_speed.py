@@ -19,9 +19,9 @@ from pathlib import Path
 
 import click
 import recording
-from timing import network_and_batch, seconds, training_step
+from timing import network_and_batch, precisions, seconds, training_step
 
-from gluon_ft import console, hardware, mx
+from gluon_ft import console, mx
 from gluon_ft.errors import ConfigError
 from gluon_ft.training import compiled
 
@@ -136,7 +136,7 @@ def main(repeats, steps, record, as_json):
     for name in NETWORKS:
         rows += measure(name, repeats, steps)
     for name in NETWORKS:
-        for precision in ["float32", *(["bfloat16"] if hardware.bfloat16_flags() else [])]:
+        for precision in precisions():
             profiles += profile(name, precision)
     print(recording.show(rows), recording.show(profiles), sep="\n\n")
     if record:

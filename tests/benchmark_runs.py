@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
@@ -72,3 +73,13 @@ def configured(run, **changes):
         table, _, name = key.rpartition("__")
         (config[table] if table else config)[name] = value
     (run / "config.json").write_text(json.dumps(config))
+
+
+@pytest.fixture(name="pictures")
+def pictures_fixture(tmp_path):
+    return make_pictures(tmp_path)
+
+
+@pytest.fixture(name="packed")
+def packed_fixture(pictures, tmp_path):
+    return packed_run(pictures, tmp_path)

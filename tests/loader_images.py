@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
 from gluon_ft.data import lists, loader_workers, loaders, records
 from gluon_ft.data.batches import Batch
@@ -57,3 +58,13 @@ def rows(loader):
 
 def own_threads():
     return [t for t in threading.enumerate() if t.name.startswith(loader_workers.NAME)]
+
+
+@pytest.fixture(scope="module", name="folder")
+def folder_fixture(tmp_path_factory):
+    return make_folder(tmp_path_factory.mktemp("data") / "images")
+
+
+@pytest.fixture(scope="module", name="packed")
+def packed_fixture(folder):
+    return pack(folder)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from benchmark_runs import make_pictures, packed_run, target
+from benchmark_runs import packed_fixture, pictures_fixture, target  # noqa: F401  (fixtures)
 from conftest import shared_data
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
@@ -18,16 +18,6 @@ import targets
 
 ROOT = Path(__file__).resolve().parents[1]
 REGRESSIONS = Path(__file__).with_name("deliberate_regressions.py")
-
-
-@pytest.fixture
-def pictures(tmp_path):
-    return make_pictures(tmp_path)
-
-
-@pytest.fixture
-def packed(pictures, tmp_path):
-    return packed_run(pictures, tmp_path)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmark_runs import configured, finished, make_pictures, pack, packed_run, target
+from benchmark_runs import configured, finished, pack, packed_fixture, pictures_fixture, target  # noqa: F401  (fixtures)
 from PIL import Image
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
@@ -16,16 +16,6 @@ import accuracy
 import targets
 
 from gluon_ft.data import split
-
-
-@pytest.fixture
-def pictures(tmp_path):
-    return make_pictures(tmp_path)
-
-
-@pytest.fixture
-def packed(pictures, tmp_path):
-    return packed_run(pictures, tmp_path)
 
 
 def test_a_run_that_is_what_it_says_passes(packed):

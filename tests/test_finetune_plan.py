@@ -1,9 +1,12 @@
 """The plan of a run: what advice decides, what is given, and what is checked before the images."""
 from __future__ import annotations
 
+from dataclasses import replace
+
 import mxnet as mx
 import photos
 import pytest
+from train_runs import make_source
 
 from gluon_ft.advice_facts import Facts
 from gluon_ft.errors import ConfigError, DataError, UserError
@@ -45,6 +48,40 @@ def test_the_advised_rate_is_for_the_batch_that_was_given(tmp_path):
         ("a", {}), ("b", {"batch_size": 8}), ("c", {"batch_size": 8, "accumulate": 2}))]
     assert [found.batch_size for found in rates] == [4, 8, 8]
     assert [found.lr / rates[0].lr for found in rates] == pytest.approx([1, 2, 4], rel=1e-3)
+
+
+def tuned(tmp_path, strategy, **options):
+    """The settings of a job on a LeNet with weights of its own."""
+    images, weights = tmp_path / "p", tmp_path / "source.params"
+    images = images if images.exists() else photos.make(images, count=4)
+    weights = weights if weights.exists() else make_source(tmp_path)
+    wanted = JobSettings(data=str(images), backbone="lenet", strategy=strategy, **options)
+    data, chosen = prepare.prepare(wanted), choice.Choice("lenet", str(weights), "")
+    net, _ = network.build(chosen, data.classes, [mx.cpu()], 0, None)
+    return plan.decide(wanted, {"data": wanted.data, "strategy": strategy, **options}, data, chosen, net,
+                       [mx.cpu()]).settings
+
+
+@pytest.mark.parametrize("strategy", ["head", "last-stages"])
+def test_the_outputs_rate_goes_by_the_features_for_a_strategy_that_was_asked_for_too(tmp_path, monkeypatch, strategy):
+    """But a rate that was given is taken as it is."""
+    monkeypatch.setattr(plan.probe, "measure", lambda *args, measure=plan.probe.measure, **options: replace(
+        measure(*args, **options), eigenvalue=25.0))
+    advised, given = tuned(tmp_path, strategy), tuned(tmp_path, strategy, lr=0.5)
+    assert given.lr == 0.5 and given.head_lr_mult == (1.0 if strategy == "head" else 10.0)
+    if strategy == "head":
+        assert advised.lr == pytest.approx(16 * 0.1 * advised.batch_size / 256, rel=1e-3)
+    else:
+        assert advised.head_lr_mult == 160.0
+
+
+def test_features_are_looked_at_where_settings_go_by_them_only(tmp_path, monkeypatch):
+    nets = []
+    monkeypatch.setattr(plan.probe, "measure", lambda source, net, measure=plan.probe.measure, **options: nets.append(
+        net) or measure(source, net, **options))
+    for strategy in ("svm", "head", "last-stages", "everything"):
+        tuned(tmp_path, strategy)
+    assert [net is False for net in nets] == [True, False, False, False]
 
 
 @pytest.mark.parametrize("given, message", [

@@ -4,21 +4,11 @@ from __future__ import annotations
 import mxnet as mx
 import numpy as np
 import pytest
-from loader_images import CLASSES, GREY, make_folder, opened, pack, rows
+from loader_images import CLASSES, GREY, folder_fixture, make_folder, opened, pack, packed_fixture, rows  # noqa: F401  (fixtures)
 
 from gluon_ft.data.augment import Augmentation
 from gluon_ft.data.preprocessing import Preprocessing
 from gluon_ft.errors import DataError
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return make_folder(tmp_path_factory.mktemp("data") / "images")
-
-
-@pytest.fixture(scope="module")
-def packed(folder):
-    return pack(folder)
 
 
 @pytest.mark.parametrize("engine", ["folder", "list", "threads", "native", "dataset"])

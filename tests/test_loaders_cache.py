@@ -2,15 +2,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
-from loader_images import make_folder, opened, rows
+from loader_images import folder_fixture, make_folder, opened, rows  # noqa: F401  (fixtures)
 
 from gluon_ft.data import loader_records, loaders
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return make_folder(tmp_path_factory.mktemp("data") / "images")
 
 
 def test_the_cache_is_bounded_and_decodes_once(folder, monkeypatch):

@@ -5,20 +5,10 @@ import cv2
 import mxnet as mx
 import numpy as np
 import pytest
-from loader_images import CLASSES, copied, make_folder, opened, own_threads, pack, rows
+from loader_images import CLASSES, copied, folder_fixture, make_folder, opened, own_threads, pack, packed_fixture, rows  # noqa: F401  (fixtures)
 
 from gluon_ft.data.preprocessing import Preprocessing
 from gluon_ft.errors import ConfigError, DataError
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return make_folder(tmp_path_factory.mktemp("data") / "images")
-
-
-@pytest.fixture(scope="module")
-def packed(folder):
-    return pack(folder)
 
 
 def broken(tmp_path):

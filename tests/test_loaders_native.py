@@ -4,22 +4,12 @@ from __future__ import annotations
 import mxnet as mx
 import numpy as np
 import pytest
-from loader_images import GREY, copied, make_folder, opened, pack, rows
+from loader_images import GREY, copied, folder_fixture, opened, pack, packed_fixture, rows  # noqa: F401  (fixtures)
 
 from gluon_ft.data import loaders, records
 from gluon_ft.data.augment import Augmentation
 from gluon_ft.data.preprocessing import Preprocessing
 from gluon_ft.errors import ConfigError, DataError
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return make_folder(tmp_path_factory.mktemp("data") / "images")
-
-
-@pytest.fixture(scope="module")
-def packed(folder):
-    return pack(folder)
 
 
 @pytest.mark.parametrize("encoding", [".png", ".jpg"])

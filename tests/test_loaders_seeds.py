@@ -4,14 +4,9 @@ from __future__ import annotations
 import mxnet as mx
 import numpy as np
 import pytest
-from loader_images import make_folder, opened, rows
+from loader_images import folder_fixture, opened, rows  # noqa: F401  (fixtures)
 
 from gluon_ft.data.augment import Augmentation
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return make_folder(tmp_path_factory.mktemp("data") / "images")
 
 
 @pytest.mark.parametrize("augment", ["gluon", "im2rec", Augmentation(hue=0.1, rotation=10, erasing=0.5, randaugment=2)])

@@ -7,15 +7,9 @@ import threading
 import time
 
 import numpy as np
-import pytest
-from loader_images import make_folder, opened, own_threads, rows
+from loader_images import folder_fixture, make_folder, opened, own_threads, rows  # noqa: F401  (fixtures)
 
 from gluon_ft.data import images, loader_workers
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return make_folder(tmp_path_factory.mktemp("data") / "images")
 
 
 def test_stopping_midway_ends_the_threads_and_wastes_little(folder, monkeypatch):

@@ -7,7 +7,17 @@ import mxnet as mx
 import numpy as np
 import photos
 import pytest
-from train_runs import TINY, cli, content, first_run, make_source, parameters, quiet, same
+from train_runs import (  # noqa: F401  (fixtures)
+    TINY,
+    cli,
+    content,
+    finished_fixture,
+    images_fixture,
+    parameters,
+    quiet,
+    same,
+    source_fixture,
+)
 
 from gluon_ft import finetune
 from gluon_ft.data import records, split
@@ -17,22 +27,6 @@ from gluon_ft.evaluation.model import load_model
 from gluon_ft.evaluation.predict import predict
 from gluon_ft.finetune import folder
 from gluon_ft.finetune import run as runs_module
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    """Ten images of each of three classes."""
-    return photos.make(tmp_path_factory.mktemp("data") / "my photos")
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    return make_source(tmp_path_factory.mktemp("source"))
-
-
-@pytest.fixture(scope="module")
-def finished(images, tmp_path_factory):
-    return first_run(images, tmp_path_factory.mktemp("runs") / "first")
 
 
 def test_a_run_folder_holds_everything(finished, images):

@@ -7,30 +7,21 @@ import signal
 import subprocess
 import sys
 
-import photos
 import pytest
-from train_runs import TINY, cli, content, first_run, make_source, quiet
+from train_runs import (  # noqa: F401  (fixtures)
+    TINY,
+    cli,
+    content,
+    finished_fixture,
+    images_fixture,
+    quiet,
+    source_fixture,
+)
 
 from gluon_ft import finetune
 from gluon_ft.errors import ConfigError, UserError
 from gluon_ft.evaluation.model import load_model, save_model
 from gluon_ft.finetune import folder
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    """Ten images of each of three classes."""
-    return photos.make(tmp_path_factory.mktemp("data") / "my photos")
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    return make_source(tmp_path_factory.mktemp("source"))
-
-
-@pytest.fixture(scope="module")
-def finished(images, tmp_path_factory):
-    return first_run(images, tmp_path_factory.mktemp("runs") / "first")
 
 
 def stopped_after(epoch):

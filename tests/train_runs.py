@@ -5,6 +5,8 @@ import json
 
 import mxnet as mx
 import numpy as np
+import photos
+import pytest
 from conftest import cli_runner
 
 import gluon_ft
@@ -52,3 +54,19 @@ def content(run, name="result"):
 
 def quiet(_):
     pass
+
+
+@pytest.fixture(scope="module", name="images")
+def images_fixture(tmp_path_factory):
+    """Ten images of each of three classes."""
+    return photos.make(tmp_path_factory.mktemp("data") / "my photos")
+
+
+@pytest.fixture(scope="module", name="source")
+def source_fixture(tmp_path_factory):
+    return make_source(tmp_path_factory.mktemp("source"))
+
+
+@pytest.fixture(scope="module", name="finished")
+def finished_fixture(images, tmp_path_factory):
+    return first_run(images, tmp_path_factory.mktemp("runs") / "first")

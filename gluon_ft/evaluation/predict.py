@@ -103,7 +103,7 @@ def _prediction(path, row, names, top) -> Prediction:
 def _probabilities(net, source, wanted, batch_size, workers, ctx):
     """float32 (images, classes), and position -> reason of those that could not be read (their rows mean nothing)."""
     transform, errors = Transform(wanted), {}
-    resize, contexts = transform.decode_resize(), _contexts(net, ctx)
+    resize, contexts = transform.decode_resize(), devices.placed(net, ctx)
     already = bool(output.after_output(net) & {"softmax", "SoftmaxOutput", "SoftmaxActivation"})
     kind = next(iter(net.collect_params().values())).dtype
 
@@ -124,15 +124,6 @@ def _probabilities(net, source, wanted, batch_size, workers, ctx):
             rows += [(result if already else mx.nd.softmax(result)).asnumpy() for result in results]
             bar.update(len(chosen))
     return np.concatenate(rows), errors
-
-
-def _contexts(net, ctx) -> list:
-    if ctx is None:
-        return devices.of(net)
-    contexts = list(ctx) if isinstance(ctx, (list, tuple)) else [ctx]
-    if devices.of(net) != contexts:
-        net.collect_params().reset_ctx(contexts)
-    return contexts
 
 
 class _Images:

@@ -52,12 +52,15 @@ def decide(wanted: JobSettings, values: dict, data, choice, net, contexts) -> De
     """Every setting of a job: what was given stays, the rest is as advised for the data and the strategy.
 
     wanted : the settings given, with defaults; values : those that were given, by name; data : prepare.Data; choice :
-    choice.Choice; net : the network with weights and a new output. Where no strategy is given, up to 600 training
-    images are run through the network to see how well its features tell the classes apart (`probe.measure`).
+    choice.Choice; net : the network with weights and a new output. Where the strategy or its rates depend on it, up to
+    300 training images are run through the network to look at its features (`probe.measure`).
     """
     strategy = network.strategy_of(replace(wanted, pretrained=choice.pretrained))
-    facts = _facts(data, choice, net, wanted, probing=strategy is None)
     given = {name for name, value in values.items() if value is not None and value != AUTO}
+    facts = _facts(data, choice, net, wanted, probing=strategy not in ("svm", "scratch"))
+    if "lr" in given:
+        # The output's share of a rate that was asked for is not ours to stretch.
+        facts = replace(facts, eigenvalue=None)
     advised = _advised(wanted, facts, strategy, by_steps(wanted, values))
     taken = {name: value for name, value in advised.settings.items() if name not in given}
     if "size" in taken and not network.takes(net, taken["size"]):

@@ -55,7 +55,7 @@ def render(title: str, rows: list[dict], summary: list[dict], pictures: list[Pic
     config, environment : dict
         As in config.json and environment.json; nested keys are shown joined by dots, the home folder as `~`.
     extra : dict, optional
-        Further results, shown under the table.
+        Further results, shown behind the pictures; None is left out.
     notes : list of str, optional
         Warnings, shown before everything else but the table.
     command : str, optional
@@ -69,7 +69,8 @@ def render(title: str, rows: list[dict], summary: list[dict], pictures: list[Pic
     return engine.get_template("report.html").render(
         title=title, rows=rows, columns=columns, summary=summary, several=any(line["seeds"] > 1 for line in summary),
         plots=[p for p in pictures if p.plot], samples=[p for p in pictures if not p.plot], notes=notes or [],
-        config=flatten(config), environment=flatten(environment), extra=flatten(extra or {}),
+        config=flatten(config), environment=flatten(environment),
+        extra=flatten({key: value for key, value in (extra or {}).items() if value is not None}),
         date=_readable(environment.get("date")), command=command or environment.get("command"),
         commit=environment.get("gluon_ft", {}).get("commit"), dirty=environment.get("gluon_ft", {}).get("dirty"),
         version=environment.get("gluon_ft", {}).get("version"))

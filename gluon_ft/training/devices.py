@@ -37,7 +37,9 @@ def of(net) -> list[mx.Context]:
 
 
 def placed(net, ctx) -> list[mx.Context]:
-    """Moves the network to `ctx`, unless that is None or where it is; its contexts."""
-    if ctx is not None and of(net) != list(ctx):
-        net.collect_params().reset_ctx(list(ctx))
+    """Moves the network to `ctx`, a context or a list of them, unless that is None or where it is; its contexts."""
+    if ctx is not None:
+        ctx = list(ctx) if isinstance(ctx, (list, tuple)) else [ctx]
+        if of(net) != ctx:
+            net.collect_params().reset_ctx(ctx)
     return of(net)
