@@ -280,3 +280,14 @@ def test_real_caltech_has_no_exact_copy_and_one_mirrored_pair():
     report = audit([shared_data("caltech256")])
     assert found(report) == {("near", "mirrored", "242.watermelon/242_0052.jpg", "242.watermelon/242_0086.jpg")}
     assert not report.findings
+
+
+def test_tiny_images_are_alike_without_being_copies(tmp_path):
+    """Shrunk to 8 x 8, digits and icons look like one another; equal pixels in another file are copies all the same."""
+    for seed in range(30):
+        pixels = np.minimum(np.asarray(picture(seed % 3).resize((8, 8))), 200) + np.uint8(seed)
+        save(Image.fromarray(pixels), tmp_path / ("one" if seed % 2 else "two") / f"{seed}.png")
+    save(Image.open(tmp_path / "one" / "1.png"), tmp_path / "one" / "again.bmp")
+    report = audit([tmp_path])
+    assert found(report) == {("same pixels", "", "one/1.png", "one/again.bmp")}
+    assert len(report.findings["tiny"]) == 31

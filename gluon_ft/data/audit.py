@@ -21,7 +21,7 @@ from gluon_ft.data.audit_sources import Item, Source, open_source
 from gluon_ft.data.manifest import short_hash
 from gluon_ft.errors import ConfigError, DataError
 
-TINY = 32  # pixels; the shorter edge of an image below this is reported
+TINY = hashes.SIDE  # pixels; an image with a shorter edge has less detail than what confirms near duplicates
 CONSTANT = 2  # levels of 255 by which the pixels of a 'constant' image may differ, in each colour
 MOST_NEAR = 64  # bits; two unrelated hashes differ in about so many
 _MAYBE_EQUAL = 8  # bits of hash up to which two images of one size are compared pixel by pixel
@@ -38,8 +38,8 @@ class Facts(NamedTuple):
     size: tuple[int, int] = (0, 0)  # width, height, upright
     format: str = ""
     thumbnail: np.ndarray | None = None
-    turns: np.ndarray | None = None  # hashes of the eight orientations, None for a flat image
-    pixels: bytes | None = None  # hash of the pixels, only for a flat image
+    turns: np.ndarray | None = None  # hashes of the eight orientations, None for a flat or tiny image
+    pixels: bytes | None = None  # hash of the pixels, only where `turns` is None
     constant: bool = False
 
 
@@ -54,7 +54,8 @@ def audit(sources: Iterable, *, workers: int | None = None, near: int | None = h
         Processes that decode; default as many as processors can be used. The result does not depend on it.
     near : int or None, default 28
         Largest Hamming distance, in bits of 128, at which two images are compared more closely; None looks for exact
-        copies only. Mirrored and rotated copies, and crops of a few per cent, are found too.
+        copies only. Mirrored and rotated copies, and crops of a few per cent, are found too. Of images below 32 pixels
+        and of those without texture exact copies are found only.
     root : path, optional
         Folder that the paths of every `.lst` begin at; default the list's own folder.
 
@@ -120,7 +121,7 @@ def examine(item: Item) -> Facts:
         values = np.asarray(small)
         upright = (info.width, info.height) if info.orientation < 5 else (info.height, info.width)
         known = Facts(None, short_hash(data), upright, info.format, values)
-        if values.std() >= hashes.FLAT:
+        if values.std() >= hashes.FLAT and min(upright) >= TINY:
             return known._replace(turns=hashes.hash_turns(small))
         full = images.decode(data, info)
         ranges = full.reshape(-1, full.shape[-1])
@@ -161,10 +162,11 @@ def _single_findings(report, sources, items, facts):
         if item.offset is None and suffix not in _SUFFIXES.get(fact.format, (suffix,)):
             report.add("wrong suffix", Finding(item, f"is {fact.format}"))
         if min(fact.size) < TINY:
-            report.add("tiny", Finding(item, f"{fact.size[0]} x {fact.size[1]} pixels"))
+            width, height = fact.size
+            report.add("tiny", Finding(item, f"{width} x {height} pixels: only exact copies of it can be found"))
         if fact.constant:
             report.add("constant", Finding(item, "all pixels are equal"))
-        elif fact.turns is None:
+        elif fact.turns is None and min(fact.size) >= TINY:
             report.add("flat", Finding(item, "hardly any texture: only exact copies of it can be found"))
     for number, source in enumerate(sources):
         for name in source.left_out:
