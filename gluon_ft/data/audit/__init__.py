@@ -1,0 +1,1 @@
+"""Looks for copies, contradictory labels and bad files in a data set."""

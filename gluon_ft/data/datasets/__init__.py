@@ -1,0 +1,1 @@
+"""Public data sets, and drawn pictures where there are none."""

@@ -1,0 +1,1 @@
+"""One image: its header, decoding, transforms, augmentation, preprocessing."""

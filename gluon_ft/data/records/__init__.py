@@ -1,0 +1,1 @@
+"""RecordIO: packing, verifying and inspecting `.rec` files."""

@@ -1,0 +1,1 @@
+"""Networks: the registry, our own architectures, outputs, freezing, stages, pretrained weights."""

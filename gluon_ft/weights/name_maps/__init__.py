@@ -1,0 +1,1 @@
+"""Names of PyTorch's parameters and Gluon's, an architecture a module."""
