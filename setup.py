@@ -12,12 +12,10 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.9,<3.13",
     packages=find_packages(include=["gluon_ft", "gluon_ft.*"]),
-    # Outside the package, because it has to run where the package cannot be imported for want of MXNet.
-    py_modules=["gluon_ft_launcher"],
     # By a path, not by a hook: with the hook a clone named gluon_ft would hide the package from a Python started in the
     # folder above it.
     options={"editable_wheel": {"mode": "compat"}},
-    package_data={"gluon_ft": ["reporting/*.html", "weights/*.toml", "weights/*.json", "data/*.toml"]},
+    package_data={"gluon_ft": ["py.typed", "reporting/*.html", "weights/*.toml", "data/datasets/*.toml"]},
     install_requires=[
         # MXNet 1.9.1 does not import under NumPy 2.
         "numpy>=1.21,<2",
@@ -44,5 +42,5 @@ setup(
         "export": ["onnx>=1.12,<1.19", "onnxruntime"],
         "dev": ["pytest", "ruff"],
     },
-    entry_points={"console_scripts": ["gluon-ft = gluon_ft_launcher:main"]},
+    entry_points={"console_scripts": ["gluon-ft = gluon_ft.cli.main:main"]},
 )

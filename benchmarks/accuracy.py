@@ -26,8 +26,9 @@ import recording
 import rows
 import targets
 
-from gluon_ft import console, paths
+from gluon_ft.cli import console
 from gluon_ft.errors import ConfigError
+from gluon_ft.io import paths
 
 NOTHING = 3
 DOWNLOADED = ("data", "downloads", "weights")  # of the folders in the cache; the others hold what was computed

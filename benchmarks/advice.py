@@ -31,18 +31,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+import mxnet as mx
 import numpy as np
 import recording
 
 import gluon_ft
-from gluon_ft import advice, console, loaders, mx, probe
-from gluon_ft.advice_facts import Facts
-from gluon_ft.data import digits, folders, lists, split
+from gluon_ft import loaders
+from gluon_ft.cli import console
+from gluon_ft.data import split
+from gluon_ft.data.datasets import digits
+from gluon_ft.data.sources import folders, lists
 from gluon_ft.errors import ConfigError, near
 from gluon_ft.evaluation import linear
-from gluon_ft.finetune import choice, network, plan
+from gluon_ft.finetune import advice, choice, network, plan, probe
+from gluon_ft.finetune.facts import Facts
 from gluon_ft.finetune.settings import JobSettings
-from gluon_ft.training import features
+from gluon_ft.training.feature_cache import features
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 POINT = 0.01

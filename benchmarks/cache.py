@@ -12,6 +12,8 @@ one view. Rows are appended to benchmarks/results/cache.csv; exit status 1 where
 """
 from __future__ import annotations
 
+import gluon_ft  # isort: skip  (prepares the import of mxnet)
+
 import os
 import sys
 import tempfile
@@ -19,12 +21,12 @@ import time
 from pathlib import Path
 
 import click
+import mxnet as mx
 import recording
 
-import gluon_ft
-from gluon_ft import console, mx
-from gluon_ft.data import loaders
-from gluon_ft.data.preprocessing import Preprocessing
+from gluon_ft.cli import console
+from gluon_ft.data import loader
+from gluon_ft.data.images.preprocessing import Preprocessing
 
 HOTDOG = Path(__file__).resolve().parents[2] / "shared" / "data" / "hotdog"
 BATCH, TARGET = 32, 8.0
@@ -42,7 +44,7 @@ def seconds(name, epochs) -> tuple[float, float, float]:
     """(total, of the epochs after the first as a mean, final training loss) of one training."""
     memory, cache, views = {**PLAIN, **CACHED}[name]
     net = _network()
-    train, val = (loaders.open(HOTDOG / part, preprocessing=Preprocessing(), train=part == "train", batch_size=BATCH,
+    train, val = (loader.open(HOTDOG / part, preprocessing=Preprocessing(), train=part == "train", batch_size=BATCH,
                                cache=memory) for part in ("train", "test"))
     config = gluon_ft.TrainConfig(epochs=epochs, lr=0.01, top_k=0, cache_features=cache, views=views)
     mx.nd.waitall()

@@ -14,7 +14,8 @@ from pathlib import Path
 import click
 
 import gluon_ft
-from gluon_ft import console, loaders
+from gluon_ft import loaders
+from gluon_ft.cli import console
 from gluon_ft.reporting import Run, summarise
 
 BACKBONE, TAG = "cifar_resnet20_relu", "akamaster_cifar10"

@@ -12,7 +12,8 @@ from pathlib import Path
 import click
 
 import gluon_ft
-from gluon_ft import console, loaders
+from gluon_ft import loaders
+from gluon_ft.cli import console
 from gluon_ft.reporting import Run
 
 NETWORKS = ("cifar_resnet20_relu", "cifar_resnet32_relu", "cifar_resnet44_relu", "cifar_resnet56_relu")

@@ -24,7 +24,7 @@ import noise
 import recording
 from targets import tomllib
 
-from gluon_ft import console
+from gluon_ft.cli import console
 from gluon_ft.errors import ConfigError, UserError, near
 
 ROOT = Path(__file__).resolve().parents[1]

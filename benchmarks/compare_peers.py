@@ -18,6 +18,8 @@ or less than five times as long as ours by default to the accuracy.
 """
 from __future__ import annotations
 
+import gluon_ft  # isort: skip  (prepares the import of mxnet)
+
 import json
 import os
 import subprocess
@@ -26,12 +28,16 @@ import tempfile
 from pathlib import Path
 
 import click
+import mxnet as mx
 import recording
 from targets import environment
 
-from gluon_ft import console, hardware, mx
-from gluon_ft.data import lists, records, split
+from gluon_ft.cli import console
+from gluon_ft.data import split
+from gluon_ft.data.records import pack
+from gluon_ft.data.sources import lists
 from gluon_ft.errors import ConfigError
+from gluon_ft.runtime import hardware
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 PEERS = Path(__file__).with_name("peers")
@@ -83,7 +89,7 @@ def caltech(folder) -> dict:
     """Records of the 20 classes, and MobileNetV2 as the how-to's kind of checkpoint, with layers flatten0 and fc1."""
     drawn = split.split(SHARED / "caltech256", per_class=15, seed=0)
     split.write(drawn, folder / "images")
-    made = {part: records.pack(lists.list_file(folder / "images", part), drawn.root, resize=256, quality=90)[0]
+    made = {part: pack.pack(lists.list_file(folder / "images", part), drawn.root, resize=256, quality=90)[0]
             for part in ("train", "val")}
     packed = {part: str(written.rec) for part, written in made.items()}
     frozen = export(folder / "net")
@@ -93,8 +99,6 @@ def caltech(folder) -> dict:
 
 def export(prefix) -> list[str]:
     """Writes the checkpoint; the half turn that its weights want comes first. Returns what is to be frozen."""
-    import gluon_ft
-
     net = gluon_ft.pretrained_net("mobilenetv2_1.0", WEIGHTS)
     body = net.features(mx.sym.reverse(mx.sym.var("data"), axis=(2, 3)))
     symbol = mx.sym.FullyConnected(mx.sym.flatten(body, name="flatten0"), num_hidden=1000, name="fc1")

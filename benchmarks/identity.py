@@ -9,7 +9,11 @@ from pathlib import Path
 from targets import Data, Target
 
 from gluon_ft import TrainConfig
-from gluon_ft.data import audit, digits, folders, lists, manifest, split
+from gluon_ft.data import split
+from gluon_ft.data.audit import checks
+from gluon_ft.data.datasets import digits
+from gluon_ft.data.records import manifest
+from gluon_ft.data.sources import folders, lists
 from gluon_ft.errors import UserError
 
 # Settings that say where something is or how many seeds were run; what they lead to is checked by itself.
@@ -104,7 +108,7 @@ def _no_copies(parts: dict):
 def _audited(sources, images):
     """The same by the audit, which looks at what was really stored; copies only, since the split is the target's."""
     # A few hundred images are read before a second process has started.
-    report = audit.audit(sources, near=None, workers=1 if images < 1000 else None)
+    report = checks.audit(sources, near=None, workers=1 if images < 1000 else None)
     if report.leaked:
         raise Refused(f"leak: {sum(report.leaked_images.values())} images are in both {sources[0]} and {sources[1]}")
 

@@ -12,6 +12,8 @@ benchmarks/results/load.csv. Exit status 1 where our best folder loader is slowe
 """
 from __future__ import annotations
 
+import gluon_ft  # noqa: F401  isort: skip  (prepares the import of mxnet)
+
 import json
 import os
 import subprocess
@@ -21,11 +23,14 @@ import time
 from pathlib import Path
 
 import click
+import mxnet as mx
 import recording
 
-from gluon_ft import console, mx
-from gluon_ft.data import loaders, records, split
-from gluon_ft.data.preprocessing import Preprocessing
+from gluon_ft.cli import console
+from gluon_ft.data import loader as loaders
+from gluon_ft.data import split
+from gluon_ft.data.images.preprocessing import Preprocessing
+from gluon_ft.data.records import pack as records
 
 HOTDOG = Path(__file__).resolve().parents[2] / "shared" / "data" / "hotdog"
 BATCH = 32

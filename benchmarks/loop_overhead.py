@@ -11,14 +11,16 @@ a target is missed.
 """
 from __future__ import annotations
 
+import gluon_ft  # isort: skip  (prepares the import of mxnet)
+
 import sys
 
 import click
+import mxnet as mx
 import recording
 from timing import seconds
 
-import gluon_ft
-from gluon_ft import console, mx
+from gluon_ft.cli import console
 
 SETTINGS = {"resnet18_v2": 16, "mobilenet0.25": 32}
 SIZE, TARGET = 224, 1.02

@@ -38,7 +38,7 @@ LIMIT_MB = 500
 OPTIONS = ["--resize", "256", "--quality", "90"]
 IM2REC = ("import gluon_ft, mxnet, os, runpy, sys; sys.argv[0] = os.path.join(os.path.dirname(mxnet.__file__), "
           "'tools', 'im2rec.py'); runpy.run_path(sys.argv[0], run_name='__main__')")
-PACK = "from gluon_ft.commands.records import pack; pack.main()"
+PACK = "from gluon_ft.cli.records import pack; pack.main()"
 COLUMNS = ["date", "commit", "machine", "versions", "settings", "tool", "photos", "images", "workers", "runs",
            "median", "min", "max", "ratio", "cpu_ratio", "start_s", "peak_mb"]
 

@@ -17,8 +17,8 @@ import click
 import recording
 from timing import network_and_batch, seconds, training_step
 
-from gluon_ft import console
-from gluon_ft.training import compiled
+from gluon_ft.cli import console
+from gluon_ft.engine import fused
 
 BACKBONES = ("resnet18_v2", "mobilenetv2_1.0", "mobilenet1.0")
 BATCH, SIZE, TARGET = 16, 224, 1.35
@@ -29,10 +29,10 @@ def ways(name) -> dict:
     net, x, y, names = network_and_batch(name, BATCH, SIZE)
     train, infer = {"plain": net}, {"plain": net}
     for precision in names:
-        form = compiled.trainable(net, precision, x.shape)
+        form = fused.trainable(net, precision, x.shape)
         if form.form != "plain":
             train[form.form] = form
-        form = compiled.forward_only(net, precision, x.shape)
+        form = fused.forward_only(net, precision, x.shape)
         infer[form.form] = form
     return {"training": {k: training_step(run, net, x, y) for k, run in train.items()},
             "inference": {k: (lambda run=run: run(x)) for k, run in infer.items()}}

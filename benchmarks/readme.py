@@ -13,8 +13,9 @@ import click
 import recording
 import targets
 
-from gluon_ft import atomic, console
+from gluon_ft.cli import console
 from gluon_ft.errors import DataError
+from gluon_ft.io import atomic
 
 README = Path(__file__).with_name("README.md")
 MOST = 60  # lines of a table of figures

@@ -18,7 +18,7 @@ from pathlib import Path
 import click
 import recording
 
-from gluon_ft import console
+from gluon_ft.cli import console
 from gluon_ft.errors import DataError
 from gluon_ft.reporting import read_metrics
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 import recording
 
-from gluon_ft import console
+from gluon_ft.cli import console
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 

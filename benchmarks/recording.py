@@ -41,6 +41,6 @@ def append(rows: list[dict], name: str, folder: Path = RESULTS) -> Path:
 
 def show(rows: list[dict]) -> str:
     """The rows as a table."""
-    from gluon_ft import console
+    from gluon_ft.cli import console
 
     return console.table(rows, ["settings", "quantity", "unit", "runs", "median", "min", "max"])

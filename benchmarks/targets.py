@@ -45,7 +45,7 @@ class Data:
             return folder if folder.exists() else None
         if self.catalog is None:
             return None
-        from gluon_ft.data import catalog
+        from gluon_ft.data.datasets import catalog
 
         return catalog.path(self.catalog)
 
@@ -194,7 +194,9 @@ def missing(target: Target, root: Path = ROOT) -> list[str]:
 
 
 def _devices(device) -> list[str]:
-    from gluon_ft import contexts, mx
+    import mxnet as mx
+
+    from gluon_ft import contexts
 
     try:
         contexts(device)

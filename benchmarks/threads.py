@@ -10,6 +10,8 @@ plain `import mxnet`. Rows are appended to benchmarks/results/threads.csv.
 """
 from __future__ import annotations
 
+import gluon_ft  # noqa: F401  isort: skip  (prepares the import of mxnet)
+
 import json
 import os
 import subprocess
@@ -18,7 +20,7 @@ import sys
 import click
 import recording
 
-from gluon_ft import console
+from gluon_ft.cli import console
 
 CHILD = """
 import json, os, sys, time

@@ -1,10 +1,13 @@
 """What the speed benchmarks time: a network with one batch, a training step of it, and the time of a call."""
 from __future__ import annotations
 
+import gluon_ft  # isort: skip  (prepares the import of mxnet)
+
 import time
 
-import gluon_ft
-from gluon_ft import hardware, mx
+import mxnet as mx
+
+from gluon_ft.runtime import hardware
 
 
 def seconds(function) -> float:

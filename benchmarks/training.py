@@ -20,7 +20,7 @@ from pathlib import Path
 
 import click
 
-from gluon_ft import console
+from gluon_ft.cli import console
 
 HERE = Path(__file__).resolve().parent
 PARTS = {"cache": ["cache.py"], "precision": ["precision.py"], "loop": ["loop_overhead.py"],

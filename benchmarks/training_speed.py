@@ -10,6 +10,8 @@ one of our steps to training_profile.csv. Exit status 1 where the target is miss
 """
 from __future__ import annotations
 
+import gluon_ft  # noqa: F401  isort: skip  (prepares the import of mxnet)
+
 import json
 import os
 import statistics
@@ -18,12 +20,13 @@ import sys
 from pathlib import Path
 
 import click
+import mxnet as mx
 import recording
 from timing import network_and_batch, precisions, seconds, training_step
 
-from gluon_ft import console, mx
+from gluon_ft.cli import console
+from gluon_ft.engine import fused
 from gluon_ft.errors import ConfigError
-from gluon_ft.training import compiled
 
 NETWORKS = {"resnet18_v1b": "resnet18", "mobilenetv2_1.0": "mobilenetv2"}
 BATCH, SIZE, TARGET = 16, 224, 1.0
@@ -63,7 +66,7 @@ class Torch:
 def our_steps(name) -> dict:
     """precision -> function that trains one step."""
     net, x, y, names = network_and_batch(name, BATCH, SIZE)
-    return {precision: training_step(compiled.trainable(net, precision, x.shape), net, x, y) for precision in names}
+    return {precision: training_step(fused.trainable(net, precision, x.shape), net, x, y) for precision in names}
 
 
 def measure(name, repeats, steps) -> list[dict]:

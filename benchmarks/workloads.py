@@ -89,14 +89,16 @@ def load_folder(seed):
 
 def digits(seed):
     """LeNet on 600 of scikit-learn's digits for two epochs: time, and accuracy on the others."""
-    import gluon_ft
-    from gluon_ft.data import digits as source
+    import gluon_ft  # isort: skip  (prepares the import of mxnet)
+    import mxnet as mx
+
+    from gluon_ft.data.datasets import digits as source
 
     gluon_ft.seed_all(seed)
     found = source.load(None)
     train, val = found.take(range(600)), found.take(range(600, len(found)))
     net = gluon_ft.backbones.build("lenet")
-    net.initialize(gluon_ft.mx.init.Xavier())
+    net.initialize(mx.init.Xavier())
     net.hybridize()
     settings = {"epochs": 2, "lr": 0.02, "momentum": 0.9, "batch": 32}
     config = gluon_ft.TrainConfig(epochs=2, lr=0.02, momentum=0.9, top_k=0, seed=seed)
@@ -108,7 +110,7 @@ def digits(seed):
 
 def _timed(function):
     """(result, seconds), everything computed."""
-    from gluon_ft import mx
+    import mxnet as mx
 
     mx.nd.waitall()
     begun = time.perf_counter()

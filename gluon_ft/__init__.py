@@ -1,45 +1,81 @@
-"""Fine-tuning suite for MXNet/Gluon: the public names and nothing else."""
-from gluon_ft import _compat  # noqa: F401  isort: skip  (before anything that imports MXNet)
+"""Fine-tuning suite for MXNet/Gluon: the public names and nothing else.
+
+Each name is imported when it is first used: `import gluon_ft` by itself loads neither MXNet nor scikit-learn, but lets
+a later `import mxnet` work on current Python and NumPy.
+"""
+from __future__ import annotations
+
 import importlib
+import warnings
+from typing import TYPE_CHECKING
 
-import mxnet as mx
-
-from gluon_ft import backbones, errors, freezing, heads, symbolic
-from gluon_ft.data import loaders
-from gluon_ft.data.augment import Augmentation
-from gluon_ft.data.batches import ArrayLoader, Batch
-from gluon_ft.data.preprocessing import Preprocessing
+from gluon_ft import errors
 from gluon_ft.errors import UserError
-from gluon_ft.freezing import Group, apply_groups, describe, freeze, freeze_stages, unfreeze
-from gluon_ft.heads import append_output, fine_tune_net, replace_output
-from gluon_ft.stages import stages
-from gluon_ft.symbolic import get_fine_tune_model
-from gluon_ft.training.config import TrainConfig
-from gluon_ft.training.devices import contexts
-from gluon_ft.training.fit import fit
-from gluon_ft.training.metrics import evaluate
-from gluon_ft.training.seeds import seed_all
-from gluon_ft.weights.class_names import select_classes
-from gluon_ft.weights.pretrained import pretrained_net
+from gluon_ft.runtime import mxnet_import  # noqa: F401  (prepares every import of MXNet and GluonCV after this)
+
+if TYPE_CHECKING:
+    from gluon_ft import evaluation, finetune, reporting, symbolic
+    from gluon_ft.data import loader as loaders
+    from gluon_ft.data.batches import ArrayLoader, Batch
+    from gluon_ft.data.images.augment import Augmentation
+    from gluon_ft.data.images.preprocessing import Preprocessing
+    from gluon_ft.evaluation.folds import cross_validate
+    from gluon_ft.evaluation.model import load_model, save_model
+    from gluon_ft.evaluation.predict import predict
+    from gluon_ft.finetune.advice import advise
+    from gluon_ft.models import freezing, heads
+    from gluon_ft.models import registry as backbones
+    from gluon_ft.models.class_init import output_from_classes, select_classes
+    from gluon_ft.models.freezing import Group, apply_groups, describe, freeze, freeze_stages, unfreeze
+    from gluon_ft.models.heads import append_output, fine_tune_net, replace_output
+    from gluon_ft.models.pretrained import pretrained_net
+    from gluon_ft.models.stages import stages
+    from gluon_ft.runtime.devices import contexts
+    from gluon_ft.runtime.seeds import seed_all
+    from gluon_ft.symbolic import get_fine_tune_model
+    from gluon_ft.training.config import TrainConfig
+    from gluon_ft.training.fit import fit
+    from gluon_ft.training.lr_finder import find_lr
+    from gluon_ft.training.metrics import evaluate
 
 __version__ = "0.1.0"
-# Imported when they are first asked for: they bring matplotlib, scikit-learn and jinja2 along.
-_LATER = {"advise": "advice", "cross_validate": "training.cross_validation", "find_lr": "training.find_lr",
-          "load_model": "evaluation.model", "output_from_classes": "class_rows", "predict": "evaluation.predict",
-          "save_model": "evaluation.model"}
-_PACKAGES = ("evaluation", "finetune", "reporting")
+
+# Public name -> the module that it is an attribute of, or, with a trailing dot, the module that it is.
+_PLACES = {
+    "ArrayLoader": "data.batches", "Augmentation": "data.images.augment", "Batch": "data.batches",
+    "Group": "models.freezing", "Preprocessing": "data.images.preprocessing", "TrainConfig": "training.config",
+    "advise": "finetune.advice", "append_output": "models.heads", "apply_groups": "models.freezing",
+    "backbones": "models.registry.", "contexts": "runtime.devices", "cross_validate": "evaluation.folds",
+    "describe": "models.freezing", "evaluate": "training.metrics", "evaluation": "evaluation.",
+    "find_lr": "training.lr_finder", "fine_tune_net": "models.heads", "finetune": "finetune.", "fit": "training.fit",
+    "freeze": "models.freezing", "freeze_stages": "models.freezing", "freezing": "models.freezing.",
+    "get_fine_tune_model": "symbolic", "heads": "models.heads.", "load_model": "evaluation.model",
+    "loaders": "data.loader.", "output_from_classes": "models.class_init", "predict": "evaluation.predict",
+    "pretrained_net": "models.pretrained", "replace_output": "models.heads", "reporting": "reporting.",
+    "save_model": "evaluation.model", "seed_all": "runtime.seeds", "select_classes": "models.class_init",
+    "stages": "models.stages", "symbolic": "symbolic.", "unfreeze": "models.freezing",
+}
 __all__ = [
     "ArrayLoader", "Augmentation", "Batch", "Group", "Preprocessing", "TrainConfig", "UserError", "__version__",
     "advise", "append_output", "apply_groups", "backbones", "contexts", "cross_validate", "describe", "errors",
     "evaluate", "evaluation", "find_lr", "fine_tune_net", "finetune", "fit", "freeze", "freeze_stages", "freezing",
-    "get_fine_tune_model", "heads", "load_model", "loaders", "mx", "output_from_classes", "predict", "pretrained_net",
+    "get_fine_tune_model", "heads", "load_model", "loaders", "output_from_classes", "predict", "pretrained_net",
     "replace_output", "reporting", "save_model", "seed_all", "select_classes", "stages", "symbolic", "unfreeze",
 ]
 
 
 def __getattr__(name):
-    if name in _PACKAGES:
-        return importlib.import_module(f"gluon_ft.{name}")
-    if name in _LATER:
-        return getattr(importlib.import_module(f"gluon_ft.{_LATER[name]}"), name)
+    if name in _PLACES:
+        module = importlib.import_module(f"gluon_ft.{_PLACES[name].rstrip('.')}")
+        value = module if _PLACES[name].endswith(".") else getattr(module, name)
+        globals()[name] = value
+        return value
+    if name == "mx":
+        warnings.warn("gluon_ft.mx will go: write `import mxnet as mx` after `import gluon_ft`", DeprecationWarning,
+                      stacklevel=2)
+        return importlib.import_module("mxnet")
     raise AttributeError(f"module 'gluon_ft' has no attribute '{name}'")
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

@@ -24,14 +24,17 @@ import click
 import numpy as np
 
 import gluon_ft
-from gluon_ft import console
-from gluon_ft.data import audit, catalog, loaders
+from gluon_ft.cli import console
+from gluon_ft.data import loader as loaders
+from gluon_ft.data.audit import checks
+from gluon_ft.data.datasets import catalog
+from gluon_ft.evaluation import folds as cross_validation
 from gluon_ft.evaluation import linear
+from gluon_ft.evaluation.features import penultimate
 from gluon_ft.evaluation.model import save_model
-from gluon_ft.evaluation.penultimate import penultimate
+from gluon_ft.finetune import demo_weights
 from gluon_ft.finetune.pictures import draw_confusion
 from gluon_ft.reporting import Run, summarise
-from gluon_ft.training import cross_validation, stand_in
 
 HELD_OUT = ("test", "val", "valid", "validation")
 QUICK = ("cat", "dog", "donut")  # the drawings of a trial without --data
@@ -50,7 +53,7 @@ QUICK = ("cat", "dog", "donut")  # the drawings of a trial without --data
 @click.option("--runs", default="runs", type=click.Path(), help="Folder for the run folders.")
 def main(data, backbone, pretrained, folds, cross_validate, seed, seeds, quick, device, runs, as_json):
     if quick and not (data or backbone or pretrained):
-        backbone, pretrained = stand_in.BACKBONE, str(stand_in.weights())
+        backbone, pretrained = demo_weights.BACKBONE, str(demo_weights.weights())
     elif pretrained and ":" in pretrained and not Path(pretrained).is_file():
         backbone, _, pretrained = pretrained.partition(":")
     net = gluon_ft.pretrained_net(backbone or "resnet18_v2", pretrained or True, ctx=gluon_ft.contexts(device))
@@ -81,7 +84,7 @@ def main(data, backbone, pretrained, folds, cross_validate, seed, seeds, quick, 
 def find(data, quick):
     """What to read: [training, validation], or one folder or set to be divided."""
     if quick and data is None:
-        return [stand_in.pictures(QUICK, 24, seed=0)]
+        return [demo_weights.pictures(QUICK, 24, seed=0)]
     folder = Path(data or "")
     if data is None or folder.is_file():
         folder = catalog.get("hot-dog", source=data)
@@ -103,7 +106,7 @@ class Images:
             classes = opened[0].classes
         self.groups = np.arange(sum(len(loader.labels) for loader in opened))
         if all(isinstance(source, Path) for source in sources):
-            found = audit.audit(sources)
+            found = checks.audit(sources)
             self.groups = cross_validation.groups_of(found, *opened)
             self.notes += [f"{count} validation images are copies of others, see gluon-ft audit"
                            for count in found.leaked_images.values()]

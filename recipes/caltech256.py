@@ -15,17 +15,23 @@ seeds' median; 0.895 to 0.921) by either path.
 """
 from __future__ import annotations
 
+import gluon_ft  # isort: skip  (prepares the import of mxnet)
+
 from dataclasses import replace
 
 import click
+import mxnet as mx
 
-import gluon_ft
-from gluon_ft import console, mx, symbolic
-from gluon_ft.data import caltech, lists, loaders, records, split
-from gluon_ft.processors import threads
+from gluon_ft import symbolic
+from gluon_ft.cli import console
+from gluon_ft.data import loader, split
+from gluon_ft.data.datasets import caltech
+from gluon_ft.data.records import pack as records
+from gluon_ft.data.sources import lists
+from gluon_ft.evaluation import folds
 from gluon_ft.reporting import Run, summarise
+from gluon_ft.runtime.processors import threads
 from gluon_ft.symbolic.sources import INPUTS, with_size
-from gluon_ft.training import cross_validation
 
 
 @console.command(text=__doc__)
@@ -63,7 +69,7 @@ def main(data, clutter, per_class, epochs, lr, momentum, cross_validate, seed, s
     drawn = split.split(images, **chosen, seed=seed)
     new_network(source, len(drawn.classes), options, devices)
     if cross_validate:
-        cross_validation.folds([entry.label for entry in drawn.parts["train"]], cross_validate, seed)
+        folds.folds([entry.label for entry in drawn.parts["train"]], cross_validate, seed)
     run = Run(runs, "caltech256", {"data": data or "caltech-256", "clutter": clutter, "per_class": per_class,
                                    "cross_validate": cross_validate, "seed": seed, "seeds": seeds, "quick": quick,
                                    **options, "config": config.to_dict()})
@@ -74,13 +80,13 @@ def main(data, clutter, per_class, epochs, lr, momentum, cross_validate, seed, s
         settings = (options, replace(config, seed=number), devices, run)
         sets = open_sets(packed, source, drawn.classes, options["batch_size"], number)
         if cross_validate:
-            rows += cross_validation.cross_validate_loaders(
+            rows += folds.cross_validate_loaders(
                 cross_validate, sets["train"], sets["plain"], number,
                 lambda fold, *parts, settings=settings: train(*parts, *settings, fold), [packed["train"]]).rows
         else:
             rows.append(train(sets["train"], sets["val"], *settings))
     if cross_validate or seeds > 1:
-        table = cross_validation.summarise_folds(rows) if cross_validate else summarise(rows)
+        table = folds.summarise_folds(rows) if cross_validate else summarise(rows)
     summary = {"classes": len(drawn.classes), "images": {part: len(entries) for part, entries in drawn.parts.items()}}
     report = run.finish(rows, {**summary, "table": table}, notes=list(source.notes))
     print(console.table(table or rows))
@@ -106,7 +112,7 @@ def pack(drawn, folder):
 
 def open_sets(packed, source, classes, batch_size, seed):
     """Loaders: 'train', 'plain' (the same images as they are evaluated) and 'val'."""
-    return {name: loaders.open(packed["val" if name == "val" else "train"], preprocessing=source.preprocessing,
+    return {name: loader.open(packed["val" if name == "val" else "train"], preprocessing=source.preprocessing,
                                train=name == "train", cache="memory", batch_size=batch_size, seed=seed,
                                classes=classes) for name in ("train", "plain", "val")}
 

@@ -25,12 +25,15 @@ from pathlib import Path
 import click
 
 import gluon_ft
-from gluon_ft import console
-from gluon_ft.data import catalog, parts, split
+from gluon_ft.cli import console
+from gluon_ft.data import split
+from gluon_ft.data.datasets import catalog
+from gluon_ft.data.sources import parts
 from gluon_ft.errors import ConfigError
+from gluon_ft.evaluation import folds, task
+from gluon_ft.finetune import demo_weights
 from gluon_ft.reporting import Run, summarise
 from gluon_ft.reporting.samples import first_and_last
-from gluon_ft.training import cross_validation, stand_in, task
 
 PHASE_1 = gluon_ft.TrainConfig(epochs=3, optimizer="rmsprop", lr=1e-3, wd=0.0, top_k=0)
 PHASE_2 = replace(PHASE_1, epochs=2, lr=1e-5)
@@ -83,7 +86,7 @@ def main(runs, as_json, **options):
         else:
             rows += train(seed, work.classes, work.sets(seed), seed)
     if options["cross_validate"]:
-        table = cross_validation.summarise_folds(rows)
+        table = folds.summarise_folds(rows)
     report = run.finish(rows, {"table": table} if table else None, pictures, list(source.weights.notes))
     print(console.table(table or (summarise(rows) if options["seeds"] > 1 else rows)))
     print(f"report: {report}")
@@ -92,7 +95,7 @@ def main(runs, as_json, **options):
 
 def settings(data, backbone, pretrained, per_class, quick, batch_size, lr, **_):
     """The options that depend on one another."""
-    backbone, pretrained = stand_in.choose(backbone, pretrained, "vgg16", drawn=quick and not data)
+    backbone, pretrained = demo_weights.choose(backbone, pretrained, "vgg16", drawn=quick and not data)
     return {"backbone": backbone, "pretrained": pretrained, "batch_size": min(batch_size, 16) if quick else batch_size,
             "per_class": min(per_class or 32, 32) if quick else per_class, "lr": 10 * lr if quick else lr}
 
@@ -100,7 +103,7 @@ def settings(data, backbone, pretrained, per_class, quick, batch_size, lr, **_):
 def find_images(draw, data, quick, validation, per_class, **_):
     """The split of the images drawn by `draw`; for a quick run without data two pairs of drawings and labels."""
     if quick and data is None:
-        return tuple(stand_in.pictures(CLASSES, count, 2000 + 2 * draw + number)
+        return tuple(demo_weights.pictures(CLASSES, count, 2000 + 2 * draw + number)
                      for number, count in enumerate((per_class, 16)))
     if not 0 < validation < 1:
         raise ConfigError("--validation out of range", expected="a number between 0 and 1", found=validation)

@@ -12,7 +12,7 @@ to 224 x 224 and mirrored in half of the cases; validation on the centre of 256.
 weights at a learning rate of 0.1. --freeze-features adds a network of which only the output is trained.
 --init-from-class hotdog adds one whose output for hot dogs starts from ImageNet's own class of that name, looked up in
 the list of names (it is index 934; the 713 of old texts is the photocopier), and whose output for anything else starts
-from the mean of the 999 others plus log(999), see `gluon_ft.class_rows`.
+from the mean of the 999 others plus log(999), see `gluon_ft.models.class_init`.
 
 Result to expect: fine-tuned ahead of scratch at every epoch from the second on. Measured on ../shared/data/hotdog (262
 photos, MobileNetV2 of ImageNet, --compare --batch-size 16 --lr 0.00125 --scratch-lr 0.0125: an eighth of the published
@@ -27,15 +27,18 @@ from pathlib import Path
 import click
 
 import gluon_ft
-from gluon_ft import console
-from gluon_ft.class_rows import output_from_classes
-from gluon_ft.data import catalog, parts
+from gluon_ft.cli import console
+from gluon_ft.data.datasets import catalog
+from gluon_ft.data.sources import parts
 from gluon_ft.errors import ConfigError, DataError
-from gluon_ft.evaluation import linear
+from gluon_ft.evaluation import folds, linear, task
+from gluon_ft.finetune import demo_weights
+from gluon_ft.models.class_init import output_from_classes
 from gluon_ft.reporting import Run, summarise
 from gluon_ft.reporting.rate_curve import rate_curve
 from gluon_ft.reporting.samples import first_and_last
-from gluon_ft.training import cross_validation, features, rate_sweep, stand_in, task
+from gluon_ft.training import rate_sweep
+from gluon_ft.training.feature_cache import features
 
 PUBLISHED = gluon_ft.TrainConfig(epochs=5, lr=0.01, momentum=0.0, wd=0.001, top_k=0)
 POSITIVE, NEGATIVE = CLASSES = ["hotdog", "not-hotdog"]
@@ -87,7 +90,7 @@ def main(runs, as_json, **options):
         rows = [row for each in configs for row in work.cross_validate(
             options["cross_validate"], each.seed, lambda fold, sets, each=each: [
                 train(name, each, sets(), fold=fold) for name in options["networks"]])]
-        table = cross_validation.summarise_folds(rows)
+        table = folds.summarise_folds(rows)
     else:
         rows = [train(name, each, work.sets(each.seed)) for each in configs for name in options["networks"]]
     report = run.finish(rows, {"table": table} if table else None, pictures, list(first.weights.notes))
@@ -102,7 +105,7 @@ def settings(data, backbone, pretrained, batch_size, freeze_features, init_from_
               "SVM": compare, "scratch": not lr_sweep}
     if lr_sweep and sum(map(bool, wanted.values())) > 1:
         raise ConfigError("--lr-sweep is of the fine-tuned network alone", remedy="leave the other networks out")
-    backbone, pretrained = stand_in.choose(backbone, pretrained, "resnet18_v2", drawn=quick and not data)
+    backbone, pretrained = demo_weights.choose(backbone, pretrained, "resnet18_v2", drawn=quick and not data)
     return {"networks": [name for name in wanted if wanted[name]], "init_from_class": init_from_class or POSITIVE,
             "backbone": backbone, "pretrained": pretrained, "batch_size": min(batch_size, 16) if quick else batch_size}
 
@@ -110,7 +113,7 @@ def settings(data, backbone, pretrained, batch_size, freeze_features, init_from_
 def find_images(data, quick, seed, **_):
     """The data's own parts; for a quick run without data two pairs of drawings and labels."""
     if quick and data is None:
-        return tuple(stand_in.pictures(CLASSES, 24, seed + number) for number in (0, 500))
+        return tuple(demo_weights.pictures(CLASSES, 24, seed + number) for number in (0, 500))
     if data is None or Path(data).is_file():
         data = catalog.get("hot-dog", source=data)
     found = parts.own_parts(data, cap=24 if quick else None, seed=seed)

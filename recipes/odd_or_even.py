@@ -16,18 +16,21 @@ initialisation, all zeros, stays at 0.5; Gluon's is uniform and learns.)
 """
 from __future__ import annotations
 
+import gluon_ft  # isort: skip  (prepares the import of mxnet)
+
 import hashlib
 from dataclasses import replace
 from pathlib import Path
 
 import click
+import mxnet as mx
 import numpy as np
 
-import gluon_ft
-from gluon_ft import console, mx, paths
-from gluon_ft.data import digits
+from gluon_ft.cli import console
+from gluon_ft.data.datasets import digits
+from gluon_ft.evaluation import folds
+from gluon_ft.io import paths
 from gluon_ft.reporting import Run, image_grid, summarise
-from gluon_ft.training import cross_validation
 
 # Label smoothing draws the ten outputs of each digit together, so that a linear layer over them can tell odd from even
 # after fifty images: without it the logistic regression on these outputs ends between 0.85 and 0.93.
@@ -71,7 +74,7 @@ def main(data, max_per_class, validation, epochs, lr, batch_size, cross_validate
             found = compare(part, replace(config, seed=number), batch_size, ctx, run, fold if cross_validate else None)
             rows += [{**row, "fold": fold} for row in found] if cross_validate else found
     if cross_validate or seeds > 1:
-        table = cross_validation.summarise_folds(rows) if cross_validate else summarise(rows)
+        table = folds.summarise_folds(rows) if cross_validate else summarise(rows)
     # The training images stand even before odd: eight of each end.
     count = len(parts.train)
     shown = parts.train.take([*range(min(8, count)), *range(max(8, count - 8), count)])
@@ -87,7 +90,7 @@ def folded(parts, k, seed):
     both = replace(parts.train, images=np.concatenate([parts.train.images, parts.validation.images]),
                    labels=np.concatenate([parts.train.labels, parts.validation.labels]))
     return [replace(parts, train=both.take(train), validation=both.take(val))
-            for train, val in cross_validation.folds(both.labels, k, seed)]
+            for train, val in folds.folds(both.labels, k, seed)]
 
 
 def compare(parts, config, batch_size, ctx, run, fold=None):

@@ -9,7 +9,9 @@ from click.testing import CliRunner
 
 import gluon_ft  # noqa: F401  (prepares MXNet's import before any test module imports it)
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+ROOT = Path(__file__).resolve().parents[1]
+HELPERS = ROOT / "tests" / "helpers"
+SHARED = ROOT.parent / "shared" / "data"
 
 
 def shared_data(name: str) -> Path:

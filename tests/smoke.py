@@ -11,9 +11,9 @@ def main():
     # As strict as -W error, also where this file is run without it.
     warnings.simplefilter("error")
     import gluon_ft
-    from gluon_ft import _compat
+    from gluon_ft.runtime import mxnet_import
 
-    gluoncv = _compat.import_gluoncv()
+    gluoncv = mxnet_import.import_gluoncv()
     import mxnet as mx
     import numpy as np
 

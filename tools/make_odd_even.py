@@ -16,8 +16,8 @@ from pathlib import Path
 import click
 from PIL import Image
 
-from gluon_ft import console
-from gluon_ft.data import digits as library
+from gluon_ft.cli import console
+from gluon_ft.data.datasets import digits as library
 from gluon_ft.errors import DataError
 
 

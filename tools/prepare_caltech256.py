@@ -13,8 +13,11 @@ from pathlib import Path
 
 import click
 
-from gluon_ft import console
-from gluon_ft.data import catalog, lists, records, split
+from gluon_ft.cli import console
+from gluon_ft.data import split
+from gluon_ft.data.datasets import catalog
+from gluon_ft.data.records import pack
+from gluon_ft.data.sources import lists
 
 
 @click.command(cls=console.Command)
@@ -33,7 +36,7 @@ def main(prefix, source, images, per_class, exclude, seed, resize, quality, work
     folder = images or catalog.get("caltech-256", source=source)
     drawn = split.split(folder, per_class=per_class, exclude=exclude, seed=seed)
     split.write(drawn, prefix)
-    packed = [records.pack(lists.list_file(prefix, part), folder, resize=resize, quality=quality, workers=workers)[0]
+    packed = [pack.pack(lists.list_file(prefix, part), folder, resize=resize, quality=quality, workers=workers)[0]
               for part in ("train", "val")]
     for each in packed:
         print(f"wrote {each.rec}: {each.records} images, {each.bytes / 1e6:.1f} MB")

@@ -12,8 +12,11 @@ from pathlib import Path
 
 import click
 
-from gluon_ft import console
-from gluon_ft.data import catalog, folders, lists, records, split
+from gluon_ft.cli import console
+from gluon_ft.data import split
+from gluon_ft.data.datasets import catalog
+from gluon_ft.data.records import pack
+from gluon_ft.data.sources import folders, lists
 from gluon_ft.errors import DataError
 
 PARTS = {"train": "train", "val": "test"}  # ours -> the data set's
@@ -32,7 +35,7 @@ def main(prefix, source, images, seed, resize, quality, workers, as_json):
     """Get the hot dog data set and pack it into PREFIX-train.rec and PREFIX-val.rec."""
     folder = images or catalog.get("hot-dog", source=source)
     split.write(own_parts(folder, seed), prefix)
-    packed = [records.pack(lists.list_file(prefix, part), folder, resize=resize, quality=quality, workers=workers)[0]
+    packed = [pack.pack(lists.list_file(prefix, part), folder, resize=resize, quality=quality, workers=workers)[0]
               for part in PARTS]
     for each in packed:
         print(f"wrote {each.rec}: {each.records} images, {each.bytes / 1e6:.1f} MB")

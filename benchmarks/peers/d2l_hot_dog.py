@@ -18,8 +18,8 @@ def main(options):
     if not options.get("all_processors"):
         # As MXNet sets itself up; gluon_ft would take all of them when it is imported.
         os.environ["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // 2))
-    import gluon_ft
-    from gluon_ft import mx
+    import gluon_ft  # isort: skip  (prepares the import of mxnet)
+    import mxnet as mx
 
     autograd, gluon = mx.autograd, mx.gluon
     ImageFolderDataset, transforms = gluon.data.vision.ImageFolderDataset, gluon.data.vision.transforms

@@ -17,7 +17,7 @@ import time
 def main(options):
     if not options.get("all_processors"):
         os.environ["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // 2))
-    from gluon_ft import mx
+    import mxnet as mx
 
     mx.random.seed(options.get("seed", 0))
     symbol, args, aux = mx.model.load_checkpoint(options["prefix"], options["epoch"])

@@ -9,8 +9,10 @@ import time
 
 
 def main(options):
+    import mxnet as mx
+
     import gluon_ft
-    from gluon_ft import loaders, mx, symbolic
+    from gluon_ft import loaders, symbolic
 
     seed = options.get("seed", 0)
     gluon_ft.seed_all(seed)

@@ -53,7 +53,7 @@ def _everything(net, sets, options):
 
 def _features(net, sets):
     from gluon_ft.evaluation import linear
-    from gluon_ft.training import features
+    from gluon_ft.training.feature_cache import features
 
     begun = time.perf_counter()
     train, test = features.extract(net, sets["train"]), features.extract(net, sets["test"])

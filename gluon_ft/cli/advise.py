@@ -5,7 +5,7 @@ import shlex
 
 import click
 
-from gluon_ft import console
+from gluon_ft.cli import console
 
 
 @click.command("advise", cls=console.Command)
@@ -26,9 +26,9 @@ def advise(folder, backbone, pretrained, root, most, seed, as_json):
     gluon-ft advise photos/
     gluon-ft advise photos-train.rec --pretrained resnet50_v1b:gluon_in1k
     """
-    from gluon_ft import probe
-    from gluon_ft.advice import STRATEGIES
-    from gluon_ft.advice import advise as decide
+    from gluon_ft.finetune import probe
+    from gluon_ft.finetune.advice import STRATEGIES
+    from gluon_ft.finetune.advice import advise as decide
 
     facts = probe.measure(folder, probe.named(backbone, pretrained), most=most, seed=seed, root=root)
     found = decide(facts)

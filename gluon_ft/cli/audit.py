@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import click
 
-from gluon_ft import console
+from gluon_ft.cli import console
 
 EXIT_LEAK = 1
 
@@ -26,8 +26,8 @@ def audit(sources, near, exact, root, sheet, lines, workers, as_json):
     \b
     gluon-ft audit caltech-256-60-train.rec caltech-256-60-val.rec --sheet pairs.png
     """
-    from gluon_ft.data import audit_report
-    from gluon_ft.data.audit import audit as examine
+    from gluon_ft.data.audit import report as audit_report
+    from gluon_ft.data.audit.checks import audit as examine
 
     report = examine(sources, workers=workers, near=None if exact else near, root=root)
     click.echo(report.text(lines))

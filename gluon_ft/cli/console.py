@@ -4,16 +4,19 @@ from __future__ import annotations
 import errno
 import importlib
 import json
-import math
-import numbers
 import os
 import sys
 import traceback
 
 import click
-from tqdm import tqdm
 
 from gluon_ft.errors import UserError, near
+from gluon_ft.io.reporter import progress
+from gluon_ft.io.settings import plain
+from gluon_ft.io.tables import table
+
+__all__ = ["EXIT_FAILURE", "EXIT_INTERRUPTED", "EXIT_USER_ERROR", "Command", "Group", "command", "emit", "json_option",
+           "progress", "table"]
 
 EXIT_FAILURE = 1
 EXIT_USER_ERROR = 2
@@ -129,6 +132,9 @@ def _run(main, args, prog_name, standalone_mode, **extra):
         sys.stdout.flush()
     except click.ClickException as error:
         _fail(_one_line(error), argv)
+    except ImportError as error:
+        # A package that is missing or cannot be loaded: `doctor` says which, and runs without MXNet.
+        _fail(f"{error}; see gluon-ft doctor", argv)
     except UserError as error:
         _fail(str(error), argv)
     except (KeyboardInterrupt, click.Abort) as error:
@@ -181,49 +187,4 @@ def emit(result: dict, as_json: bool) -> None:
     NumPy numbers and arrays, sets and paths are allowed in it; NaN and infinity, which JSON lacks, become null.
     """
     if as_json:
-        print(json.dumps(_plain(result), allow_nan=False), flush=True)
-
-
-def _plain(value):
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if isinstance(value, (set, frozenset)):
-        return sorted(map(_plain, value))
-    if value is None or isinstance(value, (str, bool, int)):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return _plain(value.tolist()) if hasattr(value, "tolist") else str(value)
-
-
-def progress(iterable=None, **options) -> tqdm:
-    """A tqdm bar on standard error, drawn only on a terminal (or where `GLUON_FT_PROGRESS=1`), gone when done."""
-    forced = os.environ.get("GLUON_FT_PROGRESS")
-    options.setdefault("disable", None if forced is None else forced == "0")
-    options.setdefault("leave", False)
-    options.setdefault("dynamic_ncols", True)
-    return tqdm(iterable, **options)
-
-
-def table(rows: list[dict], columns: list[str] | None = None) -> str:
-    """Rows as aligned text; floats with three decimals, numbers to the right, missing values as '-'.
-
-    `columns` defaults to the keys of all rows in the order in which they first appear.
-    """
-    columns = columns or list(dict.fromkeys(key for row in rows for key in row))
-    cells = [[_cell(row.get(c)) for c in columns] for row in rows]
-    widths = [max(len(text) for text in (c, *(line[i] for line in cells))) for i, c in enumerate(columns)]
-    right = [bool(rows) and all(isinstance(row.get(c), (numbers.Real, type(None))) for row in rows) for c in columns]
-    lines = [columns, ["-" * w for w in widths], *cells]
-    return "\n".join("  ".join(t.rjust(w) if r else t.ljust(w) for t, w, r in zip(line, widths, right)).rstrip()
-                     for line in lines)
-
-
-def _cell(value) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, numbers.Real) and not isinstance(value, (numbers.Integral, bool)):
-        return f"{value:.3f}"
-    return str(value)
+        print(json.dumps(plain(result), allow_nan=False), flush=True)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from gluon_ft import console
-from gluon_ft.data import catalog
+from gluon_ft.cli import console
+from gluon_ft.data.datasets import catalog
 
 
 @click.group(cls=console.Group)

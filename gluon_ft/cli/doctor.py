@@ -1,9 +1,9 @@
-"""`gluon-ft doctor`: shows what `gluon_ft.doctor` finds; status 1 where something prevents use."""
+"""`gluon-ft doctor`: shows what `gluon_ft.runtime.doctor` finds; status 1 where something prevents use."""
 from __future__ import annotations
 
 import click
 
-from gluon_ft import console
+from gluon_ft.cli import console
 
 
 @click.command("doctor", cls=console.Command)
@@ -13,7 +13,7 @@ def doctor(as_json):
 
     Ends with status 0 where gluon_ft can be used, with 1 where a problem prevents that.
     """
-    from gluon_ft.doctor import as_dict, as_text, examine
+    from gluon_ft.runtime.doctor import as_dict, as_text, examine
 
     findings = examine()
     result = as_dict(findings)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from gluon_ft import console
+from gluon_ft.cli import console
 
 AUTO = "auto"
 
@@ -39,11 +39,11 @@ def find_lr(source, assignments, config, lowest, highest, steps, out, as_json, *
     \b
     gluon-ft find-lr photos/ --backbone resnet18_v1b --pretrained gluon_in1k --freeze 3 --out lr.png
     """
-    from gluon_ft import atomic
     from gluon_ft.errors import DataError
+    from gluon_ft.io import atomic
     from gluon_ft.reporting.rate_plot import rate_plot
-    from gluon_ft.training.find_lr import check
-    from gluon_ft.training.find_lr import find_lr as test
+    from gluon_ft.training.lr_finder import check
+    from gluon_ft.training.lr_finder import find_lr as test
 
     if not Path(out).absolute().parent.is_dir():
         raise DataError("folder does not exist", path=Path(out).parent, remedy="create it, or choose another --out")
@@ -67,9 +67,10 @@ def _prepared(source, assignments, config, options):
     """(network, loader, settings), as `gluon-ft train` makes them, but of all images of the source."""
     from dataclasses import replace
 
-    from gluon_ft.data import loader_sources, loaders
+    from gluon_ft.data import loader as loaders
+    from gluon_ft.data.sources import opening
     from gluon_ft.finetune import choice, network, plan, settings
-    from gluon_ft.training import devices
+    from gluon_ft.runtime import devices
 
     options = {**options, "train": str(source), "devices": options["device"]}
     del options["device"]
@@ -77,7 +78,7 @@ def _prepared(source, assignments, config, options):
     # The source stands on the command line, so that a configuration's own is not meant; features are not kept.
     values = {name: value for name, value in values.items() if name not in ("data", "val")}
     wanted = settings.JobSettings(**{**values, "cache_features": "none"})
-    images = loader_sources.find(wanted.train, wanted.root)
+    images = opening.find(wanted.train, wanted.root)
     contexts = devices.contexts(wanted.devices)
     size = _typical_size(images) if wanted.backbone == AUTO and wanted.size is None else wanted.size
     chosen = choice.choose(wanted.backbone, wanted.pretrained, size=size, gpu=contexts[0].device_type == "gpu")

@@ -1,25 +1,26 @@
-"""`gluon-ft`: registers the commands, each of which lives in gluon_ft/commands and is imported when it is used."""
+"""`gluon-ft`: registers the commands, each of which lives in gluon_ft/cli and is imported when it is used."""
 from __future__ import annotations
 
 import click
 
-from gluon_ft import __version__, console
+from gluon_ft import __version__
+from gluon_ft.cli import console
 
 # name -> (module:attribute, one line of help)
 COMMANDS = {
-    "train": ("gluon_ft.commands.train:train", "Fine-tune a network on a folder of photos, from audit to report."),
-    "find-lr": ("gluon_ft.commands.find_lr:find_lr", "Find a learning rate: loss against rising rates, a picture."),
-    "runs": ("gluon_ft.commands.runs:runs", "List the runs in a folder; compare two."),
-    "predict": ("gluon_ft.commands.predict:predict", "What a saved network says of images."),
-    "advise": ("gluon_ft.commands.advise:advise", "Say how to fine-tune on a folder of images, and why."),
-    "split": ("gluon_ft.commands.split:split", "Draw a seeded split of a folder of images; write lists for pack."),
-    "pack": ("gluon_ft.commands.records:pack", "Pack the images of lists into RecordIO files."),
-    "verify": ("gluon_ft.commands.records:verify", "Read every record of a .rec file and say what is damaged."),
-    "inspect": ("gluon_ft.commands.records:inspect", "Show what a .rec file holds: a table and a contact sheet."),
-    "audit": ("gluon_ft.commands.audit:audit", "Look for copies and bad files in a data set or between its parts."),
-    "data": ("gluon_ft.commands.data:data", "Public data sets: list them, get them."),
-    "weights": ("gluon_ft.commands.weights:weights", "Pretrained weights: list, get, import, export, check."),
-    "doctor": ("gluon_ft.commands.doctor:doctor", "Show what is installed, what is missing, and what to do about it."),
+    "train": ("gluon_ft.cli.train:train", "Fine-tune a network on a folder of photos, from audit to report."),
+    "find-lr": ("gluon_ft.cli.find_lr:find_lr", "Find a learning rate: loss against rising rates, a picture."),
+    "runs": ("gluon_ft.cli.runs:runs", "List the runs in a folder; compare two."),
+    "predict": ("gluon_ft.cli.predict:predict", "What a saved network says of images."),
+    "advise": ("gluon_ft.cli.advise:advise", "Say how to fine-tune on a folder of images, and why."),
+    "split": ("gluon_ft.cli.split:split", "Draw a seeded split of a folder of images; write lists for pack."),
+    "pack": ("gluon_ft.cli.records:pack", "Pack the images of lists into RecordIO files."),
+    "verify": ("gluon_ft.cli.records:verify", "Read every record of a .rec file and say what is damaged."),
+    "inspect": ("gluon_ft.cli.records:inspect", "Show what a .rec file holds: a table and a contact sheet."),
+    "audit": ("gluon_ft.cli.audit:audit", "Look for copies and bad files in a data set or between its parts."),
+    "data": ("gluon_ft.cli.data:data", "Public data sets: list them, get them."),
+    "weights": ("gluon_ft.cli.weights:weights", "Pretrained weights: list, get, import, export, check."),
+    "doctor": ("gluon_ft.cli.doctor:doctor", "Show what is installed, what is missing, and what to do about it."),
 }
 
 

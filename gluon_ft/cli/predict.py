@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from gluon_ft import console
+from gluon_ft.cli import console
 
 
 @click.command("predict", cls=console.Command)
@@ -29,7 +29,7 @@ def predict(model, images, top, batch_size, device, as_json):
     """
     from gluon_ft.errors import DataError
     from gluon_ft.evaluation.predict import predict as library
-    from gluon_ft.training.devices import contexts
+    from gluon_ft.runtime.devices import contexts
 
     _check_model(model)
     found = library(model, list(images), batch_size=batch_size, top=top, ctx=contexts(device))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from gluon_ft import console
+from gluon_ft.cli import console
 from gluon_ft.errors import ConfigError, DataError
 
 EXIT_DAMAGED = 1
@@ -51,7 +51,7 @@ def pack(prefix, root, out, color, shards, shard, as_json, **options):
     \b
     gluon-ft pack caltech-256-60 256_ObjectCategories/ --resize 256 --quality 90 --workers 2
     """
-    from gluon_ft.data import records
+    from gluon_ft.data.records import pack as records
 
     if shard is not None and shards not in (None, shard[1]):
         raise ConfigError("--shard and --shards disagree", expected=f"--shard i/{shards}",
@@ -94,7 +94,7 @@ def verify(rec, classes, workers, max_megapixels, as_json):
 
     Exit status 1 where a record is damaged. Takes files by MXNet's im2rec.py too.
     """
-    from gluon_ft.data import recverify
+    from gluon_ft.data.records import verify as recverify
 
     reports = [recverify.verify(path, workers=workers, classes=classes, max_megapixels=max_megapixels) for path in rec]
     for report in reports:
@@ -125,7 +125,7 @@ def _without(absent):
 @console.json_option
 def inspect(rec, sheet, number, columns, seed, as_json):
     """Show the classes, counts and image sizes of REC, and write a contact sheet."""
-    from gluon_ft.data import recinspect
+    from gluon_ft.data.records import inspect as recinspect
 
     if sheet is not None and not sheet.lower().endswith(".png"):
         raise DataError("contact sheets are PNG", path=sheet, remedy="end its name in .png")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from gluon_ft import console
+from gluon_ft.cli import console
 
 COLUMNS = ["name", "date", "state", "strategy", "train", "validation", "seconds"]
 LONGEST = 60  # characters of a value in the table

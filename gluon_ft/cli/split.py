@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import click
 
-from gluon_ft import console
+from gluon_ft.cli import console
 
 MANY = 24  # classes; from here on the table shows the first and the last of them
 
@@ -42,8 +42,8 @@ def split(folder, prefix, force, as_json, exclude, **options):
     gluon-ft split 256_ObjectCategories/ caltech-256-60 --per-class 60 --exclude 257.clutter
     gluon-ft split photos/ photos --folds 5 --test 0.1
     """
-    from gluon_ft.data import folders
     from gluon_ft.data import split as library
+    from gluon_ft.data.sources import folders
 
     scanned = folders.scan(folder, exclude)
     result = library.split(scanned, **options)

@@ -5,9 +5,9 @@ import os
 
 import click
 
-from gluon_ft import console
-from gluon_ft.advice import SETTING_RULES, STRATEGIES
+from gluon_ft.cli import console
 from gluon_ft.finetune import settings
+from gluon_ft.finetune.advice import SETTING_RULES, STRATEGIES
 
 # setting -> its line of help; every setting is an option.
 HELP = {
@@ -65,7 +65,7 @@ HELP = {
     "allow_empty_classes": "Allow classes without a training image.",
 }
 
-# Defaults in words, where they are chosen for each job in another way than by the tables of `gluon_ft.advice`.
+# Defaults in words, where they are chosen for each job in another way than by the tables of `gluon_ft.finetune.advice`.
 CHOSEN = {
     "backbone": "the best whose weights are at hand", "pretrained": "the best at hand", "strategy": "by the data",
     "devices": "every GPU, or else the CPU", "workers": "by the processors", "size": "the network's, or as advised",

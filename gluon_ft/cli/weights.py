@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from gluon_ft import console
+from gluon_ft.cli import console
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _OUT = click.Path(dir_okay=False, path_type=Path)
@@ -42,7 +42,8 @@ def list_(backbone, as_json):
 @console.json_option
 def get(name, offline, as_json):
     """Fetch weights NAME (backbone:tag, or a backbone), check them, convert them once, and say where they are."""
-    from gluon_ft.weights import card, catalog, pretrained, store
+    from gluon_ft.models import pretrained
+    from gluon_ft.weights import card, catalog, store
 
     row = catalog.find(name)
     if any(file.role == "symbol" for file in row.sources[0]):
@@ -71,9 +72,10 @@ def import_(file, backbone, out, key, without_output, epsilon, as_json):
 
     What is known about the weights (preprocessing, classes, origin) is written beside, as OUT.json.
     """
-    from gluon_ft.weights import convert, pretrained
-    from gluon_ft.weights.batchnorm import FOLDED_NOTE, batchnorm_is_folded
-    from gluon_ft.weights.tensor_files import read_tensors
+    from gluon_ft.models import conversion as convert
+    from gluon_ft.models import pretrained
+    from gluon_ft.models.batchnorm import FOLDED_NOTE, batchnorm_is_folded
+    from gluon_ft.weights.readers.tensor_files import read_tensors
 
     found = read_tensors(file, key)
     with convert.naming(file):
@@ -109,14 +111,17 @@ def import_(file, backbone, out, key, without_output, epsilon, as_json):
 @console.json_option
 def export(file, backbone, form, style, out, as_json):
     """Give the weights of FILE (.params) PyTorch's names, for torchvision, timm or akamaster's networks."""
-    from gluon_ft.weights import card, convert, names, pretrained
-    from gluon_ft.weights.tensor_files import read_tensors, write_safetensors
+    from gluon_ft.models import conversion as convert
+    from gluon_ft.models import pretrained
+    from gluon_ft.weights import card
+    from gluon_ft.weights.name_maps import maps
+    from gluon_ft.weights.readers.tensor_files import read_tensors, write_safetensors
 
     found = read_tensors(file)
     with convert.naming(file):
         net = convert.fill(convert.to_gluon(found.tensors, backbone))
         state = convert.to_torch(net, backbone, style)
-    mapped = names.of(backbone, style)[0]
+    mapped = maps.of(backbone, style)[0]
     about = replace(pretrained.describe(file, backbone, found), backbone=backbone)
     write_safetensors(out, state, {"format": "pt", card.METADATA_KEY: about.to_json()})
     classes = state[mapped.output + ".weight"].shape[0]
@@ -132,13 +137,14 @@ def export(file, backbone, form, style, out, as_json):
 @console.json_option
 def check(file, backbone, key, as_json):
     """Say what is in FILE, whose names it has, and which backbones it fits; nothing in it is run."""
-    from gluon_ft.weights import convert, names
-    from gluon_ft.weights.tensor_files import read_tensors
+    from gluon_ft.models import conversion as convert
+    from gluon_ft.weights.name_maps import maps
+    from gluon_ft.weights.readers.tensor_files import read_tensors
 
     found = read_tensors(file, key)
     numbers = sum(array.size for array in found.tensors.values())
     click.echo(f"{file}: {found.format}, {len(found.tensors)} tensors, {numbers:,} numbers, sha256 {found.sha256}")
-    fits = [{"backbone": m.backbone, "style": m.style, "model": m.model} for m in names.looks_like(found.tensors)]
+    fits = [{"backbone": m.backbone, "style": m.style, "model": m.model} for m in maps.looks_like(found.tensors)]
     if backbone:
         with convert.naming(file):
             conversion = convert.to_gluon(found.tensors, backbone)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import mxnet as mx
 import numpy as np
 
-from gluon_ft.data.order import digest, epoch_order
+from gluon_ft.data.sampler import digest, epoch_order
 from gluon_ft.errors import DataError
 
 

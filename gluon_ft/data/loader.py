@@ -7,17 +7,18 @@ from collections.abc import Iterator
 import mxnet as mx
 import numpy as np
 
-from gluon_ft.data import loader_sources, loader_workers
-from gluon_ft.data.augment import PROCEDURES, Augmentation
+from gluon_ft.data import workers as loader_workers
 from gluon_ft.data.batches import Batch
-from gluon_ft.data.loader_native import NativeLoader
-from gluon_ft.data.loader_records import DatasetRecords, Records
-from gluon_ft.data.order import digest, epoch_order
-from gluon_ft.data.preprocessing import Preprocessing
-from gluon_ft.data.recprobe import Unreadable
-from gluon_ft.data.transforms import Transform
+from gluon_ft.data.images.augment import PROCEDURES, Augmentation
+from gluon_ft.data.images.header import Unreadable
+from gluon_ft.data.images.preprocessing import Preprocessing
+from gluon_ft.data.images.transforms import Transform
+from gluon_ft.data.native_loader import NativeLoader
+from gluon_ft.data.sampler import digest, epoch_order
+from gluon_ft.data.sources import opening
+from gluon_ft.data.sources.record_source import DatasetRecords, Records
 from gluon_ft.errors import ConfigError, DataError, near
-from gluon_ft.processors import threads
+from gluon_ft.runtime.processors import threads
 
 ENGINES = ("threads", "native", "dataset")
 CACHES = ("memory", None)
@@ -74,7 +75,7 @@ def open(source, *, preprocessing: Preprocessing, train: bool, batch_size: int, 
     augmentation = _augmentation(augment, preprocessing) if train else None
     if not train and augment is not None:
         raise ConfigError("augmentation is for training", expected="augment=None with train=False", found=augment)
-    found = loader_sources.find(source, root, classes)
+    found = opening.find(source, root, classes)
     if engine != "threads" and not isinstance(found, Records):
         raise ConfigError(f"engine '{engine}' reads packed records", expected="a .rec", found=found.name,
                           remedy="pack the images, or use engine 'threads'")

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import mxnet as mx
 import numpy as np
 
-from gluon_ft import console
-from gluon_ft.data.augment import Augmentation
 from gluon_ft.data.batches import Batch
-from gluon_ft.data.loader_records import Records, index_of, last_line
-from gluon_ft.data.preprocessing import Preprocessing
-from gluon_ft.data.recprobe import Unreadable
+from gluon_ft.data.images.augment import Augmentation
+from gluon_ft.data.images.header import Unreadable
+from gluon_ft.data.images.preprocessing import Preprocessing
+from gluon_ft.data.sources.record_source import Records, index_of, last_line
 from gluon_ft.errors import ConfigError, DataError
+from gluon_ft.io import reporter
 
 _INTERPOLATIONS = {"bilinear": 1, "bicubic": 2, "area": 3, "lanczos": 4}
 
@@ -112,7 +112,7 @@ def _check_decodable(records):
                 digest.update(block)
         if digest.hexdigest() == records.sha256:
             return
-    for position in console.progress(range(len(records.labels)), desc=f"checking {records.path.name}", unit="image"):
+    for position in reporter.progress(range(len(records.labels)), desc=f"checking {records.path.name}", unit="image"):
         try:
             mx.image.imdecode(records.bytes(position)).wait_to_read()
         except (mx.base.MXNetError, Unreadable) as error:

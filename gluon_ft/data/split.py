@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-from gluon_ft import atomic
-from gluon_ft.data import lists
-from gluon_ft.data.folders import Folder, scan
-from gluon_ft.data.lists import Entry
+from gluon_ft.data.sources import lists
+from gluon_ft.data.sources.folders import Folder, scan
+from gluon_ft.data.sources.lists import Entry
 from gluon_ft.errors import ConfigError, DataError
+from gluon_ft.io import atomic
 
 SMALLEST = 2  # images of a class: one to train on and one to validate with
 

@@ -11,10 +11,11 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import SymbolBlock
 
-from gluon_ft import tracing
+from gluon_ft.engine import precision as precisions
+from gluon_ft.engine import rewrite
 from gluon_ft.errors import NetworkError
-from gluon_ft.training import compiled_graph, devices
-from gluon_ft.training import precision as precisions
+from gluon_ft.models import tracing
+from gluon_ft.runtime import devices
 
 # Largest difference of fused outputs from plain ones, relative to the largest output: folded BatchNorms round
 # otherwise, by some 1e-6 a layer.
@@ -143,7 +144,7 @@ def _training_form(net, precision, input_shape, seen):
         return _low_precision(net, symbol, precision, seen), precision, ""
     if not on_cpu:
         return net, "plain", "rewritten for CPUs only"
-    faster, constants = compiled_graph.for_training(symbol, _shapes(net, symbol, input_shape))
+    faster, constants = rewrite.for_training(symbol, _shapes(net, symbol, input_shape))
     return (_block(net, faster, constants), "rewritten", "") if faster is not symbol else (net, "plain", "")
 
 
@@ -189,7 +190,7 @@ def _low_precision(net, symbol, precision, seen):
         return _block(net, precisions.convert(symbol, precision), {})
     if seen is None:
         return None
-    symbol, stay = compiled_graph.for_bfloat16(symbol, _shapes(net, symbol, seen), seen)
+    symbol, stay = rewrite.for_bfloat16(symbol, _shapes(net, symbol, seen), seen)
     return _block(net, precisions.convert(symbol, precision, stay), {})
 
 

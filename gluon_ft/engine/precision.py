@@ -3,8 +3,8 @@ from __future__ import annotations
 
 import mxnet as mx
 
-from gluon_ft import hardware
 from gluon_ft.errors import ConfigError, NetworkError, near
+from gluon_ft.runtime import hardware
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 # MXNet 1.9.1 has no bfloat16 on GPUs, and float16 on CPUs is emulated.

@@ -7,13 +7,15 @@ import math
 import numpy as np
 from mxnet.gluon import HybridBlock
 
-from gluon_ft import tracing
-from gluon_ft.data.order import digest
-from gluon_ft.training import devices, features, features_graph, features_store
+from gluon_ft.data.sampler import digest
+from gluon_ft.models import tracing
+from gluon_ft.runtime import devices
+from gluon_ft.training.feature_cache import features, subgraph
+from gluon_ft.training.feature_cache import store as features_store
 
 
 def penultimate(net: HybridBlock, loader, store="disk", ctx=None) -> tuple[np.ndarray, np.ndarray]:
-    """`gluon_ft.training.features.extract`, computed once.
+    """`gluon_ft.training.feature_cache.features.extract`, computed once.
 
     Parameters
     ----------
@@ -40,5 +42,5 @@ def penultimate(net: HybridBlock, loader, store="disk", ctx=None) -> tuple[np.nd
 
 
 def _fingerprint(net, layer):
-    graph = features_graph.trace(net)
-    return features_graph.fingerprint(graph, features_graph.input_of(graph, layer.weight.name))
+    graph = subgraph.trace(net)
+    return subgraph.fingerprint(graph, subgraph.input_of(graph, layer.weight.name))

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gluon_ft import console
-from gluon_ft.data import audit
+from gluon_ft.data.audit import checks
 from gluon_ft.data.batches import ArrayLoader
-from gluon_ft.data.loader_records import Records
-from gluon_ft.data.loader_workers import Memory
-from gluon_ft.data.loaders import Loader
+from gluon_ft.data.loader import Loader
+from gluon_ft.data.sources.record_source import Records
+from gluon_ft.data.workers import Memory
 from gluon_ft.errors import ConfigError, DataError
+from gluon_ft.io import tables
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class CrossValidation:
     def __str__(self) -> str:
         first = ["name", "seed", "fold"]
         columns = [*first, *dict.fromkeys(key for row in self.rows for key in row if key not in first)]
-        return f"{console.table(self.rows, columns)}\n\n{console.table(self.summary)}"
+        return f"{tables.table(self.rows, columns)}\n\n{tables.table(self.summary)}"
 
 
 def folds(labels, k: int, seed: int = 0, groups=None) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -95,7 +95,7 @@ def cross_validate_loaders(k: int, train, plain, seed: int, run_fold: Callable, 
     run_fold : callable(fold, training loader, validation loader) -> a row, or a list of rows
     audited : what the loaders read (a folder, a list, packed records), as a list; its copies then stay in one fold
     """
-    groups = groups_of(audit.audit(audited), plain) if audited else None
+    groups = groups_of(checks.audit(audited), plain) if audited else None
     return cross_validate(k, plain.labels, seed, lambda fold, chosen, held_out: run_fold(
         fold, subset(train, chosen), subset(plain, held_out)), groups)
 
@@ -157,7 +157,7 @@ class _Part:
 def groups_of(report, *loaders) -> np.ndarray:
     """A group's number for each image of loaders' sources, int64 (n,): copies and near copies have the same.
 
-    report : of `gluon_ft.data.audit.audit` of what the loaders read (folders, lists or packed records), one after the
+    report : of `data.audit.checks.audit` of what the loaders read (folders, lists or packed records), one after the
     other. Images that are linked by a chain of pairs are one group. Raises DataError for a report of something else.
     """
     keys = [key for loader in loaders for key in _keys(loader.source)]

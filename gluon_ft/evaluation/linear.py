@@ -17,10 +17,9 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock
 
-from gluon_ft import heads, tracing
 from gluon_ft.errors import ConfigError, DataError, NetworkError, near
-from gluon_ft.evaluation import output
-from gluon_ft.training import cross_validation
+from gluon_ft.evaluation import folds
+from gluon_ft.models import heads, output, tracing
 
 KINDS = ("svm", "logistic")
 # C of scikit-learn, the inverse of the regularisation, for standardised features. Of equals the smallest is taken.
@@ -83,7 +82,7 @@ def fit(features, labels, kind: str = "svm", k: int = 5, seed: int = 0, groups=N
     from threadpoolctl import threadpool_limits
 
     features, labels = _checked(features, labels)
-    splits = cross_validation.folds(labels, k, seed, groups)
+    splits = folds.folds(labels, k, seed, groups)
     search = GridSearchCV(_pipeline(kind, seed), {"classifier__C": sorted(grid)}, cv=splits, scoring="accuracy")
     # More threads than one make products of this size ten times slower where the processors have other work.
     with threadpool_limits(1, user_api="blas"), warnings.catch_warnings():
@@ -178,7 +177,8 @@ def as_dense(classifier, scaler=None, calibration: Calibration = Calibration()) 
 def set_output(net: HybridBlock, weight, bias, classes: list[str] | None = None) -> HybridBlock:
     """Puts a Dense layer's weight (k, d) and bias (k,) in the place of a network's output, in place.
 
-    The network then gives features @ weight.T + bias, with the features of `gluon_ft.training.features.extract`; of an
+    The network then gives features @ weight.T + bias, with the features of `training.feature_cache.features.extract`;
+    of an
     output that is a 1x1 convolution the new one is too, and an activation behind it is taken away. `classes` : names,
     set as `net.classes`. Raises NetworkError where shapes do not fit, or something else follows the output.
     """

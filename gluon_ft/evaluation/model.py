@@ -7,15 +7,16 @@ from pathlib import Path
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 
-from gluon_ft import atomic, backbones, heads, tracing
-from gluon_ft.data.preprocessing import Preprocessing
+from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.errors import CheckpointError, ConfigError, NetworkError, WeightsError
-from gluon_ft.evaluation import output
-from gluon_ft.settings import plain
+from gluon_ft.io import atomic
+from gluon_ft.io.checksums import sha256_of
+from gluon_ft.io.settings import plain
+from gluon_ft.models import heads, output, pretrained, registry, tracing
 from gluon_ft.training import checkpoint
-from gluon_ft.weights import card, pretrained
+from gluon_ft.weights import card
 from gluon_ft.weights.card import Card
-from gluon_ft.weights.tensor_files import read_tensors, sha256_of
+from gluon_ft.weights.readers.tensor_files import read_tensors
 
 IN_FOLDER = ("best.params", "model.params", "last.params")  # what a run's folder may hold
 
@@ -104,7 +105,7 @@ def head_of(net: HybridBlock) -> dict:
 
 
 def _describe(net, classes, preprocessing, options, notes, extra) -> Card:
-    entry = backbones.of(net)
+    entry = registry.of(net)
     if entry is None:
         raise NetworkError(f"{type(net).__name__} is not from the registry, and could not be built again",
                            expected="a network of fine_tune_net or backbones.build",
@@ -134,8 +135,8 @@ def _build(about: Card, path=None) -> HybridBlock:
     head = about.head
     try:
         if head is None:
-            return backbones.build(about.backbone, **({"classes": len(about.classes)} if about.classes else {}))
-        net = backbones.build(about.backbone, **head["options"])
+            return registry.build(about.backbone, **({"classes": len(about.classes)} if about.classes else {}))
+        net = registry.build(about.backbone, **head["options"])
         layer = tracing.output_layer(net)
         if layer.classes != head["classes"]:
             heads.replace_output(net, head["classes"])

@@ -10,18 +10,21 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock
 
-from gluon_ft import console, tracing
-from gluon_ft.data import folders, loader_workers, recprobe
-from gluon_ft.data.loader_records import decode
-from gluon_ft.data.loader_sources import Arrays
-from gluon_ft.data.preprocessing import Preprocessing
-from gluon_ft.data.recprobe import Unreadable
-from gluon_ft.data.transforms import Transform
+from gluon_ft.data import workers as loader_workers
+from gluon_ft.data.images import header
+from gluon_ft.data.images.header import Unreadable
+from gluon_ft.data.images.preprocessing import Preprocessing
+from gluon_ft.data.images.transforms import Transform
+from gluon_ft.data.sources import folders
+from gluon_ft.data.sources.opening import Arrays
+from gluon_ft.data.sources.record_source import decode
+from gluon_ft.engine import fused
 from gluon_ft.errors import ConfigError, DataError
-from gluon_ft.evaluation import output
 from gluon_ft.evaluation.model import load_model
-from gluon_ft.processors import threads
-from gluon_ft.training import compiled, devices
+from gluon_ft.io import reporter
+from gluon_ft.models import output, tracing
+from gluon_ft.runtime import devices
+from gluon_ft.runtime.processors import threads
 from gluon_ft.training.metrics import first
 
 AHEAD = 2  # batches decoded while one is computed
@@ -116,8 +119,8 @@ def _probabilities(net, source, wanted, batch_size, workers, ctx):
 
     positions = [np.arange(i, min(i + batch_size, len(source))) for i in range(0, len(source), batch_size)]
     filled = loader_workers.filled(positions, (wanted.channels, wanted.size, wanted.size), fill, workers, AHEAD)
-    rows, bar = [], console.progress(total=len(source), desc="predict", unit="image")
-    with bar, compiled.evaluating(net, len(positions), contexts) as run:
+    rows, bar = [], reporter.progress(total=len(source), desc="predict", unit="image")
+    with bar, fused.evaluating(net, len(positions), contexts) as run:
         for chosen, data in filled:
             shares = mx.gluon.utils.split_and_load(mx.nd.from_numpy(data), contexts[:len(chosen)], even_split=False)
             results = [first(run(share.astype(kind, copy=False))).astype("float32") for share in shares]
@@ -160,7 +163,7 @@ class _Images:
         item = self.items[position]
         if isinstance(item, tuple):
             return item[0].image(item[1], channels, resize)
-        return decode(recprobe.read_file(item), channels, resize)
+        return decode(header.read_file(item), channels, resize)
 
 
 def files_below(folder: Path) -> list[str]:

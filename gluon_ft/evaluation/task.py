@@ -5,9 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gluon_ft.data import lists, loaders, split
-from gluon_ft.data.preprocessing import Preprocessing
-from gluon_ft.training import cross_validation
+from gluon_ft.data import loader, split
+from gluon_ft.data.images.preprocessing import Preprocessing
+from gluon_ft.data.sources import lists
+from gluon_ft.evaluation import folds
 
 EVALUATED = 64  # images a batch in evaluation, of which nothing depends but memory and speed
 
@@ -39,9 +40,9 @@ class Task:
     def sets(self, seed: int) -> Sets:
         """New loaders, whose images are decoded once and kept; order and augmentation depend on `seed`."""
         shared = {"preprocessing": self.preprocessing, "root": self.root, "classes": self.classes, "cache": "memory"}
-        return Sets(loaders.open(self.train, train=True, seed=seed, batch_size=self.batch_size, **shared),
-                    loaders.open(self.train, train=False, batch_size=EVALUATED, **shared),
-                    loaders.open(self.val, train=False, batch_size=EVALUATED, **shared))
+        return Sets(loader.open(self.train, train=True, seed=seed, batch_size=self.batch_size, **shared),
+                    loader.open(self.train, train=False, batch_size=EVALUATED, **shared),
+                    loader.open(self.val, train=False, batch_size=EVALUATED, **shared))
 
     def cross_validate(self, k: int, seed: int,
                        run_fold: Callable[[int, Callable[[], Sets]], list[dict]]) -> list[dict]:
@@ -53,11 +54,11 @@ class Task:
         whole = self.sets(seed)
 
         def run(fold, chosen, held_out):
-            return run_fold(fold, lambda: Sets(cross_validation.subset(whole.train, chosen),
-                                               cross_validation.subset(whole.plain, chosen),
-                                               cross_validation.subset(whole.plain, held_out)))
+            return run_fold(fold, lambda: Sets(folds.subset(whole.train, chosen),
+                                               folds.subset(whole.plain, chosen),
+                                               folds.subset(whole.plain, held_out)))
 
-        return cross_validation.cross_validate(k, whole.plain.labels, seed, run).rows
+        return folds.cross_validate(k, whole.plain.labels, seed, run).rows
 
 
 def make(images, folder, preprocessing: Preprocessing, batch_size: int, classes: list[str] | None = None) -> Task:

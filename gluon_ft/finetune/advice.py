@@ -1,7 +1,7 @@
 """Advice: from facts about images and weights to a strategy and its settings, with reasons; pure functions over tables.
 
 `STRATEGY_RULES` are tried in order and the first that holds decides; of `SETTING_RULES` all that hold are applied in
-order, later ones over earlier ones. docs/advice.md shows both (written by `python -m gluon_ft.advice_table`).
+order, later ones over earlier ones. docs/advice.md shows both (written by `python -m gluon_ft.finetune.advice_table`).
 Thresholds whose source says "ours" are this project's, checked by benchmarks/advice.py.
 """
 from __future__ import annotations
@@ -11,8 +11,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gluon_ft.advice_facts import Facts
 from gluon_ft.errors import ConfigError, near
+from gluon_ft.finetune.facts import Facts
 
 STRATEGIES = {
     "svm": "linear SVM on the pretrained features",

@@ -1,14 +1,14 @@
-"""docs/advice.md: the tables of `gluon_ft.advice` as Markdown.
+"""docs/advice.md: the tables of `gluon_ft.finetune.advice` as Markdown.
 
-    python -m gluon_ft.advice_table > docs/advice.md
+    python -m gluon_ft.finetune.advice_table > docs/advice.md
 """
 from __future__ import annotations
 
-from gluon_ft import advice
+from gluon_ft.finetune import advice
 
 _HEAD = """# Which strategy, which settings
 
-Written by `python -m gluon_ft.advice_table` from the tables in `gluon_ft/advice.py`; a test compares the two.
+Written by `python -m gluon_ft.finetune.advice_table` from the tables in `gluon_ft/advice.py`; a test compares the two.
 
 `gluon-ft advise FOLDER` counts the images, looks at their sizes, and runs at most 300 of them through the pretrained
 network. The *probe* is the accuracy of a linear classifier on the features that come out, in cross-validation; *pixels*

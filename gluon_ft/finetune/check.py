@@ -3,13 +3,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gluon_ft import backbones, freezing
-from gluon_ft.data.augment import PROCEDURES, Augmentation
+from gluon_ft.data.images.augment import PROCEDURES, Augmentation
+from gluon_ft.engine import precision
 from gluon_ft.errors import ConfigError, near
 from gluon_ft.finetune import choice as choices
 from gluon_ft.finetune import network, plan, sources
 from gluon_ft.finetune.settings import AUTO, JobSettings
-from gluon_ft.training import devices, precision
+from gluon_ft.models import freezing, registry
+from gluon_ft.runtime import devices
 
 
 def check(wanted: JobSettings, values: dict, origins: dict) -> tuple:
@@ -51,4 +52,4 @@ def _network(wanted, strategy, contexts):
     # Without weights a backbone that is not named depends on the images' size.
     named = wanted.backbone != AUTO or chosen.pretrained != choices.NONE
     if wanted.freeze.isdecimal() and named:
-        freezing.freeze_stages(backbones.build(chosen.backbone), int(wanted.freeze))
+        freezing.freeze_stages(registry.build(chosen.backbone), int(wanted.freeze))

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from gluon_ft import backbones
 from gluon_ft.errors import ConfigError, DownloadError, UserError, WeightsError, near
 from gluon_ft.finetune.settings import AUTO
-from gluon_ft.weights import card, catalog, pretrained, store
+from gluon_ft.models import pretrained, registry
+from gluon_ft.weights import card, catalog, store
 
 NONE = "none"
 SMALL = 48  # pixels of the shorter edge; below it, networks made for CIFAR's 32 pixels are taken
@@ -55,7 +55,7 @@ def choose(backbone: str, weights: str, *, size: int | None, gpu: bool, strategy
     are not at hand are fetched later; see `unobtainable`.
     """
     if backbone != AUTO:
-        backbones.get(backbone)
+        registry.get(backbone)
     if strategy == "scratch" and weights not in (AUTO, NONE):
         raise ConfigError("strategy 'scratch' is without weights", found=f"pretrained {weights}",
                           remedy="leave one of them out")
@@ -75,7 +75,7 @@ def _scratch(size, gpu):
 
 def _named(backbone, weights, size, gpu):
     owner, colon, tag = weights.partition(":")
-    if colon and owner in backbones.registry():
+    if colon and owner in registry.registry():
         if backbone not in (AUTO, owner):
             raise ConfigError("weights of another backbone", found=f"{weights} for {backbone}",
                               expected=f"weights of {backbone}", remedy=f"--backbone {owner}, or other weights")
@@ -140,7 +140,7 @@ def _first(rows, size, gpu):
     """The first row by the documented order; None where none is for images of that size."""
     small = _is_small(size)
     order = OF_SMALL if small else ON_GPU if gpu else ON_CPU
-    fitting = [row for row in rows if (backbones.get(row.backbone).input_size <= SMALL) == small]
+    fitting = [row for row in rows if (registry.get(row.backbone).input_size <= SMALL) == small]
 
     def place(row):
         known = row.backbone in order
@@ -151,7 +151,7 @@ def _first(rows, size, gpu):
 
 def _usable(row):
     """Rows whose network is in the registry and whose weights are not those of a symbolic network."""
-    return row.backbone in backbones.registry() and all(file.role != "symbol" for file in row.sources[0])
+    return row.backbone in registry.registry() and all(file.role != "symbol" for file in row.sources[0])
 
 
 def at_hand() -> list[catalog.Row]:

@@ -8,16 +8,17 @@ import mxnet as mx
 import numpy as np
 
 import gluon_ft
-from gluon_ft import backbones, paths
-from gluon_ft.data import drawings, loaders
-from gluon_ft.data.augment import Augmentation
-from gluon_ft.data.preprocessing import Preprocessing
-from gluon_ft.training import seeds
+from gluon_ft.data import loader
+from gluon_ft.data.datasets import drawings
+from gluon_ft.data.images.augment import Augmentation
+from gluon_ft.data.images.preprocessing import Preprocessing
+from gluon_ft.io import paths
+from gluon_ft.models import registry, weights_choice
+from gluon_ft.models.pretrained import write_params
+from gluon_ft.runtime import seeds
 from gluon_ft.training.config import TrainConfig
 from gluon_ft.training.fit import fit
-from gluon_ft.weights import choice
 from gluon_ft.weights.card import Card
-from gluon_ft.weights.pretrained import write_params
 
 # The cheapest step on small images of the registry's networks: 0.16 s of processor time for 32 of 64 x 64 pixels.
 BACKBONE = "mobilenet0.25"
@@ -53,10 +54,10 @@ def weights() -> Path:
     if not kept.is_file():
         classes = list(drawings.THINGS)
         seeds.seed_all(SEED)
-        net = backbones.build(BACKBONE, classes=len(classes))
+        net = registry.build(BACKBONE, classes=len(classes))
         net.initialize(mx.init.Xavier())
         net.hybridize()
-        train = loaders.open(pictures(classes, EACH, SEED), preprocessing=PREPROCESSING, train=True, batch_size=32,
+        train = loader.open(pictures(classes, EACH, SEED), preprocessing=PREPROCESSING, train=True, batch_size=32,
                              seed=SEED, augment=AUGMENTATION, classes=classes, cache="memory")
         fit(net, train, config=CONFIG, name="stand-in for pretrained weights")
         params = {name: p.data().asnumpy() for name, p in net._collect_params_with_prefix().items()}
@@ -69,4 +70,4 @@ def choose(backbone: str | None, pretrained: str | None, default: str, drawn: bo
     """`weights.choice.choose`, but the stand-in where nothing is named and the data are drawings too (`drawn`)."""
     if drawn and not backbone and not pretrained:
         backbone, pretrained = BACKBONE, str(weights())
-    return choice.choose(backbone, pretrained, default)
+    return weights_choice.choose(backbone, pretrained, default)

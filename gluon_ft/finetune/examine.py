@@ -4,8 +4,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, replace
 
-from gluon_ft.data.audit import audit
-from gluon_ft.data.audit_report import UNBALANCED, Report
+from gluon_ft.data.audit.checks import audit
+from gluon_ft.data.audit.report import UNBALANCED, Report
 from gluon_ft.errors import DataError
 from gluon_ft.finetune.sources import Source
 

@@ -3,13 +3,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gluon_ft import settings as plain_settings
 from gluon_ft.errors import ConfigError
+from gluon_ft.io import settings as plain_settings
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a data set and of the weights for it; `gluon_ft.probe.measure` finds it.
+    """What is known of a data set and of the weights for it; `gluon_ft.finetune.probe.measure` finds it.
 
     images, classes, smallest_class, largest_class : counts, of the training images.
     width, height : median, pixels, None where not known; grey : all images looked at are grey.

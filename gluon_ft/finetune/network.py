@@ -6,13 +6,12 @@ from dataclasses import replace
 
 import mxnet as mx
 
-from gluon_ft import backbones, freezing, heads, tracing
-from gluon_ft.data.preprocessing import Preprocessing
+from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.errors import ConfigError, DownloadError, NetworkError
-from gluon_ft.evaluation import output
 from gluon_ft.finetune import choice as choices
 from gluon_ft.finetune.settings import AUTO
-from gluon_ft.training import devices, seeds
+from gluon_ft.models import freezing, heads, output, registry, tracing
+from gluon_ft.runtime import devices, seeds
 from gluon_ft.training.metrics import first
 
 
@@ -34,7 +33,7 @@ def build(choice, classes: list[str], contexts, seed: int, size: int | None) -> 
     net.preprocessing = input_of(net, size)
     if not takes(net, net.preprocessing.size):
         raise NetworkError(f"{choice.backbone} cannot take images of {size} pixels",
-                           expected=f"{backbones.of(net).input_size}", remedy="another --size or --backbone")
+                           expected=f"{registry.of(net).input_size}", remedy="another --size or --backbone")
     return net, [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
 
 
@@ -46,7 +45,7 @@ def _run(net, size):
 
 def takes(net, size: int) -> bool:
     """Whether the network takes images of `size` pixels: some have an output for one size only."""
-    if size < backbones.of(net).min_size:
+    if size < registry.of(net).min_size:
         return False
     try:
         _run(net, size)
@@ -80,7 +79,7 @@ def input_of(net, size: int | None) -> Preprocessing:
 
     Images are always resized: networks for small images say no resize, which is meant for CIFAR's 32 pixels.
     """
-    entry = backbones.of(net)
+    entry = registry.of(net)
     known = getattr(net, "preprocessing", None)
     if known is None:
         order, mean, std = ("gray" if entry.channels == 1 else "rgb"), entry.mean, entry.std

@@ -11,10 +11,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix
 
-from gluon_ft import atomic, console
 from gluon_ft.data.batches import batches
+from gluon_ft.io import atomic, reporter
 from gluon_ft.reporting.plots import image_grid
-from gluon_ft.training import devices
+from gluon_ft.runtime import devices
 from gluon_ft.training.metrics import first
 
 MOST_PICTURES = 24
@@ -26,7 +26,7 @@ def predictions(net, loader, ctx=None) -> tuple[np.ndarray, np.ndarray]:
     """(probabilities float32 (n, classes), labels int64 (n,)) of every image, in the loader's order."""
     contexts = ctx or devices.of(net)
     found, labels = [], []
-    for batch in console.progress(batches(loader), total=len(loader), desc="validation", unit="batch"):
+    for batch in reporter.progress(batches(loader), total=len(loader), desc="validation", unit="batch"):
         batch = batch.trimmed()
         shares = mx.gluon.utils.split_and_load(batch.data, contexts[:len(batch.label)], even_split=False)
         results = [mx.nd.softmax(first(net(share)).astype("float32")) for share in shares]

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from gluon_ft import advice, backbones, probe
-from gluon_ft.data import loader_sources
-from gluon_ft.data.loaders import Loader
-from gluon_ft.data.transforms import Transform
+from gluon_ft.data.images.transforms import Transform
+from gluon_ft.data.loader import Loader
+from gluon_ft.data.sources import opening
 from gluon_ft.errors import ConfigError, DataError
+from gluon_ft.finetune import advice, network, probe
 from gluon_ft.finetune import choice as choices
-from gluon_ft.finetune import network
 from gluon_ft.finetune.settings import AUTO, JobSettings
-from gluon_ft.processors import threads
-from gluon_ft.stages import stages
+from gluon_ft.models import registry
+from gluon_ft.models.stages import stages
+from gluon_ft.runtime.processors import threads
 from gluon_ft.training.config import TrainConfig
 
 # What training by steps takes and an SVM does not; with the value that means 'not used'.
@@ -127,13 +127,13 @@ def _facts(data, choice, net, wanted, probing):
     else:
         labels = [label for _, label in part.files]
         paths = [str(Path(part.root) / path) for path, _ in part.files]
-        files = loader_sources.Files(part.root, paths, np.array(labels), data.classes)
+        files = opening.Files(part.root, paths, np.array(labels), data.classes)
         source = Loader(files, Transform(net.preprocessing), 1, 0, 0, None, False, 0)
     facts = probe.measure(source, net if probing else False, seed=wanted.seed)
     facts = replace(facts, batch=wanted.batch_size, accumulate=wanted.accumulate)
     if choice.pretrained == choices.NONE or facts.weights is not None:
         return facts
-    return replace(facts, weights=choice.pretrained, input_size=backbones.get(choice.backbone).input_size,
+    return replace(facts, weights=choice.pretrained, input_size=registry.get(choice.backbone).input_size,
                    stages=len(stages(net)))
 
 

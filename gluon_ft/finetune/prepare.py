@@ -6,15 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from gluon_ft import atomic
-from gluon_ft.data import lists, loader_records, manifest, recprobe
-from gluon_ft.data.lists import Entry
-from gluon_ft.data.recverify import beside
+from gluon_ft.data.images import header
+from gluon_ft.data.records import manifest
+from gluon_ft.data.records.verify import beside
+from gluon_ft.data.sources import lists, record_source
+from gluon_ft.data.sources.lists import Entry
 from gluon_ft.errors import ConfigError, DataError
 from gluon_ft.finetune import sources
 from gluon_ft.finetune.division import divide
 from gluon_ft.finetune.examine import examine
 from gluon_ft.finetune.sources import Source
+from gluon_ft.io import atomic
 from gluon_ft.reporting import data_record
 
 PREFIX = "images"
@@ -66,12 +68,12 @@ def prepare(settings, found=None) -> Data:
 
 def _part(source: Source) -> Part:
     if source.packed:
-        return Part(source.path, None, None, len(loader_records.open_records(source.path).labels))
+        return Part(source.path, None, None, len(record_source.open_records(source.path).labels))
     return Part(Path(), source.root, source.files, len(source.files))
 
 
 def _classes_of_records(source):
-    labels = loader_records.open_records(source.path).labels
+    labels = record_source.open_records(source.path).labels
     return [str(i) for i in range(int(labels.max()) + 1)]
 
 
@@ -147,8 +149,8 @@ def typical_size(part: Part) -> int | None:
     edges = []
     for path, _ in part.files[::max(1, len(part.files) // PROBED)]:
         try:
-            info = recprobe.probe(recprobe.read_file(str(Path(part.root) / path)))
-        except recprobe.Unreadable:
+            info = header.probe(header.read_file(str(Path(part.root) / path)))
+        except header.Unreadable:
             continue
         edges.append(min(info.width, info.height))
     return int(np.median(edges)) if edges else None

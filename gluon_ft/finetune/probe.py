@@ -10,20 +10,22 @@ import cv2
 import mxnet as mx
 import numpy as np
 
-from gluon_ft import advice, backbones, console
-from gluon_ft.advice_facts import Facts
-from gluon_ft.data import loader_sources, recprobe
 from gluon_ft.data.batches import Batch
-from gluon_ft.data.loaders import Loader
-from gluon_ft.data.preprocessing import Preprocessing
+from gluon_ft.data.images import header
+from gluon_ft.data.images.preprocessing import Preprocessing
+from gluon_ft.data.images.transforms import Transform
+from gluon_ft.data.loader import Loader
+from gluon_ft.data.sources import opening
 from gluon_ft.data.split import draw_key
-from gluon_ft.data.transforms import Transform
 from gluon_ft.errors import ConfigError, DataError, DownloadError
+from gluon_ft.finetune import advice, network
 from gluon_ft.finetune import choice as choices
-from gluon_ft.finetune import network
-from gluon_ft.stages import stages
-from gluon_ft.training import features
-from gluon_ft.weights.pretrained import pretrained_net
+from gluon_ft.finetune.facts import Facts
+from gluon_ft.io import reporter
+from gluon_ft.models import registry
+from gluon_ft.models.pretrained import pretrained_net
+from gluon_ft.models.stages import stages
+from gluon_ft.training.feature_cache import features
 
 MOST = 300  # images; MobileNetV2 at 224 pixels does about 30 a second on two cores
 FOLDS = 5
@@ -54,7 +56,7 @@ def measure(source, net=None, *, most: int = MOST, seed: int = 0, root=None) -> 
     if isinstance(most, bool) or not isinstance(most, int) or most < 20:
         raise ConfigError("too few images to probe with", expected="20 or more", found=most)
     begun = time.perf_counter()
-    found = source.source if isinstance(source, Loader) else loader_sources.find(source, root)
+    found = source.source if isinstance(source, Loader) else opening.find(source, root)
     counts = np.bincount(found.labels, minlength=len(found.classes))
     if len(counts) < 2 or (counts > 0).sum() < 2:
         raise DataError("one class only", path=found.name, expected="two classes or more, to tell apart")
@@ -83,17 +85,17 @@ def choose(edge: int | None, notes: list[str] | None = None):
             notes.append(_NO_WEIGHTS)
         return None
     small = edge is not None and edge <= choices.SMALL
-    alike = [row for row in rows if (backbones.get(row.backbone).input_size <= choices.SMALL) == small]
+    alike = [row for row in rows if (registry.get(row.backbone).input_size <= choices.SMALL) == small]
     if alike:
         chosen = choices.choose(choices.AUTO, choices.AUTO, size=edge, gpu=False)
         return pretrained_net(chosen.backbone, chosen.weights)
 
     def distance(row):
-        return abs(math.log(backbones.get(row.backbone).input_size / (edge or 224))), not row.preferred, row.name
+        return abs(math.log(registry.get(row.backbone).input_size / (edge or 224))), not row.preferred, row.name
 
     row = min(rows, key=distance)
     if notes is not None:
-        size = backbones.get(row.backbone).input_size
+        size = registry.get(row.backbone).input_size
         notes.append(f"{row.name} is the nearest at hand, made for {size} pixels")
     return pretrained_net(row.backbone, row.tag)
 
@@ -121,11 +123,11 @@ def draw(labels, most: int, seed: int = 0) -> np.ndarray:
 def _looked_at(found, drawn, notes):
     """(sizes (n, 2), whether all are grey, shrunken images (n, 768) in 0..1, positions) of those that can be read."""
     sizes, grey, shrunk, kept, first = [], True, [], [], None
-    for position in console.progress(drawn, desc="looking", unit="image"):
+    for position in reporter.progress(drawn, desc="looking", unit="image"):
         try:
             image = found.image(int(position), 3, PIXELS)
             sizes.append(_size(found, int(position), image))
-        except recprobe.Unreadable as error:
+        except header.Unreadable as error:
             first = first or f"{found.where(int(position))}: {error}"
             continue
         grey = grey and bool((image[..., 0] == image[..., 1]).all() and (image[..., 0] == image[..., 2]).all())
@@ -140,14 +142,14 @@ def _looked_at(found, drawn, notes):
 
 def _size(found, position, image):
     """(width, height) as seen: from the file's header, or of what was decoded where there is none."""
-    if not isinstance(found, loader_sources.Files):
+    if not isinstance(found, opening.Files):
         return image.shape[1::-1]
-    info = recprobe.probe(recprobe.read_file(found.paths[position]))
+    info = header.probe(header.read_file(found.paths[position]))
     return (info.width, info.height) if info.orientation < 5 else (info.height, info.width)
 
 
 def _probed(facts, found, kept, pixels, net, notes, seed):
-    entry = backbones.of(net)
+    entry = registry.of(net)
     made_for = entry.input_size if entry is not None else net.preprocessing.size
     size = advice.input_size(facts.edge, made_for)
     wanted = network.input_of(net, size) if entry is not None else net.preprocessing

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gluon_ft.data import loaders
+from gluon_ft.data import loader as loaders
 from gluon_ft.errors import ConfigError, Interrupted, UserError, WeightsError
 from gluon_ft.evaluation import linear, model
 from gluon_ft.finetune import check as checks
@@ -20,7 +20,9 @@ from gluon_ft.finetune import network, pictures, plan, prepare, settings
 from gluon_ft.finetune.settings import ORIGINS, REASONS, JobSettings
 from gluon_ft.reporting import Run, data_record, html
 from gluon_ft.reporting import run as reporting
-from gluon_ft.training import checkpoint, devices, features
+from gluon_ft.runtime import devices
+from gluon_ft.training import checkpoint
+from gluon_ft.training.feature_cache import features
 from gluon_ft.training.fit import fit
 from gluon_ft.training.metrics import evaluate
 

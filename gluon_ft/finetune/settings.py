@@ -7,10 +7,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from gluon_ft import freezing
-from gluon_ft import settings as plain_settings
 from gluon_ft.errors import ConfigError, near
-from gluon_ft.finetune.values import coerce
+from gluon_ft.io import settings as plain_settings
+from gluon_ft.io.values import coerce
+from gluon_ft.models import freezing
 from gluon_ft.training.config import TrainConfig
 
 if sys.version_info >= (3, 11):

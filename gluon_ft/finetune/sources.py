@@ -5,9 +5,9 @@ import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from gluon_ft.data import folders, lists
-from gluon_ft.data.loader_sources import shown
-from gluon_ft.data.records import find_classes
+from gluon_ft.data.records.pack import find_classes
+from gluon_ft.data.sources import folders, lists
+from gluon_ft.data.sources.opening import shown
 from gluon_ft.errors import ConfigError, DataError, near
 
 TRAIN_NAMES = ("train", "training")

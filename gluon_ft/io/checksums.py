@@ -73,3 +73,8 @@ def find_local(name: str, folders, expected: Expected) -> tuple[Path | None, lis
 def is_good(path: Path, expected: Expected) -> bool:
     """Whether the file is there and as expected."""
     return path.is_file() and expected.fault(path) is None
+
+
+def sha256_of(path) -> str:
+    """The SHA-256 of a file in hexadecimal, read in pieces; raises OSError."""
+    return pooch.file_hash(str(path), alg="sha256")

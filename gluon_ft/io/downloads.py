@@ -17,9 +17,9 @@ import filelock
 import requests
 import urllib3
 
-from gluon_ft import console
 from gluon_ft.errors import DownloadError
-from gluon_ft.expected import Expected, find_local, is_good, is_page
+from gluon_ft.io import reporter
+from gluon_ft.io.checksums import Expected, find_local, is_good, is_page
 
 CHUNK = 1 << 18  # bytes read at a time
 MOST = 20 << 30  # bytes that a download may have where its size is not known
@@ -108,7 +108,7 @@ def locked(target: Path):
 
 def _from_address(address, target, expected, member, limit, timeout, progress):
     part = target.with_name(f"{target.name}{'.zip' if member else ''}.part")
-    bar = console.progress(total=None, unit="B", unit_scale=True, desc=target.name,
+    bar = reporter.progress(total=None, unit="B", unit_scale=True, desc=target.name,
                            **({} if progress else {"disable": True}))
     try:
         with bar:

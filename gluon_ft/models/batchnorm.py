@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 from mxnet.gluon import Block, nn
 
-from gluon_ft import tracing
+from gluon_ft.models import tracing
 
 FOLDED_NOTE = ("BatchNorm is folded (gamma 1, mean 0, variance 1): use these weights for inference or with BatchNorm "
                "frozen; in training mode they are useless until its statistics are re-estimated")

@@ -1,20 +1,19 @@
-"""A new output that starts from rows of the source's own classifier, looked up by the names of its classes."""
+"""An output made of rows of the source's own classifier, looked up by the names of its classes."""
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import mxnet as mx
 import numpy as np
 from mxnet.gluon import Block
 
-from gluon_ft import freezing, tracing
 from gluon_ft.errors import ConfigError, NetworkError
-from gluon_ft.evaluation import output
-from gluon_ft.heads import LR_MULT, replace_output
+from gluon_ft.models import freezing, output, tracing
+from gluon_ft.models.batchnorm import batchnorm_is_folded
+from gluon_ft.models.heads import LR_MULT, replace_output
 from gluon_ft.weights import class_names
-from gluon_ft.weights.batchnorm import batchnorm_is_folded
 
 
 def output_from_classes(net: Block, starts: Sequence[str | None], lr_mult: float = LR_MULT,
@@ -64,6 +63,36 @@ def output_from_classes(net: Block, starts: Sequence[str | None], lr_mult: float
     new.weight.set_data(mx.nd.array(rows))
     new.bias.set_data(mx.nd.array(biases))
     net.classes = None
+    return net
+
+
+def select_classes(net: Block, names: Iterable[str], classes: list[str] | None = None) -> Block:
+    """Cuts the output down to the classes called `names`, in that order, with their trained weights; in place.
+
+    Parameters
+    ----------
+    net : HybridBlock
+        Initialised, with its source's output; `pretrained_net` gives one.
+    names : iterable of str
+        At least two, see `weights.class_names.index`.
+    classes : list of str, default `net.classes`
+        Names of all classes of the output.
+
+    Returns the network; its `classes` are `names`. Raises NetworkError where the class names are not known, or do not
+    fit the output.
+    """
+    classes, names = classes or getattr(net, "classes", None), list(names)
+    old = tracing.output_layer(net)
+    if not classes or len(classes) != old.classes:
+        raise NetworkError("the names of the network's classes are not known", expected=f"{old.classes} names",
+                           found=len(classes) if classes else "none", remedy="give them as classes=[...]")
+    places = [class_names.index(classes, name) for name in names]
+    kept = {key: p.data(p.list_ctx()[0]).asnumpy()[places] for key, p in old.block._reg_params.items() if p is not None}
+    replace_output(net, len(names), lr_mult=1)
+    new = tracing.output_layer(net).block
+    for key, array in kept.items():
+        new._reg_params[key].set_data(mx.nd.array(array))
+    net.classes = names
     return net
 
 

@@ -8,12 +8,12 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock, nn
 
-from gluon_ft import backbones, tracing
 from gluon_ft.errors import WeightsError
-from gluon_ft.weights import names, names_gluon
-from gluon_ft.weights.batchnorm import refer_to_epsilon
-from gluon_ft.weights.names import NameMap
-from gluon_ft.weights.refusal import printable
+from gluon_ft.models import gluon_names, registry, tracing
+from gluon_ft.models.batchnorm import refer_to_epsilon
+from gluon_ft.weights.name_maps import maps
+from gluon_ft.weights.name_maps.maps import NameMap
+from gluon_ft.weights.readers.refusal import printable
 
 # Styles that are PyTorch networks; 'imgclsmob' names Gluon ones.
 TORCH_STYLES = ("torchvision", "timm", "akamaster")
@@ -67,11 +67,11 @@ def to_gluon(tensors: dict[str, np.ndarray], backbone: str, net: HybridBlock | N
     WeightsError for a backbone that no PyTorch network is known to equal, and for tensors that are missing, left over,
     not finite or of another shape, with the first of them, and which network they look like.
     """
-    probe = net or backbones.build(backbone)
+    probe = net or registry.build(backbone)
     mapped, tensors = _map_for(tensors, backbone, probe)
     classes = _classes(tensors, mapped)
     if net is None:
-        net = backbones.build(backbone, classes=classes) if classes else probe
+        net = registry.build(backbone, classes=classes) if classes else probe
     shapes, layers = target_shapes(net, backbone), dict(tracing.blocks(net))
     plan = _plan(mapped, layers, output)
     _check_names(tensors, mapped, plan, shapes, output)
@@ -120,7 +120,7 @@ def to_torch(net: HybridBlock, backbone: str, style: str | None = None) -> dict[
     Raises WeightsError where no such network is known, where `net` is not that backbone or is not initialised, and
     where a part that the PyTorch network does not have has been trained.
     """
-    mapped = next((m for m in names.of(backbone, style) if m.style in TORCH_STYLES), None)
+    mapped = next((m for m in maps.of(backbone, style) if m.style in TORCH_STYLES), None)
     if mapped is None:
         raise WeightsError(f"no PyTorch network is known that equals '{backbone}'")
     arrays, layers = _arrays(net), dict(tracing.blocks(net))
@@ -140,12 +140,12 @@ def to_torch(net: HybridBlock, backbone: str, style: str | None = None) -> dict[
         shape = mapped.weight_shapes.get(name.rpartition(".")[0]) if name.endswith(".weight") else None
         state[name] = arrays[path].reshape(shape) if shape else arrays[path]
         if name.endswith(".running_var"):
-            state[name.replace(".running_var", "." + names.COUNTER)] = np.zeros((), "int64")
+            state[name.replace(".running_var", "." + maps.COUNTER)] = np.zeros((), "int64")
     return state
 
 
 def _other_backbones(mapped):
-    others = [b for b, entries in names.all_maps().items() for e in entries
+    others = [b for b, entries in maps.all_maps().items() for e in entries
               if (e.style, e.model) == (mapped.style, mapped.model) and not e.inserted]
     return f"fine-tune {others[0]} instead" if others else "keep it as .params"
 
@@ -165,7 +165,7 @@ def naming(path):
 def target_shapes(net: HybridBlock, backbone: str) -> dict[str, tuple[int, ...]]:
     """Shape of every parameter by path, inferred from the backbone's input; nothing is computed or initialised."""
     graph = tracing.symbol(net)
-    arguments, _, states = graph.infer_shape(data=backbones.input_shape(backbone))
+    arguments, _, states = graph.infer_shape(data=registry.input_shape(backbone))
     shapes = dict(zip([*graph.list_arguments(), *graph.list_auxiliary_states()], [*arguments, *states]))
     return {path: tuple(shapes.get(p.name, p.shape)) for path, p in net._collect_params_with_prefix().items()}
 
@@ -179,11 +179,11 @@ def output_shapes(tensors: dict, backbone: str, net: HybridBlock) -> dict[str, t
 
 def _map_for(tensors, backbone, net):
     """The map for these tensors, and the tensors with that map's names."""
-    own = names_gluon.by_path(tensors, net)
-    known = names.best(backbone, tensors) if own is None or backbone in names.all_maps() else None
+    own = gluon_names.by_path(tensors, net)
+    known = maps.best(backbone, tensors) if own is None or backbone in maps.all_maps() else None
     # Some networks have half of their names there and here.
-    if own is not None and (known is None or names_gluon.likeness(own, net) >= known.likeness(tensors)):
-        return names_gluon.own_map(net, backbone), own
+    if own is not None and (known is None or gluon_names.likeness(own, net) >= known.likeness(tensors)):
+        return gluon_names.own_map(net, backbone), own
     return known, tensors
 
 
@@ -217,7 +217,7 @@ def _check_names(tensors, mapped, plan, shapes, output):
         return
     expected = f"{_few(missing)}, as in {mapped.style}'s {mapped.model}" if missing else None
     if left == [mapped.output + ".bias"] and not missing:
-        others = [b for b in names.backbones() if b == f"{mapped.backbone.rpartition('/')[2]}_bias"]
+        others = [b for b in maps.backbones() if b == f"{mapped.backbone.rpartition('/')[2]}_bias"]
         raise WeightsError(f"the output of {mapped.backbone} has no bias, the source has one", found=left[0],
                            remedy=f"use {' or '.join(others)}, or leave the output out")
     raise WeightsError(f"not the weights of {mapped.backbone}", expected=expected,
@@ -225,7 +225,7 @@ def _check_names(tensors, mapped, plan, shapes, output):
 
 
 def _likeness(tensors, mapped) -> str:
-    alike = list(dict.fromkeys(m.backbone for m in names.looks_like(tensors)))
+    alike = list(dict.fromkeys(m.backbone for m in maps.looks_like(tensors)))
     if alike and mapped.backbone not in alike:
         return f"they look like {' or '.join(alike[:4])}"
     return f"give a file with all weights of {mapped.style}'s {mapped.model}"

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 
 from mxnet.gluon import Block, SymbolBlock, nn
 
-from gluon_ft import console, tracing
 from gluon_ft.errors import ConfigError, NetworkError, near
-from gluon_ft.stages import Stage, stages
+from gluon_ft.io import tables
+from gluon_ft.models import tracing
+from gluon_ft.models.stages import Stage, stages
 
 FROZEN, TRAINED = "frozen", "train"
 
@@ -159,7 +160,7 @@ class Description:
     statistics: int = 0
 
     def __str__(self):
-        lines = [console.table([{**row, "lr": f"{row['lr']:g}", "wd": f"{row['wd']:g}"} for row in self.rows]), "",
+        lines = [tables.table([{**row, "lr": f"{row['lr']:g}", "wd": f"{row['wd']:g}"} for row in self.rows]), "",
                  f"{self.trained:,} numbers trained, {self.frozen:,} frozen, {self.statistics:,} running statistics"]
         return "\n".join(lines)
 

@@ -6,10 +6,10 @@ import warnings
 import mxnet as mx
 from mxnet.gluon import Block, HybridBlock, nn
 
-from gluon_ft import backbones, freezing, tracing
 from gluon_ft.errors import ConfigError, NetworkError
-from gluon_ft.weights import pretrained as weights
-from gluon_ft.weights.batchnorm import batchnorm_is_folded
+from gluon_ft.models import freezing, registry, tracing
+from gluon_ft.models import pretrained as weights
+from gluon_ft.models.batchnorm import batchnorm_is_folded
 
 # 'The output block is new, so it may learn ten times as fast as the pretrained ones' (D2L 14.2, and Girshick's
 # fine-tuned R-CNN before it).
@@ -110,7 +110,7 @@ def fine_tune_net(backbone: str, classes: int, pretrained=False, lr_mult: float 
         At least 2.
     pretrained : False, True, a tag of the catalog such as 'gluon_in1k', or a path
         False: random weights (Xavier). True: the catalog's preferred weights of this backbone. A path: a file with
-        weights of the backbone, Gluon's or PyTorch's (see `gluon_ft.weights.tensor_files.read_tensors`). The network
+        weights of the backbone, Gluon's or PyTorch's (see `weights.readers.tensor_files.read_tensors`). The network
         then has the attributes `preprocessing` and `weights`. Where BatchNorm is folded in the weights, so that it
         could not be trained, it is frozen, with a warning.
     lr_mult, init
@@ -125,7 +125,7 @@ def fine_tune_net(backbone: str, classes: int, pretrained=False, lr_mult: float 
     DownloadError where they cannot be had.
     """
     _check_classes(classes)
-    net = backbones.build(backbone, **options)
+    net = registry.build(backbone, **options)
     if pretrained is False or pretrained is None:
         net.initialize(init or mx.init.Xavier(), ctx=ctx or mx.cpu())
     else:

@@ -7,8 +7,8 @@ import types
 from mxnet.gluon import Block, HybridBlock, nn
 from mxnet.gluon.contrib.nn import Identity
 
-from gluon_ft import tracing
 from gluon_ft.errors import ConfigError, NetworkError
+from gluon_ft.models import tracing
 
 # What may follow the output layer of a linear classifier: means and reshapes of its values.
 _LINEAR = {"Flatten", "Reshape", "mean", "squeeze", "identity", "_copy", "Dropout", "_contrib_AdaptiveAvgPooling2D",

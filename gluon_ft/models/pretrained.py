@@ -10,14 +10,17 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock
 
-from gluon_ft import backbones, tracing
-from gluon_ft.data.preprocessing import Preprocessing
+from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.errors import DownloadError, NetworkError, WeightsError, near
-from gluon_ft.weights import card, catalog, class_names, convert, names, store
-from gluon_ft.weights.batchnorm import FOLDED_NOTE, batchnorm_is_folded
+from gluon_ft.io.checksums import sha256_of
+from gluon_ft.models import conversion as convert
+from gluon_ft.models import registry, tracing
+from gluon_ft.models.batchnorm import FOLDED_NOTE, batchnorm_is_folded
+from gluon_ft.weights import card, catalog, class_names, store
 from gluon_ft.weights.card import Card
-from gluon_ft.weights.params_files import check_whole
-from gluon_ft.weights.tensor_files import read_tensors, sha256_of
+from gluon_ft.weights.name_maps import maps
+from gluon_ft.weights.readers.params_files import check_whole
+from gluon_ft.weights.readers.tensor_files import read_tensors
 
 # Part of the names of converted files in the cache: raise it when a map changes.
 _CONVERTER = 1
@@ -165,7 +168,7 @@ def describe(path, backbone: str, found) -> Card:
     for row in catalog.rows():
         if any(_published(files[0], found.sha256) for files in row.sources):
             return replace(_row_card(row), backbone=backbone, source_sha256=found.sha256)
-    entry = backbones.get(backbone)
+    entry = registry.get(backbone)
     mean, std = (entry.mean, entry.std) if len(entry.mean) == 3 else (entry.mean * 3, entry.std * 3)
     usual = Preprocessing(mean=mean, std=std, size=entry.input_size,
                           resize=None if entry.input_size < 64 else round(entry.input_size / 0.875))
@@ -236,8 +239,8 @@ def _place(row, target) -> Path:
 def _with_bias(backbone, tensors) -> str:
     """The backbone, or its form with a bias in the output where the source has one and the backbone has not."""
     form = f"{backbone.rpartition('/')[2]}_bias"
-    if form in names.all_maps() and backbone in names.all_maps():
-        mapped = names.best(form, tensors)
+    if form in maps.all_maps() and backbone in maps.all_maps():
+        mapped = maps.best(form, tensors)
         if mapped.likeness(tensors) > 0.5 and f"{mapped.output}.bias" in tensors:
             return form
     return backbone

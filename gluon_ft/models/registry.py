@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from mxnet.gluon import HybridBlock
 from mxnet.gluon.model_zoo import vision
 
-from gluon_ft import _compat, networks, repairs
 from gluon_ft.errors import NetworkError, near
+from gluon_ft.models.zoo import networks
+from gluon_ft.runtime import gluoncv_fixes, mxnet_import
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -138,7 +139,7 @@ def build(name: str, **options) -> HybridBlock:
     except (TypeError, KeyError) as error:
         raise NetworkError(f"backbone '{name}' cannot be built with {options}", found=str(error)) from error
     net.backbone = entry
-    return repairs.repair(net, name)
+    return gluoncv_fixes.repair(net, name)
 
 
 def _constructor(entry):
@@ -146,7 +147,7 @@ def _constructor(entry):
         return networks.BUILDERS[entry.zoo_name]
     if entry.zoo == "gluon":
         return functools.partial(vision.get_model, entry.zoo_name, pretrained=False)
-    _compat.import_gluoncv()
+    mxnet_import.import_gluoncv()
     from gluoncv.model_zoo import get_model
 
     return functools.partial(get_model, entry.zoo_name, pretrained=False)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import mxnet as mx
 from mxnet.gluon import Block, nn
 
-from gluon_ft import backbones, tracing
 from gluon_ft.errors import NetworkError
+from gluon_ft.models import registry, tracing
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,11 @@ def _named(runs):
 
 
 def _fitting_shape(net):
-    entry = backbones.of(net)
+    entry = registry.of(net)
     if entry is not None:
-        return backbones.input_shape(entry.name)
+        return registry.input_shape(entry.name)
     channels = _input_channels(net)
-    sizes = sorted({known.input_size for known in backbones.registry().values()}, key=lambda s: (s != 224, s))
+    sizes = sorted({known.input_size for known in registry.registry().values()}, key=lambda s: (s != 224, s))
     for size in sizes:
         if _fits(net, (1, channels, size, size)):
             return (1, channels, size, size)

@@ -3,9 +3,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gluon_ft import backbones
 from gluon_ft.errors import ConfigError
-from gluon_ft.weights import pretrained as weights
+from gluon_ft.models import pretrained as weights
+from gluon_ft.models import registry
 
 
 def choose(backbone: str | None, pretrained: str | None, default: str) -> tuple[str, str | bool]:
@@ -22,7 +22,7 @@ def choose(backbone: str | None, pretrained: str | None, default: str) -> tuple[
     """
     backbone, pretrained = parted(backbone, pretrained)
     backbone = backbone or default
-    backbones.get(backbone)
+    registry.get(backbone)
     weights.resolve(backbone, pretrained or True)
     return backbone, pretrained or True
 

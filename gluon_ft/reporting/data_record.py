@@ -6,9 +6,9 @@ import json
 import os
 from pathlib import Path
 
-from gluon_ft import atomic, console
 from gluon_ft.errors import DataError
-from gluon_ft.weights.tensor_files import sha256_of
+from gluon_ft.io import atomic, reporter
+from gluon_ft.io.checksums import sha256_of
 
 NAME = "data.json"
 
@@ -32,7 +32,7 @@ def _part(part):
     if part.files is None:
         return {**about, "images": part.images, "sha256": sha256_of(part.source), "files": None}
     rows = [[path, label, _hash(part.root, path)] for path, label in
-            console.progress(part.files, desc="hash", unit=" images")]
+            reporter.progress(part.files, desc="hash", unit=" images")]
     whole = hashlib.sha256("".join(f"{label}\t{digest}\t{path}\n" for path, label, digest in rows).encode())
     return {**about, "images": len(rows), "sha256": whole.hexdigest(), "files": rows}
 

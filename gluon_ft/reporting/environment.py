@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import gluon_ft
-from gluon_ft import _compat
+from gluon_ft.runtime import processors
 
 PACKAGES = ("mxnet", "mxnet-cu112", "gluoncv", "numpy", "scikit-learn", "opencv-python-headless", "opencv-python",
             "pillow", "matplotlib", "safetensors", "onnx", "onnxruntime")
@@ -37,7 +37,7 @@ def environment() -> dict:
         "command": command_line(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "os": platform.platform(),
-        "machine": {"cpu": _cpu_model(), "processors": _compat.usable_processors(), "memory_gib": _memory_gib(),
+        "machine": {"cpu": _cpu_model(), "processors": processors.usable_processors(), "memory_gib": _memory_gib(),
                     "gpus": _gpu_names()},
         "versions": _versions(),
         "variables": {k: without_home(v) for k, v in sorted(os.environ.items()) if k.startswith(VARIABLES)},

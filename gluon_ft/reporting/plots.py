@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from gluon_ft.atomic import write as write_atomic
 from gluon_ft.errors import DataError
+from gluon_ft.io.atomic import write as write_atomic
 
 # Okabe and Ito's colours that differ for every kind of colour vision (https://jfly.uni-koeln.de/color/), without
 # the yellow, which is too pale on white.

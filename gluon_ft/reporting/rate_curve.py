@@ -7,8 +7,8 @@ import matplotlib.style
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from gluon_ft.atomic import write as write_atomic
 from gluon_ft.errors import DataError
+from gluon_ft.io.atomic import write as write_atomic
 from gluon_ft.reporting.plots import COLOURS, DPI, png, rate_axes
 
 

@@ -7,7 +7,7 @@ import matplotlib.style
 import numpy as np
 from matplotlib.figure import Figure
 
-from gluon_ft.atomic import write as write_atomic
+from gluon_ft.io.atomic import write as write_atomic
 from gluon_ft.reporting.plots import COLOURS, DASHES, DPI, png, rate_axes, shortened
 
 

@@ -10,12 +10,12 @@ import statistics
 import time
 from pathlib import Path
 
-from gluon_ft.atomic import write as write_atomic
 from gluon_ft.errors import ConfigError, DataError, UserError, near
+from gluon_ft.io.atomic import write as write_atomic
+from gluon_ft.io.settings import plain
 from gluon_ft.reporting import html, plots
 from gluon_ft.reporting.environment import environment
-from gluon_ft.reporting.records import read_metrics, without_repeats
-from gluon_ft.settings import plain
+from gluon_ft.reporting.metrics_log import read_metrics, without_repeats
 
 ROW_KEYS = ("name", "seed", "train_accuracy", "validation_accuracy")
 

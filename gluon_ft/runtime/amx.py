@@ -13,7 +13,7 @@ import platform
 import sys
 from collections.abc import Callable
 
-from gluon_ft import hardware
+from gluon_ft.runtime import hardware
 
 # From Linux's arch/x86/include/uapi/asm/prctl.h and arch/x86/include/asm/fpu/types.h.
 _SYS_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XFEATURE_XTILE_DATA = 158, 0x1023, 18

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from gluon_ft import hardware, paths, processors
+from gluon_ft.io import paths
+from gluon_ft.runtime import hardware, processors
 
 LEVELS = ("ok", "hint", "problem")
 LEAST_FREE_GB = 2.0
@@ -132,9 +133,9 @@ def _mxnet() -> Iterator[Finding]:
                       "then pip install the one that you need")
         return
     try:
-        from gluon_ft import _compat
+        from gluon_ft.runtime import mxnet_import
 
-        mx = _compat.import_mxnet()
+        mx = mxnet_import.import_mxnet()
     except ImportError as error:
         yield Finding("mxnet", "package", value, "problem", str(error))
         return
@@ -173,9 +174,9 @@ def _gluoncv() -> Iterator[Finding]:
         yield Finding("mxnet", "gluoncv", installed, "hint", "not tried, as MXNet is not there")
         return
     try:
-        from gluon_ft import _compat
+        from gluon_ft.runtime import mxnet_import
 
-        gluoncv = _compat.import_gluoncv()
+        gluoncv = mxnet_import.import_gluoncv()
     except ImportError as error:
         yield Finding("mxnet", "gluoncv", installed, "problem", str(error))
         return
@@ -196,7 +197,7 @@ def _processors() -> Iterator[Finding]:
 
 
 def _threads(best: int) -> Finding:
-    compat = sys.modules.get("gluon_ft._compat")
+    compat = sys.modules.get("gluon_ft.runtime.mxnet_import")
     threads = os.environ.get("OMP_NUM_THREADS", "")
     if compat is None:
         return Finding("processors", "OMP_NUM_THREADS", threads or "unset, as MXNet is not loaded")

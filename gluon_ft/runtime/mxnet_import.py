@@ -1,6 +1,7 @@
 """Lets MXNet 1.9.1 and GluonCV import, quietly and with every processor, on Python 3.9 to 3.12, NumPy below 2.
 
-Loaded by `gluon_ft/__init__.py` before anything imports MXNet. Nothing else patches MXNet, NumPy or GluonCV.
+Loaded by `gluon_ft/__init__.py`, it imports neither: every later `import mxnet` and `import gluoncv`, here or in the
+user's code, then brings what they need. Nothing outside `runtime` patches MXNet, NumPy or GluonCV.
 """
 from __future__ import annotations
 
@@ -13,9 +14,8 @@ import sys
 import types
 import warnings
 
-from gluon_ft import amx, processors
 from gluon_ft.errors import DependencyError
-from gluon_ft.processors import usable_processors  # noqa: F401  (part of this module's interface)
+from gluon_ft.runtime import amx, processors
 
 # The aliases that NumPy 1.24 removed and MXNet 1.9.1 or GluonCV 0.10.5 still use (apache/mxnet#21165).
 _NUMPY_ALIASES = {"bool": bool, "int": int, "float": float}
@@ -55,37 +55,47 @@ def set_threads() -> None:
 
 
 def import_mxnet() -> types.ModuleType:
-    """Imports MXNet with what it needs from NumPy and distutils in place.
+    """Imports MXNet; a plain `import mxnet` does the same.
 
     Raises DependencyError (an ImportError) that says which of the two packages to install where there is none,
-    which NumPy where the installed one is too new, and which system library where one is missing. Warns where
-    MXNet was imported before gluon_ft and therefore uses fewer processors than it could.
+    which NumPy where the installed one is too new, and which system library where one is missing.
     """
-    if "mxnet" in sys.modules:
-        if THREADS_TOO_LATE and processors.seen_processors() // 2 < processors.threads():
-            warnings.warn("mxnet was imported before gluon_ft and uses half the processors: import gluon_ft first, "
-                          f"or set OMP_NUM_THREADS={processors.threads()}", RuntimeWarning, stacklevel=2)
-        return sys.modules["mxnet"]
-    if _find("mxnet") is None:
-        raise DependencyError(WHICH_MXNET)
-    import numpy
+    return importlib.import_module("mxnet")
 
-    if int(numpy.__version__.split(".")[0]) >= 2:
-        raise DependencyError("MXNet 1.9.1 cannot use this NumPy", expected="a version below 2",
-                              found=numpy.__version__, remedy="pip install 'numpy<2'")
-    set_threads()
-    with _quiet():
-        _add_numpy_aliases()
-        _provide_distutils()
-        try:
-            mxnet = importlib.import_module("mxnet")
-        except (ImportError, OSError) as error:
-            raise DependencyError(f"MXNet cannot be imported: {error}", remedy=_remedy(error)) from error
-        _replace_old_scipy_names()
-    # Only now can oneDNN be told: it looks once, at its first operator. GLUON_FT_AMX=0 leaves it as it is.
-    if os.environ.get("GLUON_FT_AMX") != "0":
-        amx.switch_on(lambda: mxnet.nd.Activation(mxnet.nd.ones((1, 1)), act_type="relu").wait_to_read())
-    return mxnet
+
+class _Missing:
+    """A loader for the MXNet that is not installed: it says which of the two packages to install."""
+
+    @staticmethod
+    def create_module(spec):
+        raise DependencyError(WHICH_MXNET)
+
+    @staticmethod
+    def exec_module(module):
+        raise DependencyError(WHICH_MXNET)
+
+
+class _MXNetLoader(importlib.machinery.SourceFileLoader):
+    """Runs MXNet's `__init__` with what it needs from NumPy and distutils in place, and with every processor."""
+
+    def exec_module(self, module):
+        import numpy
+
+        if int(numpy.__version__.split(".")[0]) >= 2:
+            raise DependencyError("MXNet 1.9.1 cannot use this NumPy", expected="a version below 2",
+                                  found=numpy.__version__, remedy="pip install 'numpy<2'")
+        set_threads()
+        with _quiet():
+            _add_numpy_aliases()
+            _provide_distutils()
+            try:
+                super().exec_module(module)
+            except (ImportError, OSError) as error:
+                raise DependencyError(f"MXNet cannot be imported: {error}", remedy=_remedy(error)) from error
+            _replace_old_scipy_names()
+        # Only now can oneDNN be told: it looks once, at its first operator. GLUON_FT_AMX=0 leaves it as it is.
+        if os.environ.get("GLUON_FT_AMX") != "0":
+            amx.switch_on(lambda: module.nd.Activation(module.nd.ones((1, 1)), act_type="relu").wait_to_read())
 
 
 def import_gluoncv() -> types.ModuleType:
@@ -101,17 +111,21 @@ def import_gluoncv() -> types.ModuleType:
     return module
 
 
-class _GluonCVFinder:
-    """A finder that acts for the name `gluoncv` alone, and imports nothing before somebody asks for it."""
+class _Finder:
+    """A finder that acts for the names `mxnet` and `gluoncv` alone, and imports nothing before somebody asks for it."""
 
     @staticmethod
     def find_spec(name, path=None, target=None):
-        if name != "gluoncv":
+        if name not in ("mxnet", "gluoncv"):
             return None
-        others = (f for f in sys.meta_path if f is not _GluonCVFinder and hasattr(f, "find_spec"))
-        spec = next((s for s in (f.find_spec(name, path, target) for f in others) if s is not None), None)
-        if spec is not None and type(spec.loader) is importlib.machinery.SourceFileLoader:
-            spec.loader = _GluonCVLoader(spec.loader.name, spec.loader.path)
+        others = (f for f in sys.meta_path if f is not _Finder and hasattr(f, "find_spec"))
+        spec = None
+        with contextlib.suppress(ModuleNotFoundError):
+            spec = next((s for s in (f.find_spec(name, path, target) for f in others) if s is not None), None)
+        if spec is None:
+            return importlib.machinery.ModuleSpec(name, _Missing) if name == "mxnet" else None
+        if type(spec.loader) is importlib.machinery.SourceFileLoader:
+            spec.loader = (_MXNetLoader if name == "mxnet" else _GluonCVLoader)(spec.loader.name, spec.loader.path)
         return spec
 
 
@@ -227,6 +241,8 @@ def _forget(prefix: str) -> None:
         del sys.modules[name]
 
 
-if not any(getattr(f, "__name__", "") == "_GluonCVFinder" for f in sys.meta_path):
-    sys.meta_path.insert(0, _GluonCVFinder)
-import_mxnet()
+if not any(getattr(f, "__module__", "") == __name__ for f in sys.meta_path):
+    sys.meta_path.insert(0, _Finder)
+if THREADS_TOO_LATE and processors.seen_processors() // 2 < processors.threads():
+    warnings.warn("mxnet was imported before gluon_ft and uses half the processors: import gluon_ft first, "
+                  f"or set OMP_NUM_THREADS={processors.threads()}", RuntimeWarning, stacklevel=2)

@@ -7,10 +7,10 @@ import re
 import mxnet as mx
 from mxnet.gluon import HybridBlock, SymbolBlock, nn
 
-from gluon_ft import tracing
 from gluon_ft.errors import NetworkError
-from gluon_ft.heads import LR_MULT
-from gluon_ft.symbolic import graph, groups, head
+from gluon_ft.models import graph, tracing
+from gluon_ft.models.heads import LR_MULT
+from gluon_ft.symbolic import groups, head
 from gluon_ft.symbolic.checks import check_aux
 
 

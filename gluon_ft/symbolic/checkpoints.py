@@ -13,12 +13,13 @@ from pathlib import Path
 
 import mxnet as mx
 
-from gluon_ft import atomic
 from gluon_ft.errors import CheckpointError
-from gluon_ft.settings import plain
+from gluon_ft.io import atomic
+from gluon_ft.io.checksums import sha256_of
+from gluon_ft.io.settings import plain
 from gluon_ft.symbolic import legacy
-from gluon_ft.weights.params_files import check_whole
-from gluon_ft.weights.tensor_files import read_tensors, sha256_of
+from gluon_ft.weights.readers.params_files import check_whole
+from gluon_ft.weights.readers.tensor_files import read_tensors
 
 PREFIX = "model"
 FORMAT = "gluon_ft symbolic checkpoint 1"

@@ -6,8 +6,8 @@ import io
 
 import mxnet as mx
 
-from gluon_ft.data.loader_records import last_line
-from gluon_ft.data.loader_sources import shown
+from gluon_ft.data.sources.opening import shown
+from gluon_ft.data.sources.record_source import last_line
 from gluon_ft.errors import DataError, NetworkError, WeightsError
 from gluon_ft.symbolic.legacy import check_aux
 from gluon_ft.training.labels import LabelCheck

@@ -4,7 +4,7 @@ from __future__ import annotations
 import mxnet as mx
 
 from gluon_ft.errors import ConfigError, NetworkError, WeightsError, near
-from gluon_ft.symbolic import graph
+from gluon_ft.models import graph
 
 DATA = "data"
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import mxnet as mx
 
-from gluon_ft.data.loader_records import last_line
+from gluon_ft.data.sources.record_source import last_line
 from gluon_ft.errors import NetworkError, WeightsError, near
-from gluon_ft.weights.tensor_files import read_tensors
+from gluon_ft.weights.readers.tensor_files import read_tensors
 
 
 def load_symbol(path) -> mx.sym.Symbol:

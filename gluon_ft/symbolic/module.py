@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import mxnet as mx
 
 from gluon_ft.errors import ConfigError, TrainingError
-from gluon_ft.symbolic import graph
+from gluon_ft.models import graph
 from gluon_ft.symbolic.head import DATA
 from gluon_ft.symbolic.iterators import filled
 from gluon_ft.symbolic.plan import PADDING, Plan
-from gluon_ft.training import optimizer_state
+from gluon_ft.training import optimizers
 
 
 @dataclass
@@ -120,11 +120,11 @@ def synchronised(trainee: Trainee) -> tuple[dict, dict]:
 
 def saved_state(trainee: Trainee) -> dict:
     """The optimiser's arrays for a checkpoint."""
-    return optimizer_state.optimizer_state(trainee.updater, trainee.keys)
+    return optimizers.optimizer_state(trainee.updater, trainee.keys)
 
 
 def restore(trainee: Trainee, arrays: dict, updates: int) -> None:
     """Puts a checkpoint's arrays and number of updates into the optimiser."""
     weights = {k: v for k, v in trainee.module.get_params()[0].items() if k in trainee.plan.lr}
-    optimizer_state.restore_optimizer(trainee.updater, trainee.keys, arrays, weights, updates)
+    optimizers.restore_optimizer(trainee.updater, trainee.keys, arrays, weights, updates)
     trainee.updates = updates

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import mxnet as mx
 
-from gluon_ft import console
 from gluon_ft.data.batches import batches
 from gluon_ft.errors import CheckpointError, ConfigError, DataError
-from gluon_ft.settings import plain
-from gluon_ft.symbolic import checkpoints, checks, graph, legacy, module, plan
+from gluon_ft.io import reporter
+from gluon_ft.io.settings import plain
+from gluon_ft.models import graph
+from gluon_ft.runtime import seeds
+from gluon_ft.symbolic import checkpoints, checks, legacy, module, plan
 from gluon_ft.symbolic.head import DATA
-from gluon_ft.training import seeds
 from gluon_ft.training.config import TrainConfig
 from gluon_ft.training.fit import Result, epoch_record
 from gluon_ft.training.losses import cross_entropy
@@ -186,7 +187,7 @@ def _rates(config, train):
 
 def _train_epoch(trainee, stream, labels, rate, meter, speedometer, epoch, title):
     loss_of = cross_entropy(trainee.plan.config.label_smoothing)
-    for batch in console.progress(stream, desc=title, unit="batch"):
+    for batch in reporter.progress(stream, desc=title, unit="batch"):
         batch = batch.trimmed()
         labels.check(batch, meter.steps + 1)
         trainee.optimizer.set_learning_rate(rate(trainee.updates))

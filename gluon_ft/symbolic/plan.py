@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import mxnet as mx
 
 from gluon_ft.errors import ConfigError, NetworkError, TrainingError
-from gluon_ft.symbolic import checks, graph, groups
+from gluon_ft.models import graph
+from gluon_ft.symbolic import checks, groups
 from gluon_ft.symbolic.head import DATA
 from gluon_ft.training.config import TrainConfig
 from gluon_ft.training.schedule import OPEN_ENDED

@@ -8,13 +8,13 @@ from pathlib import Path
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 
-from gluon_ft import backbones, freezing, heads
-from gluon_ft.data.preprocessing import Preprocessing
+from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.errors import ConfigError, WeightsError
-from gluon_ft.freezing import Group
-from gluon_ft.symbolic import bridge, checkpoints, graph, groups, legacy
+from gluon_ft.models import freezing, graph, heads, pretrained, registry, weights_choice
+from gluon_ft.models.freezing import Group
+from gluon_ft.symbolic import bridge, checkpoints, groups, legacy
 from gluon_ft.symbolic.head import get_fine_tune_model
-from gluon_ft.weights import catalog, choice, pretrained, store
+from gluon_ft.weights import catalog, store
 
 # What the published symbolic networks take: their first layer, 'bn_data', does the rest.
 RAW = Preprocessing(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), scale=1.0)
@@ -83,7 +83,7 @@ def find_source(backbone: str | None = None, weights: str | None = None, checkpo
             raise ConfigError("a checkpoint has its network and weights", found=f"also {backbone or weights}",
                               remedy="give either a checkpoint, or a backbone and weights")
         return _of_checkpoint(*checkpoint, preprocessing)
-    backbone, weights = choice.parted(backbone, weights)
+    backbone, weights = weights_choice.parted(backbone, weights)
     if not backbone:
         raise ConfigError("no network given", expected="a backbone, weights of the catalog or a checkpoint")
     if weights:
@@ -98,11 +98,11 @@ def _of_backbone(backbone, weights, preprocessing):
         net = pretrained.pretrained_net(backbone, weights)
         return Source(f"{backbone}:{Path(weights).name}", preprocessing or net.preprocessing, net,
                       notes=net.weights.notes)
-    net, entry = backbones.build(backbone), backbones.get(backbone)
+    net, entry = registry.build(backbone), registry.get(backbone)
     net.initialize(mx.init.Xavier())
     net.hybridize()
     # Shapes of layers are known once something has run through.
-    net(mx.nd.zeros(backbones.input_shape(backbone))).wait_to_read()
+    net(mx.nd.zeros(registry.input_shape(backbone))).wait_to_read()
     usual = Preprocessing(mean=entry.mean, std=entry.std, size=entry.input_size, channel_order="gray" if
                           entry.channels == 1 else "rgb", resize=round(entry.input_size / 0.875))
     return Source(backbone, preprocessing or usual, net)

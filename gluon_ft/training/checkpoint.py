@@ -15,10 +15,10 @@ import mxnet as mx
 import numpy as np
 import safetensors.numpy
 
-from gluon_ft import atomic
 from gluon_ft.errors import CheckpointError
-from gluon_ft.settings import plain
-from gluon_ft.weights.params_files import check_whole
+from gluon_ft.io import atomic
+from gluon_ft.io.settings import plain
+from gluon_ft.weights.readers.params_files import check_whole
 
 FORMAT = "gluon_ft checkpoint 1"
 FOLDER = "checkpoints"

@@ -4,8 +4,8 @@ from __future__ import annotations
 import mxnet as mx
 import numpy as np
 
-from gluon_ft import tracing
 from gluon_ft.errors import DataError, NetworkError, TrainingError
+from gluon_ft.models import tracing
 
 
 class LabelCheck:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import mxnet as mx
 
-from gluon_ft import console
 from gluon_ft.data.batches import batches
-from gluon_ft.training import checkpoint, devices, seeds, state
-from gluon_ft.training.arrangement import tell_loader
+from gluon_ft.io import reporter
+from gluon_ft.runtime import devices, seeds
+from gluon_ft.training import checkpoint, state
 from gluon_ft.training.early_stopping import Patience
+from gluon_ft.training.feature_cache.select import tell_loader
 from gluon_ft.training.labels import LabelCheck, classes_of
 from gluon_ft.training.metrics import Meter, evaluate
 from gluon_ft.training.step import Stepper, draws
@@ -105,7 +106,7 @@ class Training:
             train.epoch = self.first_pass + epoch - 1
         stream = batches(train, place.batches)
         total = len(train) if hasattr(train, "__len__") else None
-        with console.progress(total=total, initial=place.batches, desc=f"{self.name} {epoch}/{config.epochs}",
+        with reporter.progress(total=total, initial=place.batches, desc=f"{self.name} {epoch}/{config.epochs}",
                               unit="batch") as bar:
             while (batch := self._next(stream, place)) is not None:
                 batch = batch.trimmed()

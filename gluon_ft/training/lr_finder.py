@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 import mxnet as mx
 import numpy as np
 
-from gluon_ft import console, tracing
 from gluon_ft.data.batches import Batch, batches
 from gluon_ft.errors import ConfigError, DataError, TrainingError
-from gluon_ft.training import arrangement, devices, seeds
+from gluon_ft.io import reporter
+from gluon_ft.models import tracing
+from gluon_ft.runtime import devices, seeds
 from gluon_ft.training.config import TrainConfig
+from gluon_ft.training.feature_cache import select
 from gluon_ft.training.labels import LabelCheck, classes_of
 from gluon_ft.training.step import Stepper, draws
 
@@ -90,7 +92,7 @@ def find_lr(net, train, config: TrainConfig | None = None, *, lowest: float = 1e
     rates = lowest * (highest / lowest) ** (np.arange(steps) / (steps - 1))
     with _kept(net, train, config.seed):
         contexts = devices.placed(net, ctx)
-        arrangement.tell_loader(train, config)
+        select.tell_loader(train, config)
         losses, stopped = _losses(net, train, config, contexts, rates, smoothing, name)
     rates = rates[:len(losses)]
     smoothed = smooth(losses, smoothing)
@@ -160,7 +162,7 @@ def _losses(net, train, config, contexts, rates, smoothing, name):
     stepper = _Rising(rates, net, config, contexts, train, None, classes)
     watch, waiting = _Watch(smoothing), []
     wanted = len(rates) * config.accumulate
-    bar = console.progress(total=len(rates), desc=name, unit="step")
+    bar = reporter.progress(total=len(rates), desc=name, unit="step")
     with contextlib.ExitStack() as stack:
         stack.callback(stepper.finish)
         stepper.begin(1)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import mxnet as mx
 
 from gluon_ft.data.batches import batches
+from gluon_ft.engine import fused
 from gluon_ft.errors import DataError, TrainingError
-from gluon_ft.training import compiled, devices
+from gluon_ft.runtime import devices
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def evaluate(net, source, ctx=None, top_k: int = 0, where: str = "the evaluation
     loss_of = mx.gluon.loss.SoftmaxCrossEntropyLoss()
     meter = Meter(where, top_k)
     number = len(source) if hasattr(source, "__len__") else 1
-    with compiled.evaluating(net, number, contexts, precision) as run:
+    with fused.evaluating(net, number, contexts, precision) as run:
         for batch in batches(source):
             if watch is not None:
                 watch()

@@ -3,9 +3,9 @@ from __future__ import annotations
 
 from mxnet.gluon import Block, nn
 
-from gluon_ft import freezing, tracing
 from gluon_ft.errors import ConfigError, NetworkError
-from gluon_ft.stages import Stage, stages
+from gluon_ft.models import freezing, tracing
+from gluon_ft.models.stages import Stage, stages
 
 
 def discriminative(net: Block, decay: float, input_shape=None) -> dict[str, float]:

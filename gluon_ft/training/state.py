@@ -7,7 +7,7 @@ import numpy as np
 from gluon_ft.errors import CheckpointError, near
 from gluon_ft.training.checkpoint import Bundle
 from gluon_ft.training.config import TrainConfig
-from gluon_ft.training.optimizer_state import restore_trainer, trainer_state
+from gluon_ft.training.optimizers import restore_trainer, trainer_state
 from gluon_ft.training.schedule import OPEN_ENDED
 
 # What may differ between the run that saved and the one that goes on: it changes no parameter.

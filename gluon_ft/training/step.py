@@ -4,16 +4,17 @@ from __future__ import annotations
 import mxnet as mx
 import numpy as np
 
-from gluon_ft import tracing
 from gluon_ft.data.batches import Batch
+from gluon_ft.engine import fused, precision
 from gluon_ft.errors import ConfigError, NetworkError, TrainingError
-from gluon_ft.training import averaging, balance, clipping, compiled, precision, rates
-from gluon_ft.training.arrangement import arrange
+from gluon_ft.models import tracing
+from gluon_ft.training import balance, clipping, ema, rates
 from gluon_ft.training.config import TrainConfig
+from gluon_ft.training.feature_cache.select import arrange
 from gluon_ft.training.labels import labels_of
 from gluon_ft.training.losses import classification_loss
 from gluon_ft.training.metrics import first
-from gluon_ft.training.mixing import Mixer
+from gluon_ft.training.mixup import Mixer
 
 
 class Stepper:
@@ -44,7 +45,7 @@ class Stepper:
         self.plan = rates.unfreezing(net, config.head_epochs, config.unfreeze, config.epochs, input_shape)
         self.loss = classification_loss(config.label_smoothing, _class_weights(config, train, classes))
         self.mixer = _mixer(config, classes)
-        self.average = averaging.Average(net, config.ema) if config.ema else None
+        self.average = ema.Average(net, config.ema) if config.ema else None
         self.scaler = precision.LossScaler() if config.precision == "float16" else None
         self.schedule, self.per_epoch = config.lr_schedule(), _steps_per_epoch(train, config)
         self.pending, self.form, self.running = 0, None, None
@@ -57,7 +58,7 @@ class Stepper:
                 if parameter.grad_req != "null":
                     parameter.grad_req = "write" if self.config.accumulate == 1 else "add"
             self.running = arrange(self.net, self.train, self.val, self.config, self.contexts)
-            self.form = compiled.trainable(self.running.net, self.config.precision)
+            self.form = fused.trainable(self.running.net, self.config.precision)
 
     def step(self, batch: Batch, epoch: int, position: int) -> list[tuple]:
         """Trains on batch number `position` (from 0) of an epoch; (prediction, label, loss) of each device's share.

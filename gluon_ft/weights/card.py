@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gluon_ft.atomic import write as write_atomic
-from gluon_ft.data.preprocessing import Preprocessing
+from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.errors import ConfigError, WeightsError
+from gluon_ft.io.atomic import write as write_atomic
 
 METADATA_KEY = "gluon_ft"
 

@@ -6,9 +6,9 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gluon_ft.data.preprocessing import Preprocessing
+from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.errors import WeightsError, near
-from gluon_ft.expected import Expected
+from gluon_ft.io.checksums import Expected
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -1,14 +1,10 @@
-"""Names of the classes that pretrained weights tell apart, and an output cut down to some of them."""
+"""Names of the classes that pretrained weights tell apart."""
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
 
-import mxnet as mx
-from mxnet.gluon import Block
-
-from gluon_ft import _compat, tracing
 from gluon_ft.errors import NetworkError, near
+from gluon_ft.runtime import mxnet_import
 
 CIFAR_10 = "airplane automobile bird cat deer dog frog horse ship truck".split()
 
@@ -16,7 +12,7 @@ CIFAR_10 = "airplane automobile bird cat deer dog frog horse ship truck".split()
 @functools.cache
 def _imagenet():
     """(names, WordNet ids, long names) of ImageNet-1k's classes in the usual order, from GluonCV."""
-    _compat.import_gluoncv()
+    mxnet_import.import_gluoncv()
     from gluoncv.data import ImageNet1kAttr
 
     attributes = ImageNet1kAttr()
@@ -48,35 +44,3 @@ def index(classes: list[str], name: str) -> int:
         raise NetworkError(f"class '{name}' is there {len(places)} times", found=", ".join(ids),
                            remedy="give the WordNet id")
     return places[0]
-
-
-def select_classes(net: Block, names: Iterable[str], classes: list[str] | None = None) -> Block:
-    """Cuts the output down to the classes called `names`, in that order, with their trained weights; in place.
-
-    Parameters
-    ----------
-    net : HybridBlock
-        Initialised, with its source's output; `pretrained_net` gives one.
-    names : iterable of str
-        At least two, see `index`.
-    classes : list of str, default `net.classes`
-        Names of all classes of the output.
-
-    Returns the network; its `classes` are `names`. Raises NetworkError where the class names are not known, or do not
-    fit the output.
-    """
-    from gluon_ft.heads import replace_output
-
-    classes, names = classes or getattr(net, "classes", None), list(names)
-    old = tracing.output_layer(net)
-    if not classes or len(classes) != old.classes:
-        raise NetworkError("the names of the network's classes are not known", expected=f"{old.classes} names",
-                           found=len(classes) if classes else "none", remedy="give them as classes=[...]")
-    places = [index(classes, name) for name in names]
-    kept = {key: p.data(p.list_ctx()[0]).asnumpy()[places] for key, p in old.block._reg_params.items() if p is not None}
-    replace_output(net, len(names), lr_mult=1)
-    new = tracing.output_layer(net).block
-    for key, array in kept.items():
-        new._reg_params[key].set_data(mx.nd.array(array))
-    net.classes = names
-    return net

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gluon_ft.errors import DownloadError
-from gluon_ft.expected import find_local
-from gluon_ft.fetch import fetch
-from gluon_ft.paths import cache_home
+from gluon_ft.io.checksums import find_local
+from gluon_ft.io.downloads import fetch
+from gluon_ft.io.paths import cache_home
 from gluon_ft.weights.catalog import File, Row
 
 VARIABLE = "GLUON_FT_WEIGHTS"

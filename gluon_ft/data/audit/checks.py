@@ -13,15 +13,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gluon_ft import console
-from gluon_ft._compat import usable_processors
-from gluon_ft.data import hashes, images, recpool, recprobe
-from gluon_ft.data.audit_report import Finding, Pair, Report
-from gluon_ft.data.audit_sources import Item, Source, open_source
-from gluon_ft.data.manifest import short_hash
+from gluon_ft.data.audit.items import Item, Source, open_source
+from gluon_ft.data.audit.report import Finding, Pair, Report
+from gluon_ft.data.images import decode, header, near_duplicates
+from gluon_ft.data.records import pool
+from gluon_ft.data.records.manifest import short_hash
 from gluon_ft.errors import ConfigError, DataError
+from gluon_ft.io import reporter
+from gluon_ft.runtime.processors import usable_processors
 
-TINY = hashes.SIDE  # pixels; an image with a shorter edge has less detail than what confirms near duplicates
+TINY = near_duplicates.SIDE  # pixels; an image with a shorter edge has less detail than what confirms near duplicates
 CONSTANT = 2  # levels of 255 by which the pixels of a 'constant' image may differ, in each colour
 MOST_NEAR = 64  # bits; two unrelated hashes differ in about so many
 _MAYBE_EQUAL = 8  # bits of hash up to which two images of one size are compared pixel by pixel
@@ -43,7 +44,8 @@ class Facts(NamedTuple):
     constant: bool = False
 
 
-def audit(sources: Iterable, *, workers: int | None = None, near: int | None = hashes.NEAR, root=None) -> Report:
+def audit(sources: Iterable, *, workers: int | None = None, near: int | None = near_duplicates.NEAR,
+          root=None) -> Report:
     """Examines one data set (one source) or its parts (training, validation, ...), each on its own and together.
 
     Parameters
@@ -100,8 +102,8 @@ def _open_all(sources, workers, near, root) -> list[Source]:
 def _examine_all(items, workers) -> list[Facts]:
     chunks = [items[i:i + _CHUNK] for i in range(0, len(items), _CHUNK)]
     facts: list[Facts] = []
-    with console.progress(total=len(items), unit=" images", desc="read") as bar:
-        for chunk in recpool.ordered(_examine_chunk, chunks, workers=workers):
+    with reporter.progress(total=len(items), unit=" images", desc="read") as bar:
+        for chunk in pool.ordered(_examine_chunk, chunks, workers=workers):
             facts += chunk
             bar.update(len(chunk))
     return facts
@@ -115,19 +117,19 @@ def examine(item: Item) -> Facts:
     """Reads one image; see Facts. Never raises for a bad image."""
     try:
         data = item.read()
-        info = recprobe.probe(data)
-        grey = images.decode(data, info, color=0, resize=2 * hashes.SIDE)
-        small = hashes.thumbnail(grey)
+        info = header.probe(data)
+        grey = decode.decode(data, info, color=0, resize=2 * near_duplicates.SIDE)
+        small = near_duplicates.thumbnail(grey)
         values = np.asarray(small)
         upright = (info.width, info.height) if info.orientation < 5 else (info.height, info.width)
         known = Facts(None, short_hash(data), upright, info.format, values)
-        if values.std() >= hashes.FLAT and min(upright) >= TINY:
-            return known._replace(turns=hashes.hash_turns(small))
-        full = images.decode(data, info)
+        if values.std() >= near_duplicates.FLAT and min(upright) >= TINY:
+            return known._replace(turns=near_duplicates.hash_turns(small))
+        full = decode.decode(data, info)
         ranges = full.reshape(-1, full.shape[-1])
         constant = bool((ranges.max(axis=0).astype(int) - ranges.min(axis=0) <= CONSTANT).all())
         return known._replace(pixels=_pixel_hash(full), constant=constant)
-    except recprobe.Unreadable as error:
+    except header.Unreadable as error:
         return Facts(str(error))
 
 
@@ -141,7 +143,7 @@ def _pixels_of_chunk(items):
 
 def _pixels_of(item):
     data = item.read()
-    return _pixel_hash(images.decode(data, recprobe.probe(data)))
+    return _pixel_hash(decode.decode(data, header.probe(data)))
 
 
 def _class_counts(source) -> dict[str, int]:
@@ -208,8 +210,8 @@ def _near(report, facts, rows):
     """(first, second, NearPair) of the images `rows`, in order."""
     if report.near is None or len(rows) < 2:
         return []
-    with console.progress(total=100, desc="compare", bar_format="{desc}: {percentage:3.0f}%|{bar}|") as bar:
-        search = hashes.near_pairs(np.stack([facts[i].turns for i in rows]),
+    with reporter.progress(total=100, desc="compare", bar_format="{desc}: {percentage:3.0f}%|{bar}|") as bar:
+        search = near_duplicates.near_pairs(np.stack([facts[i].turns for i in rows]),
                                    np.stack([facts[i].thumbnail for i in rows]), report.near,
                                    tick=lambda share: bar.update(100 * share))
     if search.stopped:
@@ -225,7 +227,7 @@ def _join_same_pixels(groups, items, facts, found, workers):
 
     wanted = sorted({i for entry in found if maybe(*entry) for i in entry[:2]})
     chunks = [[items[i] for i in wanted[k:k + _CHUNK]] for k in range(0, len(wanted), _CHUNK)]
-    pixels = dict(zip(wanted, (h for c in recpool.ordered(_pixels_of_chunk, chunks, workers=workers) for h in c)))
+    pixels = dict(zip(wanted, (h for c in pool.ordered(_pixels_of_chunk, chunks, workers=workers) for h in c)))
     for first, second, pair in found:
         if maybe(first, second, pair) and pixels[first] == pixels[second]:
             groups.join(first, second, "same pixels")

@@ -5,9 +5,11 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gluon_ft.data import folders, lists, manifest, recfile, recprobe
-from gluon_ft.data.records import find_classes
-from gluon_ft.data.recverify import beside
+from gluon_ft.data.images import header as recprobe
+from gluon_ft.data.records import framing, manifest
+from gluon_ft.data.records.pack import find_classes
+from gluon_ft.data.records.verify import beside
+from gluon_ft.data.sources import folders, lists
 from gluon_ft.errors import DataError
 
 
@@ -31,9 +33,9 @@ class Item:
             return recprobe.read_file(self.path)
         try:
             with open(self.path, "rb") as file:
-                payload = recfile.read_record(file, self.offset, os.stat(self.path).st_size).payload
-            return payload[recfile.read_header(payload).start:]
-        except (OSError, recfile.Damaged) as error:
+                payload = framing.read_record(file, self.offset, os.stat(self.path).st_size).payload
+            return payload[framing.read_header(payload).start:]
+        except (OSError, framing.Damaged) as error:
             raise recprobe.Unreadable(str(error)) from None
 
 
@@ -97,7 +99,7 @@ def _records(number, path):
     try:
         size = os.stat(path).st_size
         with open(path, "rb") as file:
-            items += [_record(number, path, classes, record) for record in recfile.scan(file, size)]
+            items += [_record(number, path, classes, record) for record in framing.scan(file, size)]
     except OSError as error:
         raise DataError("cannot be read", path=path, expected="packed records (.rec)",
                         found=error.strerror or error) from None
@@ -108,10 +110,10 @@ def _records(number, path):
 
 def _record(number, path, classes, record) -> Item:
     try:
-        if isinstance(record, recfile.Damage):
-            raise recfile.Damaged(str(record))
-        header = recfile.read_header(record.payload)
-    except recfile.Damaged as error:
+        if isinstance(record, framing.Damage):
+            raise framing.Damaged(str(record))
+        header = framing.read_header(record.payload)
+    except framing.Damaged as error:
         raise DataError(f"damaged: {error}", path=path, remedy=f"see all of it with gluon-ft verify {path}") from None
     return Item(number, f"record {record.number}", _label(header.labels, classes), str(path), record.offset)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import cv2
 from PIL import Image
 
-from gluon_ft import console
-from gluon_ft.data import images, recprobe
-from gluon_ft.data.audit_sources import Item
-from gluon_ft.data.sheet import contact_sheet, save
+from gluon_ft.data.audit.items import Item
+from gluon_ft.data.images import decode, header
+from gluon_ft.data.images.contact_sheet import contact_sheet, save
 from gluon_ft.errors import DataError
+from gluon_ft.io import tables
 
 UNBALANCED = 3.0  # largest class over smallest from which a source is called unbalanced
 MOST_SHOWN = 60  # pairs on a contact sheet
@@ -145,7 +145,7 @@ class Report:
             rows.append({"source": path, "images": sum(having), "classes": len(having),
                          "largest class": max(having, default=None), "smallest": min(having, default=None),
                          "ratio": self.imbalance(i)})
-        return [console.table(rows)]
+        return [tables.table(rows)]
 
     def _verdict(self, across, within):
         for source, count in self.leaked_images.items():
@@ -185,8 +185,8 @@ def pair_sheet(report: Report, out, most: int = MOST_SHOWN) -> int:
 def _picture(item):
     try:
         data = item.read()
-        pixels = images.decode(data, recprobe.probe(data), resize=_THUMB)
-    except recprobe.Unreadable as error:
+        pixels = decode.decode(data, header.probe(data), resize=_THUMB)
+    except header.Unreadable as error:
         raise DataError(f"image changed while it was audited: {error}", path=item.path) from None
     picture = Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
     scale = _THUMB / max(picture.size)

@@ -3,11 +3,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gluon_ft import paths
-from gluon_ft.data import catalog, folders
+from gluon_ft.data.datasets import catalog
+from gluon_ft.data.sources import folders
 from gluon_ft.errors import ConfigError
-from gluon_ft.unpack import unpack
-from gluon_ft.weights.tensor_files import sha256_of
+from gluon_ft.io import paths
+from gluon_ft.io.archives import unpack
+from gluon_ft.io.checksums import sha256_of
 
 
 def image_folder(data=None) -> Path:

@@ -9,12 +9,12 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gluon_ft.data import cifar
+from gluon_ft.data.datasets import cifar
 from gluon_ft.errors import ConfigError, DataError, DownloadError, near
-from gluon_ft.expected import Expected
-from gluon_ft.fetch import fetch, locked
-from gluon_ft.paths import cache_home
-from gluon_ft.unpack import remove_leftovers, unpack
+from gluon_ft.io.archives import remove_leftovers, unpack
+from gluon_ft.io.checksums import Expected
+from gluon_ft.io.downloads import fetch, locked
+from gluon_ft.io.paths import cache_home
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gluon_ft import console
 from gluon_ft.errors import DataError
+from gluon_ft.io import reporter
 
 _RECORD = 1 + 3 * 32 * 32  # label, then the red, green and blue planes (https://www.cs.toronto.edu/~kriz/cifar.html)
 _PARTS = {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": ["test_batch.bin"]}
@@ -48,7 +48,7 @@ def write_folders(batches, target) -> int:
     """
     batches, target = Path(batches), Path(target)
     names, written = class_names(batches), 0
-    with console.progress(total=60_000, unit="images", desc="CIFAR-10") as bar:
+    with reporter.progress(total=60_000, unit="images", desc="CIFAR-10") as bar:
         for part, files in _PARTS.items():
             for name in names:
                 (target / part / name).mkdir(parents=True, exist_ok=True)

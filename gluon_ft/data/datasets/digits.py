@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from gluon_ft import console
-from gluon_ft.data import folders, idx
+from gluon_ft.data.sources import folders, idx
 from gluon_ft.data.split import draw_key, share
 from gluon_ft.errors import ConfigError, DataError
+from gluon_ft.io import reporter
 
 SIZE = 28  # pixels; MNIST's, which LeNet takes
 NAMES = [str(digit) for digit in range(10)]
@@ -130,7 +130,7 @@ def _from_folders(source: Path) -> Digits:
         raise DataError("a subfolder that is not a digit", path=source / other[0], expected="the subfolders 0 to 9",
                         remedy="move it elsewhere")
     images = np.empty((len(scanned.files), SIZE, SIZE), np.uint8)
-    for i, (path, _) in enumerate(console.progress(scanned.files, desc="reading digits", unit="image")):
+    for i, (path, _) in enumerate(reporter.progress(scanned.files, desc="reading digits", unit="image")):
         images[i] = read_image(source / path)
     labels = [int(scanned.classes[label]) for _, label in scanned.files]
     return Digits(images, np.array(labels, np.int64), source.name, list(NAMES))

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from gluon_ft import settings
 from gluon_ft.errors import ConfigError, near
+from gluon_ft.io import settings
 
 CROPS = ("resized", "random", "centre")
 MAX_MAGNITUDE = 30

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
-from gluon_ft import atomic
 from gluon_ft.errors import DataError
+from gluon_ft.io import atomic
 
 _MARGIN, _CAPTION = 6, 16  # pixels
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from gluon_ft.data.recprobe import MAX_MEGAPIXELS, Probe, Unreadable, opened, probe, text_of
+from gluon_ft.data.images.header import MAX_MEGAPIXELS, Probe, Unreadable, opened, probe, text_of
 
 # libjpeg leaves out the finer part of each 8x8 block's cosine transform, which is a better low-pass filter than
 # decoding everything and throwing pixels away, and much quicker. See `reduction` for when it may.

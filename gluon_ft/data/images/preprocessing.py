@@ -4,8 +4,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from gluon_ft import settings
 from gluon_ft.errors import ConfigError, near
+from gluon_ft.io import settings
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "area", "lanczos")
 _CHANNELS = {"rgb": 3, "bgr": 3, "gray": 1}

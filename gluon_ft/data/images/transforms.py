@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from gluon_ft.data import augment
-from gluon_ft.data.augment import Augmentation
-from gluon_ft.data.preprocessing import Preprocessing
+from gluon_ft.data.images import augment
+from gluon_ft.data.images.augment import Augmentation
+from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.errors import ConfigError
 
 INTERPOLATIONS = {"nearest": cv2.INTER_NEAREST, "bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC,

@@ -10,9 +10,11 @@ from pathlib import Path
 import cv2
 from PIL import Image
 
-from gluon_ft.data import images, manifest, recfile, recprobe
-from gluon_ft.data.recverify import beside
-from gluon_ft.data.sheet import contact_sheet, save
+from gluon_ft.data.images import decode
+from gluon_ft.data.images import header as recprobe
+from gluon_ft.data.images.contact_sheet import contact_sheet, save
+from gluon_ft.data.records import framing, manifest
+from gluon_ft.data.records.verify import beside
 from gluon_ft.errors import ConfigError, DataError
 
 
@@ -51,7 +53,7 @@ def inspect(rec) -> Contents:
     try:
         size = os.stat(path).st_size
         with open(path, "rb") as file:
-            for item in recfile.scan(file, size):
+            for item in framing.scan(file, size):
                 label, info, length = _look(item, path, known)
                 group = classes.setdefault(label, _Class())
                 group.bytes += length
@@ -70,12 +72,12 @@ def inspect(rec) -> Contents:
 
 
 def _look(item, path, known):
-    if isinstance(item, recfile.Damage):
+    if isinstance(item, framing.Damage):
         raise DataError(f"damaged: {item}", path=path, remedy=f"see all of it with gluon-ft verify {path}")
     try:
-        header = recfile.read_header(item.payload)
+        header = framing.read_header(item.payload)
         info = recprobe.probe(item.payload[header.start:])
-    except (recfile.Damaged, recprobe.Unreadable) as error:
+    except (framing.Damaged, recprobe.Unreadable) as error:
         raise DataError(f"damaged: record {item.number} at byte {item.offset}: {error}", path=path,
                         remedy=f"see all of it with gluon-ft verify {path}") from None
     return _name(header.labels, known), info, len(item.payload) - header.start
@@ -133,10 +135,10 @@ def write_sheet(contents: Contents, out, *, number: int = 48, seed: int = 0, col
 
 def _picture(contents, file, number):
     try:
-        payload = recfile.read_record(file, contents.offsets[number], contents.bytes).payload
-        data = payload[recfile.read_header(payload).start:]
-        array_ = images.decode(data, recprobe.probe(data), resize=128)
-    except (recfile.Damaged, recprobe.Unreadable) as error:
+        payload = framing.read_record(file, contents.offsets[number], contents.bytes).payload
+        data = payload[framing.read_header(payload).start:]
+        array_ = decode.decode(data, recprobe.probe(data), resize=128)
+    except (framing.Damaged, recprobe.Unreadable) as error:
         raise DataError(f"damaged: record {number} at byte {contents.offsets[number]}: {error}",
                         path=contents.path) from None
     picture = Image.fromarray(cv2.cvtColor(array_, cv2.COLOR_BGR2RGB) if array_.ndim == 3 else array_)

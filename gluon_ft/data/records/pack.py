@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from gluon_ft import console
-from gluon_ft.data import images, lists, manifest, recfile, recpool, recprobe
-from gluon_ft.data.rectarget import Target, with_suffix
+from gluon_ft.data.images import decode, header
+from gluon_ft.data.records import framing, manifest, pool
+from gluon_ft.data.records.writer import Target, with_suffix
+from gluon_ft.data.sources import lists
 from gluon_ft.errors import ConfigError, DataError
+from gluon_ft.io import reporter
 
 DEFAULT_QUALITY = {".jpg": 95, ".png": 3}  # im2rec's for JPEG, OpenCV's for PNG
 MOST_SHOWN = 20  # unreadable images named on the terminal; the report has them all
@@ -54,7 +56,7 @@ class UnreadableImages(DataError):
 
 
 def pack(lst, root, out_prefix=None, *, resize=0, center_crop=False, quality=None, color=1, encoding=".jpg",
-         pass_through=False, max_megapixels=recprobe.MAX_MEGAPIXELS, workers=1, shards=1, shard=None, on_error="fatal",
+         pass_through=False, max_megapixels=header.MAX_MEGAPIXELS, workers=1, shards=1, shard=None, on_error="fatal",
          force=False) -> list[Packed]:
     """Packs the images of a list; the result is the same, byte for byte, whatever the number of workers.
 
@@ -122,11 +124,11 @@ def _fill(jobs, entries, root, options, workers, stop):
     read = functools.partial(_read_chunk, os.fspath(root))
     convert = functools.partial(_convert_chunk, options)
     failed = False
-    with console.progress(total=sum(job.end - job.begin for job in jobs), unit="image", desc="pack") as bar:
+    with reporter.progress(total=sum(job.end - job.begin for job in jobs), unit="image", desc="pack") as bar:
         for job in jobs:
             chunks = _chunks(entries, job.begin, job.end, root, options)
             position = job.begin
-            for results in recpool.ordered(convert, chunks, workers=workers, weight=lambda chunk: chunk[0],
+            for results in pool.ordered(convert, chunks, workers=workers, weight=lambda chunk: chunk[0],
                                            prepare=read):
                 for result in results:
                     entry = entries[position]
@@ -140,7 +142,7 @@ def _fill(jobs, entries, root, options, workers, stop):
 
 
 def _store(job, entry, converted, source_hash):
-    payload = recfile.pack_header(entry.labels, entry.index) + converted.data
+    payload = framing.pack_header(entry.labels, entry.index) + converted.data
     job.target.write(entry.index, payload)
     job.tally.add(entry.labels, converted.source_size, converted.size, source_hash, manifest.crc(payload))
     if job.about["options"]["pass_through"] and converted.orientation != 1:
@@ -176,9 +178,9 @@ def _read_chunk(root, chunk):
     results = []
     for path in chunk[1]:
         try:
-            data = recprobe.read_file(os.path.join(root, path))
+            data = header.read_file(os.path.join(root, path))
             results.append((data, manifest.short_hash(data)))
-        except recprobe.Unreadable as error:
+        except header.Unreadable as error:
             results.append(str(error))
     return results
 
@@ -188,8 +190,8 @@ def _convert_chunk(options, read):
     results = []
     for each in read:
         try:
-            results.append(each if isinstance(each, str) else (images.convert(each[0], options), each[1]))
-        except recprobe.Unreadable as error:
+            results.append(each if isinstance(each, str) else (decode.convert(each[0], options), each[1]))
+        except header.Unreadable as error:
             results.append(str(error))
         except MemoryError:
             results.append("not enough memory to decode it")
@@ -230,7 +232,7 @@ def _options(resize, center_crop, quality, color, encoding, pass_through, max_me
         raise ConfigError("bad color", expected="1 (RGB), 0 (grey) or -1 (as it is)", found=color)
     if not max_megapixels > 0:
         raise ConfigError("bad max_megapixels", expected="a number over 0", found=max_megapixels)
-    return images.ImageOptions(resize, bool(center_crop), quality, color, encoding, bool(pass_through), max_megapixels)
+    return decode.ImageOptions(resize, bool(center_crop), quality, color, encoding, bool(pass_through), max_megapixels)
 
 
 def _check_run(workers, shards, shard, on_error):

@@ -11,10 +11,12 @@ import stat
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from gluon_ft import console
-from gluon_ft.data import images, manifest, recfile, recpool, recprobe
-from gluon_ft.data.recfile import Damage, Damaged, Record
+from gluon_ft.data.images import decode
+from gluon_ft.data.images import header as recprobe
+from gluon_ft.data.records import framing, manifest, pool
+from gluon_ft.data.records.framing import Damage, Damaged, Record
 from gluon_ft.errors import ConfigError, DataError
+from gluon_ft.io import reporter
 
 MOST_KEPT = 100  # damages that a report names; all are counted
 _CHUNK_RECORDS, _CHUNK_BYTES = 16, 2 << 20
@@ -72,10 +74,10 @@ def verify(rec, *, workers=1, classes=None, max_megapixels=recprobe.MAX_MEGAPIXE
     check = functools.partial(_check_chunk, classes, max_megapixels)
     digest = hashlib.sha256()
     try:
-        with open(path, "rb") as file, console.progress(total=report.bytes, unit="B", unit_scale=True,
+        with open(path, "rb") as file, reporter.progress(total=report.bytes, unit="B", unit_scale=True,
                                                         desc="verify") as bar:
-            chunks = _chunks(recfile.scan(file, report.bytes))
-            for results in recpool.ordered(check, chunks, workers=workers, weight=lambda chunk: chunk[0]):
+            chunks = _chunks(framing.scan(file, report.bytes))
+            for results in pool.ordered(check, chunks, workers=workers, weight=lambda chunk: chunk[0]):
                 for result in results:
                     _take(report, known, index, *result)
                     bar.update(result[0].end - result[0].offset if result[0].end else 0)
@@ -132,12 +134,12 @@ def _check_one(item, classes, max_megapixels):
     seen = _Seen(item.number, item.offset, item.end, manifest.crc(item.payload))
     header = None
     try:
-        header = recfile.read_header(item.payload)
+        header = framing.read_header(item.payload)
         _check_labels(header, classes)
         data = item.payload[header.start:]
         if not data:
             raise Damaged("no image behind the header")
-        images.decode(data, recprobe.probe(data, max_megapixels), color=-1)
+        decode.decode(data, recprobe.probe(data, max_megapixels), color=-1)
     except (Damaged, recprobe.Unreadable) as error:
         return seen, header, str(error)
     except MemoryError:
@@ -202,7 +204,7 @@ def _index(path, report):
         return None
     report.index = True
     try:
-        return recfile.read_index(beside_it)
+        return framing.read_index(beside_it)
     except DataError as error:
         report.add(None, None, error)
         return None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from gluon_ft.data import recfile
+from gluon_ft.data.records import framing
 from gluon_ft.errors import DataError
 
 KINDS = (".rec", ".idx", ".manifest.json")
@@ -75,7 +75,7 @@ class Target:
 
     def write(self, key: int, payload: bytes) -> None:
         """Appends one record and its line in the index."""
-        framed, line = recfile.frame(payload), b"%d\t%d\n" % (key, self.bytes)
+        framed, line = framing.frame(payload), b"%d\t%d\n" % (key, self.bytes)
         try:
             self._files[".rec"].write(framed)
             self._files[".idx"].write(line)

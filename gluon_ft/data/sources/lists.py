@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gluon_ft import atomic
 from gluon_ft.errors import DataError
+from gluon_ft.io import atomic
 
 MAX_BYTES = 1 << 30  # ImageNet-21k's 14 million lines take about 0.7 GB
 MAX_LINE = 1 << 20  # bytes; a detection label of thousands of boxes still fits

@@ -7,9 +7,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from gluon_ft.data import folders, idx, lists, recprobe
-from gluon_ft.data.loader_records import Records, decode, open_records
-from gluon_ft.data.records import find_classes
+from gluon_ft.data.images import header
+from gluon_ft.data.records.pack import find_classes
+from gluon_ft.data.sources import folders, idx, lists
+from gluon_ft.data.sources.record_source import Records, decode, open_records
 from gluon_ft.errors import DataError, near
 
 MAX_UNNAMED = 1 << 16  # classes that are numbered where nothing names them; ImageNet-21k has 21,843
@@ -31,14 +32,14 @@ class Files:
 
         resize : JPEGs may be decoded at reduced scale, to twice that many pixels at least; 0: not.
         """
-        return decode(recprobe.read_file(self.paths[position]), channels, resize)
+        return decode(header.read_file(self.paths[position]), channels, resize)
 
     def contents(self):
         """The bytes of each image, in order; DataError for one that cannot be read."""
         for path in self.paths:
             try:
-                yield recprobe.read_file(path)
-            except recprobe.Unreadable as error:
+                yield header.read_file(path)
+            except header.Unreadable as error:
                 raise DataError(f"image cannot be used: {error}", path=path,
                                 remedy="mend it, or remove it from the data") from None
 

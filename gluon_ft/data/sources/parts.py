@@ -4,8 +4,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from gluon_ft.data import folders, lists, split
-from gluon_ft.data.folders import SUFFIXES, Folder
+from gluon_ft.data import split
+from gluon_ft.data.sources import folders, lists
+from gluon_ft.data.sources.folders import SUFFIXES, Folder
 from gluon_ft.errors import DataError
 
 

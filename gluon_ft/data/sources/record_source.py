@@ -10,8 +10,11 @@ import cv2
 import mxnet as mx
 import numpy as np
 
-from gluon_ft.data import images, lists, manifest, recfile, recprobe
-from gluon_ft.data.records import find_classes
+from gluon_ft.data.images import decode as images
+from gluon_ft.data.images import header
+from gluon_ft.data.records import framing, manifest
+from gluon_ft.data.records.pack import find_classes
+from gluon_ft.data.sources import lists
 from gluon_ft.errors import DataError
 
 _PILLOW = threading.Lock()
@@ -35,10 +38,10 @@ class Records:
             # Opened each time: a file shared by threads has one position.
             with open(self.path, "rb") as file:
                 size = os.fstat(file.fileno()).st_size
-                payload = recfile.read_record(file, self.offsets[position], size, position).payload
-            return payload[recfile.read_header(payload).start:]
-        except (OSError, recfile.Damaged) as error:
-            raise recprobe.Unreadable(str(error)) from None
+                payload = framing.read_record(file, self.offsets[position], size, position).payload
+            return payload[framing.read_header(payload).start:]
+        except (OSError, framing.Damaged) as error:
+            raise header.Unreadable(str(error)) from None
 
     def image(self, position: int, channels: int, resize: int) -> np.ndarray:
         return decode(self.bytes(position), channels, resize)
@@ -48,7 +51,7 @@ class Records:
         for position in range(len(self.labels)):
             try:
                 yield self.bytes(position)
-            except recprobe.Unreadable as error:
+            except header.Unreadable as error:
                 raise DataError(f"image cannot be used: {error}", path=self.where(position),
                                 remedy=f"see all of it with gluon-ft verify {self.path}") from None
 
@@ -69,7 +72,7 @@ class DatasetRecords(Records):
             with self._lock:
                 image = self.dataset[position][0].asnumpy()
         except mx.base.MXNetError as error:
-            raise recprobe.Unreadable(last_line(error)) from None
+            raise header.Unreadable(last_line(error)) from None
         return image if channels == 3 else image[:, :, 0]
 
 
@@ -87,9 +90,9 @@ def open_records(path: Path) -> Records:
     try:
         size = os.stat(path).st_size
         with open(path, "rb") as file:
-            offsets = recfile.read_index(index_of(path))[1] if index_of(path).is_file() else _scan(file, size)
+            offsets = framing.read_index(index_of(path))[1] if index_of(path).is_file() else _scan(file, size)
             heads = [_head(file, offset, size, i) for i, offset in enumerate(offsets)]
-    except recfile.Damaged as error:
+    except framing.Damaged as error:
         raise DataError(f"damaged: {error}", path=path,
                         remedy=f"see all of it with gluon-ft verify {path}") from None
     except OSError as error:
@@ -101,9 +104,9 @@ def open_records(path: Path) -> Records:
 
 def _scan(file, size):
     offsets = []
-    for record in recfile.scan(file, size):
-        if isinstance(record, recfile.Damage):
-            raise recfile.Damaged(str(record))
+    for record in framing.scan(file, size):
+        if isinstance(record, framing.Damage):
+            raise framing.Damaged(str(record))
         offsets.append(record.offset)
     return offsets
 
@@ -129,19 +132,19 @@ def _head(file, offset, size, number):
         head = file.read(_HEADS.size)
         if len(head) == _HEADS.size:
             magic, word, count, label, *_ = _HEADS.unpack(head)
-            length = word & recfile.MAX_PART
+            length = word & framing.MAX_PART
             end = offset + 8 + length + -length % 4
-            if magic == recfile.MAGIC and word >> 29 == recfile.WHOLE and length >= 24 and count == 0 and end <= size:
+            if magic == framing.MAGIC and word >> 29 == framing.WHOLE and length >= 24 and count == 0 and end <= size:
                 return _class_of((label,)), end
-        record = recfile.read_record(file, offset, size, number)
-        return _class_of(recfile.read_header(record.payload).labels), record.end
-    except recfile.Damaged as error:
-        raise recfile.Damaged(f"record {number} at byte {offset}: {error}") from None
+        record = framing.read_record(file, offset, size, number)
+        return _class_of(framing.read_header(record.payload).labels), record.end
+    except framing.Damaged as error:
+        raise framing.Damaged(f"record {number} at byte {offset}: {error}") from None
 
 
 def _class_of(labels):
     if len(labels) != 1 or not 0 <= labels[0] <= lists.MAX_LABEL or labels[0] != int(labels[0]):
-        raise recfile.Damaged("expected one class, a whole number from 0; found label "
+        raise framing.Damaged("expected one class, a whole number from 0; found label "
                               f"{' '.join(f'{x:g}' for x in labels[:8])}")
     return int(labels[0])
 
@@ -164,7 +167,7 @@ def decode(data: bytes, channels: int, resize: int = 0) -> np.ndarray:
     """
     # They set Pillow's size limit and Python's warnings aside while they work, which threads share.
     with _PILLOW:
-        info = recprobe.probe(data)
+        info = header.probe(data)
     jpeg = info.format in ("JPEG", "MPO") and info.mode in ("L", "RGB")
     colour = int(channels == 3)
     if jpeg:

@@ -4,8 +4,9 @@ from __future__ import annotations
 import functools
 
 import mxnet as mx
-import numpy as np
 from mxnet.gluon import HybridBlock, nn
+
+from gluon_ft.weights.name_maps.resnet import padding_kernel
 
 
 class LeNet(HybridBlock):
@@ -64,14 +65,6 @@ class PaddedShortcut(HybridBlock):
         return F.Convolution(x, kernel, kernel=(1, 1), stride=(2, 2), num_filter=self.channels, no_bias=True)
 
 
-def padding_kernel(channels, in_channels):
-    """Weight of the 1x1 convolution that passes `in_channels` on as the middle ones of `channels`, float32."""
-    kernel = np.zeros((channels, in_channels, 1, 1), "float32")
-    before = (channels - in_channels) // 2
-    kernel[np.arange(in_channels) + before, np.arange(in_channels)] = 1
-    return kernel
-
-
 @mx.init.register
 class PaddingKernel(mx.init.Initializer):
     """Fills a parameter with `padding_kernel`, whatever the network around it is initialised with."""
@@ -127,9 +120,9 @@ class CIFARResNet(HybridBlock):
 
 def mobilenet_v2_bias(classes=1000, **options):
     """GluonCV's MobileNetV2 of width 1.0 with a bias in its output, which torchvision's and timm's have."""
-    from gluon_ft import _compat
+    from gluon_ft.runtime import mxnet_import
 
-    _compat.import_gluoncv()
+    mxnet_import.import_gluoncv()
     from gluoncv.model_zoo import get_model
 
     net = get_model("mobilenetv2_1.0", pretrained=False, classes=classes, **options)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import mxnet as mx
 from mxnet.gluon import Block, HybridBlock, SymbolBlock
 
-from gluon_ft import backbones, tracing
 from gluon_ft.errors import NetworkError
-from gluon_ft.training import features_graph
-from gluon_ft.training.features_graph import DATA, Entry, Graph
+from gluon_ft.models import registry, tracing
+from gluon_ft.training.feature_cache import subgraph
+from gluon_ft.training.feature_cache.subgraph import DATA, Entry, Graph
 
 _BATCHNORM = ("BatchNorm", "BatchNorm_v1", "_contrib_SyncBatchNorm", "_contrib_BatchNormWithReLU", "_npx_batch_norm")
 _RANDOM = re.compile(r"random|shuffle|dropout|^_?sample_|_sample$|^custom$|^_npi_custom$|^_customfunction$|^_npi_("
@@ -38,7 +38,7 @@ class Cut:
 
     def fingerprint(self) -> str:
         """SHA-256 of the prefix as it is now: its operators, their settings, and the values of its parameters."""
-        return features_graph.fingerprint(self.graph, self.entry)
+        return subgraph.fingerprint(self.graph, self.entry)
 
     def shape_for(self, image: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of the tensor between the parts for one image of shape (channels, height, width)."""
@@ -53,7 +53,7 @@ class Suffix(SymbolBlock):
     """
 
     def __init__(self, graph: Graph, entry: Entry, net: Block):
-        super().__init__(features_graph.part(graph, graph.head, entry), features_graph.input_variable(graph),
+        super().__init__(subgraph.part(graph, graph.head, entry), subgraph.input_variable(graph),
                          params=graph.parameters)
         # In a function, for a block that is an attribute would become a part of this one.
         self._whole, self._entry, self._length = (lambda: net), entry, len(graph.nodes)
@@ -73,7 +73,7 @@ class Suffix(SymbolBlock):
         For a change that the graph holds and that leaves the prefix alone: stages behind the cut that were frozen or
         set free, whose BatchNorm then works in another way. NetworkError where the network has become another one.
         """
-        graph = features_graph.trace(self.whole)
+        graph = subgraph.trace(self.whole)
         if len(graph.nodes) != self._length or self._entry[0] not in _fixed(graph):
             raise NetworkError("the network has changed since it was cut", remedy="cut it again")
         suffix = Suffix(graph, self._entry, self.whole)
@@ -111,7 +111,7 @@ def cut(net: Block, input_shape: tuple[int, ...] | None = None) -> Cut | None:
 
     Raises NetworkError for a network that cannot be traced, or has several results.
     """
-    graph = features_graph.trace(net)
+    graph = subgraph.trace(net)
     fixed = _fixed(graph)
     entry = _last_passage(graph, fixed)
     if entry is None or not _has_weights(graph, entry):
@@ -120,18 +120,18 @@ def cut(net: Block, input_shape: tuple[int, ...] | None = None) -> Cut | None:
     if all(parameter.grad_req == "null" for parameter in suffix.collect_params().values()):
         return None
     suffix.hybridize()
-    prefix = features_graph.before(graph, entry)
+    prefix = subgraph.before(graph, entry)
     prefix.hybridize()
-    known = backbones.of(net)
+    known = registry.of(net)
     if input_shape is None and known is not None:
-        input_shape = backbones.input_shape(known.name)
+        input_shape = registry.input_shape(known.name)
     return Cut(prefix, suffix, _shape(prefix, input_shape)[1:] if input_shape else None, _place(graph, entry),
                _reason(graph, fixed), graph, entry)
 
 
 def obstacle(net: Block) -> str:
     """Why a network has no part to cut off: the first thing in it that is trained or random."""
-    graph = features_graph.trace(net)
+    graph = subgraph.trace(net)
     return _reason(graph, _fixed(graph)) or "everything is frozen, nothing is left to train"
 
 
@@ -199,7 +199,7 @@ def _last_passage(graph, fixed) -> Entry | None:
 
 def _has_weights(graph, entry):
     """Whether anything is computed up to there that is worth keeping: a weight of two dimensions or more."""
-    names = (graph.name(index) for index in features_graph.ancestors(graph, entry))
+    names = (graph.name(index) for index in subgraph.ancestors(graph, entry))
     return any(name in graph.parameters and len(graph.parameters[name].shape or ()) > 1 for name in names)
 
 

@@ -12,15 +12,19 @@ import mxnet as mx
 import numpy as np
 
 import gluon_ft
-from gluon_ft import console, tracing
-from gluon_ft.data import loader_workers
+from gluon_ft.data import workers as loader_workers
 from gluon_ft.data.batches import Batch, batches
-from gluon_ft.data.order import digest, epoch_order
+from gluon_ft.data.sampler import digest, epoch_order
+from gluon_ft.engine import fused
 from gluon_ft.errors import ConfigError, DataError, NetworkError
-from gluon_ft.training import compiled, devices, features_graph, features_store
+from gluon_ft.io import reporter
+from gluon_ft.models import tracing
+from gluon_ft.runtime import devices
 from gluon_ft.training.config import TrainConfig
-from gluon_ft.training.features_cut import Cut, Suffix, cut, obstacle
-from gluon_ft.training.features_images import Images, is_training
+from gluon_ft.training.feature_cache import store as features_store
+from gluon_ft.training.feature_cache import subgraph
+from gluon_ft.training.feature_cache.cut import Cut, Suffix, cut, obstacle
+from gluon_ft.training.feature_cache.views import Images, is_training
 
 AGREEMENT = 3e-6  # largest difference of the fastest form from the plain one, relative to the largest value
 _INDEPENDENT = 1e-4  # the same, of an image alone from the image in its batch
@@ -50,14 +54,14 @@ def extract(net, loader, ctx=None, title: str = "features") -> tuple[np.ndarray,
     NetworkError where there is no output layer; DataError where the loader yields no image.
     """
     output = tracing.output_layer(net).block
-    graph = features_graph.trace(net)
-    block = features_graph.before(graph, features_graph.input_of(graph, output.weight.name))
+    graph = subgraph.trace(net)
+    block = subgraph.before(graph, subgraph.input_of(graph, output.weight.name))
     block.hybridize()
     layout = getattr(output, "_kwargs", {}).get("layout", "")
     found, labels, contexts = [], [], ctx or devices.of(net)
     total = len(loader) if hasattr(loader, "__len__") else None
-    with compiled.evaluating(block, total or 1, contexts) as run:
-        for batch in console.progress(batches(loader), total=total, desc=title, unit="batch"):
+    with fused.evaluating(block, total or 1, contexts) as run:
+        for batch in reporter.progress(batches(loader), total=total, desc=title, unit="batch"):
             batch = batch.trimmed()
             rows = _forward(run, batch.data, contexts)
             found.append(rows.mean(axis=_spatial(layout)) if layout else rows.reshape(len(rows), -1))
@@ -198,7 +202,7 @@ def versions() -> dict:
 def _computed(parts, images, contexts, form, precision, title) -> Iterator[np.ndarray]:
     """The features of all images of all views, in pieces."""
     run = None
-    with console.progress(total=images.count * images.views, desc=title, unit="image") as bar:
+    with reporter.progress(total=images.count * images.views, desc=title, unit="image") as bar:
         for data in images.batches():
             if run is None:
                 run, rows = _begun(parts.prefix, data, contexts, form, precision)
@@ -218,12 +222,12 @@ def _begun(prefix, data, contexts, form, precision):
     other images of the batch, which no operator says of itself.
     """
     training = form == "training"
-    plain = (compiled.trainable if training else compiled.forward_only)(prefix, precision)
+    plain = (fused.trainable if training else fused.forward_only)(prefix, precision)
     few = data[:max(1, min(2, len(data) // 2))]
     alone = _forward(plain, few, contexts, training)
     runs = [(plain, _INDEPENDENT)]
     if form == "fast":
-        runs.insert(0, (compiled.forward_only(prefix, input_shape=data.shape), AGREEMENT))
+        runs.insert(0, (fused.forward_only(prefix, input_shape=data.shape), AGREEMENT))
     for run, limit in runs:
         rows = _forward(run, data, contexts, training)
         if _agree(rows[:len(few)], alone, limit) or not np.isfinite(alone).all():

@@ -4,9 +4,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from gluon_ft.errors import ConfigError
-from gluon_ft.training import features
 from gluon_ft.training.config import TrainConfig
-from gluon_ft.training.features_cut import cut
+from gluon_ft.training.feature_cache import features
+from gluon_ft.training.feature_cache.cut import cut
 
 
 class Arrangement(NamedTuple):

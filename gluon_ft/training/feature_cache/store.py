@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from gluon_ft import paths
 from gluon_ft.errors import ConfigError, DataError
-from gluon_ft.weights.tensor_files import sha256_of
+from gluon_ft.io import paths
+from gluon_ft.io.checksums import sha256_of
 
 ARRAY, MANIFEST = "features.npy", "manifest.json"
 MEMORY_BYTES = 2 << 30  # a million images of 512 features, or 2,600 of 64 x 56 x 56

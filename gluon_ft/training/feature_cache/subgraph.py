@@ -9,8 +9,8 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import Block, SymbolBlock
 
-from gluon_ft import tracing
 from gluon_ft.errors import NetworkError
+from gluon_ft.models import tracing
 
 DATA = "data"  # name of the input variable, both of a network and of what follows the cut
 Entry = tuple  # (index of a node, which of its outputs)

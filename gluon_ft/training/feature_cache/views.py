@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import mxnet as mx
 import numpy as np
 
-from gluon_ft.data.augment import PROCEDURES
 from gluon_ft.data.batches import ArrayLoader
-from gluon_ft.data.loaders import Loader
-from gluon_ft.data.transforms import Transform
+from gluon_ft.data.images.augment import PROCEDURES
+from gluon_ft.data.images.transforms import Transform
+from gluon_ft.data.loader import Loader
 from gluon_ft.errors import ConfigError
 
 PASS = 32  # images at a time, whatever the batches of training, so that these don't change the features

@@ -1,7 +1,7 @@
 """Names of DenseNet: torchvision's, which timm has too, -> Gluon's and GluonCV's."""
 from __future__ import annotations
 
-from gluon_ft.weights.names import NameMap
+from gluon_ft.weights.name_maps.maps import NameMap
 
 _LAYERS = {121: (6, 12, 24, 16), 161: (6, 12, 36, 24), 169: (6, 12, 32, 32), 201: (6, 12, 48, 32)}
 

@@ -5,7 +5,7 @@ torchvision's own weights expect input with mean and standard deviation 0.5: its
 """
 from __future__ import annotations
 
-from gluon_ft.weights.names import NameMap
+from gluon_ft.weights.name_maps.maps import NameMap
 
 _STEM = {"Conv2d_1a_3x3": 0, "Conv2d_2a_3x3": 1, "Conv2d_2b_3x3": 2, "Conv2d_3b_1x1": 4, "Conv2d_4a_3x3": 5}
 # Kind of block -> for each branch its convolutions in order; the place of a branch is its place here.

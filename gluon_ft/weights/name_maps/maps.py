@@ -75,19 +75,11 @@ class NameMap:
 @functools.cache
 def all_maps() -> dict[str, tuple[NameMap, ...]]:
     """Every map by backbone, the usual style first."""
-    from gluon_ft.weights import (
-        names_densenet,
-        names_inception,
-        names_mobilenet,
-        names_plain,
-        names_preresnet,
-        names_resnet,
-        names_resnext,
-    )
+    from gluon_ft.weights.name_maps import densenet, inception, mobilenet, plain, preresnet, resnet, resnext
 
     table: dict[str, tuple[NameMap, ...]] = {}
-    for module in (names_resnet, names_resnext, names_inception, names_plain, names_densenet, names_mobilenet,
-                   names_preresnet):
+    for module in (resnet, resnext, inception, plain, densenet, mobilenet,
+                   preresnet):
         for entry in module.maps():
             table[entry.backbone] = (*table.get(entry.backbone, ()), entry)
     return table

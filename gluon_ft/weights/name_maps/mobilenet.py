@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from gluon_ft.weights.names import Inserted, NameMap
+from gluon_ft.weights.name_maps.maps import Inserted, NameMap
 
 _EPSILON = 1e-5
 # Units with the same number of channels, in timm's numbering.

@@ -1,7 +1,7 @@
 """Names of VGG, AlexNet and SqueezeNet: torchvision's and timm's -> Gluon's and GluonCV's."""
 from __future__ import annotations
 
-from gluon_ft.weights.names import NameMap
+from gluon_ft.weights.name_maps.maps import NameMap
 
 # Convolutions of each of the five stages.
 VGG = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from gluon_ft.weights.names import Inserted, NameMap
-from gluon_ft.weights.names_resnet import DEPTHS
+from gluon_ft.weights.name_maps.maps import Inserted, NameMap
+from gluon_ft.weights.name_maps.resnet import DEPTHS
 
 _OWN = {name: name for name in ("gamma", "beta", "running_mean", "running_var")}
 _EPSILON = 1e-5

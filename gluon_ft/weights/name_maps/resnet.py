@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gluon_ft.weights.names import Inserted, NameMap
+from gluon_ft.weights.name_maps.maps import Inserted, NameMap
 
 DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 # Units of each of the three stages.
@@ -76,10 +76,16 @@ def _cifar_layers(units):
 
 def _padded_shortcuts():
     """The 'option A' shortcuts (He et al., 2015): there slices and zeros without parameters, here convolutions."""
-    from gluon_ft.networks import padding_kernel
-
     paths = tuple(f"features.{stage}.0.shortcut.kernel" for stage in (4, 5))
     return Inserted(paths, lambda _, shapes: {path: padding_kernel(*shapes[path][:2]) for path in paths},
                     lambda found: all(np.array_equal(found[path], padding_kernel(*found[path].shape[:2]))
                                       for path in paths),
                     "a shortcut that copies every second pixel and pads the channels with zeros")
+
+
+def padding_kernel(channels, in_channels):
+    """Weight of the 1x1 convolution that passes `in_channels` on as the middle ones of `channels`, float32."""
+    kernel = np.zeros((channels, in_channels, 1, 1), "float32")
+    before = (channels - in_channels) // 2
+    kernel[np.arange(in_channels) + before, np.arange(in_channels)] = 1
+    return kernel

@@ -1,7 +1,7 @@
 """Names of ResNeXt, SE-ResNeXt and SENet-154: torchvision's and timm's -> GluonCV's."""
 from __future__ import annotations
 
-from gluon_ft.weights.names import NameMap
+from gluon_ft.weights.name_maps.maps import NameMap
 
 _UNITS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 154: (3, 8, 36, 3)}
 # (depth, groups, width of a group) -> channels of the 3x3 convolution in the first unit

@@ -4,8 +4,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gluon_ft.errors import WeightsError, near
-from gluon_ft.weights.refusal import printable
-from gluon_ft.weights.strided_tensors import Inline, Tensor
+from gluon_ft.weights.readers.refusal import printable
+from gluon_ft.weights.readers.strided_tensors import Inline, Tensor
 
 # In this order; the first that holds tensors is taken. Averaged weights come last: who wants them asks for them.
 USUAL_KEYS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module", "params",

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gluon_ft.errors import WeightsError
-from gluon_ft.weights.refusal import printable
-from gluon_ft.weights.strided_tensors import BFLOAT16, DTYPES, MOST_DIMENSIONS, itemsize, native
+from gluon_ft.weights.readers.refusal import printable
+from gluon_ft.weights.readers.strided_tensors import BFLOAT16, DTYPES, MOST_DIMENSIONS, itemsize, native
 
 LIST_MAGIC = 0x112
 _V1, _V2, _V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gluon_ft.errors import WeightsError
-from gluon_ft.weights.refusal import NOT_RUN, printable
+from gluon_ft.weights.readers.refusal import NOT_RUN, printable
 
 
 @dataclass(frozen=True)

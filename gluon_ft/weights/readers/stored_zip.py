@@ -11,7 +11,7 @@ import zlib
 from dataclasses import dataclass
 
 from gluon_ft.errors import WeightsError
-from gluon_ft.weights.refusal import printable
+from gluon_ft.weights.readers.refusal import printable
 
 _MOST_MEMBERS = 50_000
 _LONGEST_DIRECTORY = 16 << 20

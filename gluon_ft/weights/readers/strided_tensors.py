@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gluon_ft.errors import WeightsError
-from gluon_ft.weights.refusal import NOT_RUN, printable
+from gluon_ft.weights.readers.refusal import NOT_RUN, printable
 
 MOST_DIMENSIONS = 32
 _LARGEST_EXTENT = 1 << 40

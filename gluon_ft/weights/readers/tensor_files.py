@@ -1,7 +1,6 @@
 """One way in for every file of weights: what it is, is seen from its content; nothing in it is run."""
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 import stat
@@ -12,16 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from gluon_ft.errors import WeightsError
-from gluon_ft.weights.checkpoint_layout import find_state, without_prefixes
-from gluon_ft.weights.params_files import LIST_MAGIC, read_params
-from gluon_ft.weights.refusal import DAMAGED, refusing
-from gluon_ft.weights.safetensors_files import is_safetensors, read_safetensors, write_safetensors
-from gluon_ft.weights.strided_tensors import Tensor, check_copies
-from gluon_ft.weights.torch_files import TorchFile, read_torch_legacy, read_torch_zip
+from gluon_ft.io.checksums import sha256_of
+from gluon_ft.weights.readers.checkpoint_layout import find_state, without_prefixes
+from gluon_ft.weights.readers.params_files import LIST_MAGIC, read_params
+from gluon_ft.weights.readers.refusal import DAMAGED, refusing
+from gluon_ft.weights.readers.safetensors_files import is_safetensors, read_safetensors, write_safetensors
+from gluon_ft.weights.readers.strided_tensors import Tensor, check_copies
+from gluon_ft.weights.readers.torch_files import TorchFile, read_torch_legacy, read_torch_zip
 
-__all__ = ["TensorFile", "read_tensors", "sha256_of", "write_safetensors"]
+__all__ = ["TensorFile", "read_tensors", "write_safetensors"]
 
-_PIECE = 1 << 20
 # What people hand over by mistake, and how it begins.
 _OTHERS = (
     (b"version https://git-lfs", "this is a Git LFS pointer, not the file itself", "fetch it with: git lfs pull"),
@@ -91,15 +90,6 @@ def read_tensors(path, key: str | None = None) -> TensorFile:
         if not found["tensors"]:
             raise WeightsError("the file holds no tensors", remedy="give a file of network weights")
         return TensorFile(path, kind, sha256=sha256_of(path), **found)
-
-
-def sha256_of(path) -> str:
-    """The SHA-256 of a file in hexadecimal, read in pieces."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while piece := file.read(_PIECE):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def _mapped(path: Path) -> memoryview:

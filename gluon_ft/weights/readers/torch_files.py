@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from gluon_ft.errors import WeightsError
-from gluon_ft.weights.pickle_rules import Account
-from gluon_ft.weights.refusal import NOT_RUN, printable
-from gluon_ft.weights.safe_unpickle import unpickle
-from gluon_ft.weights.stored_zip import Member, check_crc, members
-from gluon_ft.weights.strided_tensors import Storage, Tensor, copied, itemsize
-from gluon_ft.weights.torch_globals import ADMITTED, storage_dtype
+from gluon_ft.weights.readers.pickle_rules import Account
+from gluon_ft.weights.readers.refusal import NOT_RUN, printable
+from gluon_ft.weights.readers.stored_zip import Member, check_crc, members
+from gluon_ft.weights.readers.strided_tensors import Storage, Tensor, copied, itemsize
+from gluon_ft.weights.readers.torch_globals import ADMITTED, storage_dtype
+from gluon_ft.weights.readers.unpickle import unpickle
 
 # torch/serialization.py: MAGIC_NUMBER and PROTOCOL_VERSION of the older format.
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C

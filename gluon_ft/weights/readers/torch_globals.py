@@ -6,9 +6,9 @@ import math
 import numpy as np
 
 from gluon_ft.errors import WeightsError
-from gluon_ft.weights.pickle_rules import Account, Admitted, Stateful
-from gluon_ft.weights.refusal import NOT_RUN, printable
-from gluon_ft.weights.strided_tensors import DTYPES, Inline, Tensor, strided, whole_numbers
+from gluon_ft.weights.readers.pickle_rules import Account, Admitted, Stateful
+from gluon_ft.weights.readers.refusal import NOT_RUN, printable
+from gluon_ft.weights.readers.strided_tensors import DTYPES, Inline, Tensor, strided, whole_numbers
 
 _STORAGES = {"FloatStorage": "float32", "DoubleStorage": "float64", "HalfStorage": "float16",
              "BFloat16Storage": "bfloat16", "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16",

@@ -12,8 +12,8 @@ import struct
 from collections.abc import Callable, Mapping
 
 from gluon_ft.errors import WeightsError
-from gluon_ft.weights.pickle_rules import Account, Admitted, Stateful
-from gluon_ft.weights.refusal import NOT_RUN, printable
+from gluon_ft.weights.readers.pickle_rules import Account, Admitted, Stateful
+from gluon_ft.weights.readers.refusal import NOT_RUN, printable
 
 _LONGEST_TEXT = 1 << 20
 _LONGEST_INTEGER_BYTES = 16

@@ -1,0 +1,197 @@
+"""console: one-line errors, exit status, --json and --debug, lazy commands, tables."""
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+import sys
+import types
+
+import click
+import numpy as np
+import pytest
+from conftest import cli_runner
+
+from gluon_ft.cli import console
+from gluon_ft.errors import DataError
+
+
+@console.command()
+@click.option("--food", default="bread")
+@click.option("--times", type=int, default=1)
+def eat(food, times, as_json):
+    """Eats."""
+    if food == "stone":
+        raise DataError("not food", path="stone", remedy="take bread")
+    if food == "bug":
+        raise KeyError("an oversight")
+    if food == "locked":
+        raise PermissionError(errno.EACCES, "Permission denied", "/locked")
+    if food == "missing":
+        raise FileNotFoundError(errno.ENOENT, "No such file", "/missing")
+    if food == "stop":
+        raise KeyboardInterrupt
+    console.emit({"food": food, "times": times}, as_json)
+    return {"nothing": 1, "yes": True}.get(food)
+
+
+@click.group(cls=console.Group, lazy={"doctor": ("gluon_ft.cli.doctor:doctor", "One line on doctor.")})
+def kitchen():
+    """Kitchen."""
+
+
+kitchen.add_command(eat)
+
+
+def run(command, *args, status=0):
+    """Exit status checked; standard output and standard error."""
+    result = cli_runner().invoke(command, list(args), prog_name="kitchen" if command is kitchen else "eat")
+    assert result.exit_code == status, (result.output, result.exception)
+    return result.stdout, result.stderr
+
+
+@pytest.mark.parametrize("before, command", [((), eat), (("eat",), kitchen)])
+def test_unknown_option_suggests_and_exits_with_2(before, command):
+    path = "eat" if command is eat else "kitchen eat"
+    out, err = run(command, *before, "--foo", "x", status=2)
+    assert (out, err) == ("", f"error: no such option --foo; did you mean --food?; see {path} --help\n")
+    _, err = run(command, *before, "--zzz", status=2)
+    assert err.startswith("error: no such option --zzz; known: --debug, --food, --help, --json, --times, -h; see ")
+
+
+@pytest.mark.parametrize("before, command", [((), eat), (("eat",), kitchen)])
+def test_json_and_debug_alone_and_in_a_group(before, command):
+    out, _ = run(command, *before, "--json")
+    assert json.loads(out.splitlines()[-1]) == {"food": "bread", "times": 1}
+    out, err = run(command, *before, "--food", "stone", status=2)
+    assert (out, err) == ("", "error: stone: not food; take bread\n")
+    _, err = run(command, *before, "--food", "stone", "--debug", status=2)
+    assert err.startswith("Traceback") and err.endswith("error: stone: not food; take bread\n")
+
+
+def test_debug_before_the_command_of_a_group():
+    _, err = run(kitchen, "--debug", "eat", "--food", "stone", status=2)
+    assert err.startswith("Traceback")
+
+
+def test_debug_after_two_dashes_is_an_argument():
+    _, err = run(eat, "--food", "stone", "--", "--debug", status=2)
+    assert "Traceback" not in err
+
+
+def test_other_usage_errors_are_one_line():
+    _, err = run(eat, "--times", "many", status=2)
+    assert err == "error: invalid value for '--times': 'many' is not a valid integer; see eat --help\n"
+    _, err = run(kitchen, "et", status=2)
+    assert err == "error: no command 'et'; did you mean eat?; see kitchen --help\n"
+
+
+def test_a_bug_keeps_its_traceback():
+    result = cli_runner().invoke(eat, ["--food", "bug"])
+    assert isinstance(result.exception, KeyError)
+    assert result.stderr == ""
+
+
+def test_what_the_machine_refuses_is_one_line_but_other_os_errors_are_bugs():
+    _, err = run(eat, "--food", "locked", status=2)
+    assert err == "error: /locked: Permission denied\n"
+    assert isinstance(cli_runner().invoke(eat, ["--food", "missing"]).exception, FileNotFoundError)
+
+
+def test_interrupted():
+    _, err = run(eat, "--food", "stop", status=130)
+    assert err.strip() == "interrupted"
+
+
+def test_interrupted_while_a_command_is_imported(monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    module = types.ModuleType("slow_command")
+    module.__getattr__ = interrupt
+    monkeypatch.setitem(sys.modules, "slow_command", module)
+    group = console.Group("tool", lazy={"slow": ("slow_command:main", "Slow.")})
+    _, err = run(group, "slow", status=130)
+    assert err.strip() == "interrupted"
+
+
+def test_an_unknown_command_lists_all():
+    from gluon_ft.cli import main
+
+    _, err = run(main.main, "bogus", status=2)
+    assert err.startswith(f"error: no command 'bogus'; known: {', '.join(sorted(main.COMMANDS))}; see ")
+
+
+def test_returned_number_is_the_status_and_true_is_not():
+    run(eat, "--food", "nothing", status=1)
+    run(eat, "--food", "yes", status=0)
+
+
+def test_group_without_command_prints_help():
+    out, _ = run(kitchen)
+    assert "Commands:" in out and "One line on doctor." in out and "Eats." in out
+
+
+def test_lazy_command_is_imported_when_used_only():
+    code = ("import sys; from gluon_ft.cli import main; from click.testing import CliRunner\n"
+            "out = CliRunner().invoke(main.main, ['--help']).output\n"
+            "assert 'doctor' in out, out\n"
+            "loaded = [m for m in sys.modules if m.startswith('gluon_ft.commands.')]\n"
+            "assert not loaded, loaded\n"
+            "assert 'gluoncv' not in sys.modules and 'matplotlib' not in sys.modules\n"
+            "out = CliRunner().invoke(main.main, ['doctor', '--help']).output\n"
+            "assert '--json' in out and 'gluon_ft.runtime.doctor' not in sys.modules\n")
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_registered_commands_exist_and_their_help_is_one_line():
+    from gluon_ft.cli import main
+
+    context = click.Context(main.main)
+    for name, (_, text) in main.COMMANDS.items():
+        assert "\n" not in text and text.endswith(".")
+        assert main.main.get_command(context, name).name == name
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_closed_pipe_is_quiet(lines):
+    code = ("import click; from gluon_ft.cli import console\n"
+            "@click.command(cls=console.Command)\n"
+            "def f():\n"
+            f"    for _ in range({lines}): print('a line')\n"
+            "f()")
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait() == 1
+
+
+def test_emit_is_strict_json(capsys, tmp_path):
+    console.emit({"a": np.float32(0.5), "b": float("nan"), "c": np.arange(3), "d": tmp_path, 1: {2, 1},
+                  "e": np.bool_(True), "f": np.float64("inf")}, True)
+    line = capsys.readouterr().out
+    assert line.count("\n") == 1
+    assert json.loads(line, parse_constant=pytest.fail) == {
+        "a": 0.5, "b": None, "c": [0, 1, 2], "d": str(tmp_path), "1": [1, 2], "e": True, "f": None}
+    console.emit({"a": 1}, False)
+    assert capsys.readouterr().out == ""
+
+
+def test_table():
+    rows = [{"name": "fine-tuned", "n": 5, "accuracy": np.float32(0.9)}, {"name": "scratch", "n": 12, "note": "slow"}]
+    assert console.table(rows) == ("name         n  accuracy  note\n"
+                                   "----------  --  --------  ----\n"
+                                   "fine-tuned   5     0.900  -\n"
+                                   "scratch     12         -  slow")
+    assert console.table([], ["a", "b"]) == "a  b\n-  -"
+
+
+def test_progress_is_drawn_where_asked_only(monkeypatch, capfd):
+    monkeypatch.delenv("GLUON_FT_PROGRESS", raising=False)
+    assert list(console.progress(range(3))) == [0, 1, 2]
+    assert capfd.readouterr().err == ""
+    monkeypatch.setenv("GLUON_FT_PROGRESS", "1")
+    assert list(console.progress(range(3))) == [0, 1, 2]
+    assert "3" in capfd.readouterr().err
+

@@ -1,0 +1,140 @@
+"""Runs: reopening an unfinished one, listing them, comparing two; `gluon-ft runs`."""
+from __future__ import annotations
+
+import json
+
+import pytest
+from conftest import cli_runner
+
+from gluon_ft.cli.runs import runs as command
+from gluon_ft.errors import DataError, UserError
+from gluon_ft.finetune import folder
+from gluon_ft.reporting import Run, data_record, runs
+
+
+def finished(root, name, accuracy=0.5, config=None, images=None, rows=None):
+    run = Run(folder=root / name, name="photos", config=config or {"strategy": "head", "lr": 0.1})
+    run.log("head", epoch=1, train_accuracy=accuracy, validation_accuracy=accuracy)
+    if images is not None:
+        part = {"source": "a", "root": "b", "images": len(images), "sha256": str(images), "files": images}
+        data_record.write(run.folder, {"classes": ["a", "b"], "parts": {"train": part}, "left_out": [], "sha256": ""})
+    run.finish(rows or [{"name": "head", "seed": 0, "train_accuracy": accuracy, "validation_accuracy": accuracy,
+                         "seconds": 2.5}], {"validation_accuracy": accuracy, "epochs": 1})
+    return run
+
+
+def test_an_unfinished_run_is_reopened_as_it_is(tmp_path):
+    first = Run(folder=tmp_path / "a", name="photos", config={"lr": 0.1})
+    first.log("head", epoch=1, train_accuracy=0.1)
+    first.log("head", epoch=2, train_accuracy=0.2)
+    again = Run(folder=tmp_path / "a", name="photos", config={"lr": 0.7}, resume=True)
+    assert again.config == {"lr": 0.1} and len(again.environment["resumed"]) == 1
+    assert again.environment["date"] == first.environment["date"]
+    assert again.environment["resumed"][0]["changed"] == {}
+    again.log("head", epoch=2, train_accuracy=0.3)
+    again.log("head", epoch=3, train_accuracy=0.4)
+    assert [(r["epoch"], r["train_accuracy"]) for r in again.history()] == [(1, 0.1), (2, 0.3), (3, 0.4)]
+    third = Run(folder=tmp_path / "a", resume=True)
+    assert len(third.environment["resumed"]) == 2
+
+
+def test_what_cannot_be_resumed(tmp_path):
+    with pytest.raises(UserError, match=r"no run to resume; expected a folder with config\.json"):
+        Run(folder=tmp_path / "none", resume=True)
+    finished(tmp_path, "a")
+    with pytest.raises(UserError, match=r"the run is finished; expected an unfinished run to resume; found"):
+        Run(folder=tmp_path / "a", resume=True)
+    Run(folder=tmp_path / "b")
+    (tmp_path / "b" / "config.json").write_text("{")
+    with pytest.raises(UserError, match=r"config\.json: cannot be read; expected what a run wrote"):
+        Run(folder=tmp_path / "b", resume=True)
+
+
+def test_a_lock_does_not_make_a_folder_used(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / ".lock").write_text("")
+    assert Run(folder=tmp_path / "a").folder == tmp_path / "a"
+
+
+def test_runs_are_listed_with_their_states(tmp_path):
+    finished(tmp_path, "b", 0.9)
+    Run(folder=tmp_path / "c", config={"strategy": "svm"})
+    Run(folder=tmp_path / "d")
+    (tmp_path / "no run").mkdir()
+    (tmp_path / "file").write_text("")
+    with folder.claimed(tmp_path / "d"):
+        found = {run["name"]: run for run in runs.find(tmp_path)}
+    assert {name: run["state"] for name, run in found.items()} == {"b": "finished", "c": "unfinished", "d": "running"}
+    assert (found["b"]["strategy"], found["b"]["validation_accuracy"], found["b"]["seconds"]) == ("head", 0.9, 2.5)
+    assert (found["c"]["strategy"], found["c"]["validation_accuracy"]) == ("svm", None)
+    assert [run["name"] for run in runs.find(tmp_path / "b")] == ["b"]
+    with pytest.raises(DataError, match="no such folder of runs"):
+        runs.find(tmp_path / "file")
+
+
+def test_of_several_rows_the_best_is_listed(tmp_path):
+    rows = [{"name": name, "seed": seed, "train_accuracy": 1.0, "validation_accuracy": value, "seconds": 1.0}
+            for name, seed, value in (("a", 0, 0.2), ("b", 0, None), ("b", 1, 0.8))]
+    finished(tmp_path, "x", rows=rows)
+    (found,) = runs.find(tmp_path)
+    assert (found["validation_accuracy"], found["rows"], found["seconds"]) == (0.8, 3, 3.0)
+
+
+def test_two_runs_are_compared(tmp_path):
+    finished(tmp_path, "a", 0.5, {"lr": 0.1, "seed": 0, "origins": {"lr": "advice"}}, [["x.jpg", 0, "1"]])
+    finished(tmp_path, "b", 0.5, {"lr": 0.2, "seed": 0, "origins": {"lr": "option"}},
+             [["x.jpg", 0, "2"], ["y.jpg", 1, "3"]])
+    environment = tmp_path / "b" / "environment.json"
+    environment.write_text(environment.read_text().replace('"mxnet": "1.9.1"', '"mxnet": "1.9.0"'))
+    found = runs.compare(tmp_path / "a", tmp_path / "b")
+    assert found == {
+        "configuration": [{"key": "lr", "first": "0.1", "second": "0.2"}],
+        "environment": [{"key": "versions.mxnet", "first": "1.9.1", "second": "1.9.0"}],
+        "data": ["train: 1 images only in the second (y.jpg), 1 images with other contents (x.jpg)"], "result": []}
+    finished(tmp_path, "c", 0.75, {"lr": 0.1, "seed": 0})
+    found = runs.compare(tmp_path / "a", tmp_path / "c")
+    assert found["data"] is None and found["configuration"] == []
+    assert found["result"] == [{"key": "validation_accuracy", "first": "0.5", "second": "0.75"}]
+    with pytest.raises(DataError, match=r"nowhere: not a run; expected a folder with config\.json and environ"):
+        runs.compare(tmp_path / "a", tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("other, text", [
+    ([["x.jpg", 1, "1"]], "train: 1 images with another label (x.jpg)"),
+    ([["z.jpg", 0, "1"]], "train: 1 images only in the first (x.jpg), 1 images only in the second (z.jpg)"),
+    (None, None)])
+def test_differences_of_data(other, text):
+    def data(files):
+        return {"classes": ["a"], "parts": {"train": {"images": 1, "sha256": str(files), "files": files}}}
+
+    one, same = data([["x.jpg", 0, "1"]]), data([["x.jpg", 0, "1"]])
+    assert data_record.difference(one, data(other) if other else same) == ([text] if text else [])
+    assert data_record.difference(one, {"classes": ["b"], "parts": {}}) == [
+        "classes: a only in the first, b only in the second", "train: only in the first"]
+
+
+def run(*arguments, status=0):
+    result = cli_runner().invoke(command, [str(a) for a in arguments], prog_name="gluon-ft runs")
+    assert result.exit_code == status, (result.output, result.exception)
+    return result.stdout if status == 0 else result.stderr
+
+
+def test_the_command(tmp_path, monkeypatch):
+    finished(tmp_path / "runs", "a", 0.5, {"strategy": "head", "lr": 0.1})
+    finished(tmp_path / "runs", "b", 0.5, {"strategy": "head", "lr": 0.2})
+    monkeypatch.chdir(tmp_path)
+    lines = run("--json").splitlines()
+    assert lines[0].split() == ["name", "date", "state", "strategy", "train", "validation", "seconds"]
+    assert lines[2].split()[0] == "a" and lines[2].split()[-5:] == ["finished", "head", "0.500", "0.500", "2.500"]
+    assert [entry["name"] for entry in json.loads(lines[-1])["runs"]] == ["a", "b"]
+    out = run("runs/a", "runs/b", "--json")
+    assert "configuration:\nkey  a    b\n---  ---  ---\nlr   0.1  0.2\n" in out
+    assert "\nenvironment: the same\n" in out and "\ndata: not recorded in both\n" in out
+    assert json.loads(out.splitlines()[-1])["configuration"] == [{"key": "lr", "first": "0.1", "second": "0.2"}]
+    assert run("a", "b", "--json").splitlines()[:-1] == out.splitlines()[:-1]
+    assert [entry["name"] for entry in json.loads(run("a", "--json").splitlines()[-1])["runs"]] == ["a"]
+    assert run("a", "b", "c", status=2) == (
+        "error: one folder of runs, or two runs to compare, are expected; found 3; see gluon-ft runs --help\n")
+    assert run("nowhere", status=2).startswith("error: nowhere: no such folder of runs; expected a folder with runs")
+    (tmp_path / "empty").mkdir()
+    assert run("empty") == "no runs\n"
