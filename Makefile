@@ -4,10 +4,13 @@ PYTHON ?= $(shell sh requirements/find_pythons.sh | head -n 1 | cut -d ' ' -f 2)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+# The tests run in so many processes, each with one thread for MXNet: two threads gain tiny networks nothing.
+PROCESSES ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(PROCESSES)
 # Curves are drawn into files: no display is needed, and none is asked for.
 export MPLBACKEND := Agg
 
-.PHONY: demo test test-slow test-pythons bench bench-speed lint lock clean help
+.PHONY: demo test test-slow coverage test-pythons bench bench-speed lint lock clean help
 
 help:
 	@echo 'make demo          fine-tune a network on handwritten digits, under three minutes'
@@ -16,7 +19,8 @@ help:
 	@echo 'make test-pythons  install, train, save and reload on each Python from 3.9 to 3.12 found here'
 	@echo 'make bench         accuracy of every row that can be run here, quick, under 15 minutes'
 	@echo 'make bench-speed   training speed as ratios, on a quiet machine, half an hour'
-	@echo 'make lint          ruff'
+	@echo 'make lint          ruff, the layers of the package (import-linter), types (basedpyright)'
+	@echo 'make coverage      the fast tests, with the lines that they do not reach'
 	@echo 'make lock          renew requirements/lock.txt'
 	@echo 'make clean         remove the environments that these made'
 
@@ -29,10 +33,13 @@ demo: $(READY)
 	$(BIN)/python recipes/odd_or_even.py
 
 test: $(READY)
-	$(BIN)/python -m pytest -q -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -q -rs
+	$(PYTEST) -rs
+
+coverage: $(READY)
+	$(PYTEST) -m 'not slow' --cov=gluon_ft --cov-report=term-missing:skip-covered
 
 test-pythons:
 	@sh tests/pythons.sh
@@ -45,6 +52,8 @@ bench-speed: $(READY)
 
 lint: $(READY)
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/basedpyright
 
 lock:
 	sh requirements/lock.sh

@@ -25,11 +25,17 @@ setup(
         "imagehash",
         "jinja2",
         "matplotlib>=3.7",
+        # GluonCV brings it; on servers without a display put opencv-python-headless in its place (see `gluon-ft doctor`).
+        "opencv-python",
         "pillow>=9.1",
         "pooch>=1.6",
+        "requests",
         "safetensors",
         "scikit-learn",
+        "scipy",
+        "threadpoolctl",
         "tqdm",
+        "urllib3",
         "tomli; python_version < '3.11'",
         # MXNet 1.9.1 imports distutils, which Python 3.12 left to setuptools.
         "setuptools; python_version >= '3.12'",
@@ -40,7 +46,7 @@ setup(
         "cu112": ["mxnet-cu112==1.9.1"],
         # ONNX 1.18 is the last with the module onnx.mapping, which mxnet.onnx needs.
         "export": ["onnx>=1.12,<1.19", "onnxruntime"],
-        "dev": ["pytest", "ruff"],
+        "dev": ["pytest", "pytest-xdist", "pytest-cov", "ruff", "import-linter", "basedpyright"],
     },
     entry_points={"console_scripts": ["gluon-ft = gluon_ft.cli.main:main"]},
 )

@@ -1,0 +1,105 @@
+"""The shape of the package: sizes of files and folders, declared imports, annotations, and a lazy root."""
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+import gluon_ft
+
+PACKAGE = ROOT / "gluon_ft"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+MOST_ENTRIES, MOST_LINES, FEW_LINES, MOST_SHORT = 14, 500, 60, 15
+# Markers that are no rooms of the package.
+NO_ROOMS = {"__init__.py", "py.typed", "__pycache__"}
+DISTRIBUTIONS = {"cv2": "opencv-python", "PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+
+
+def lines(path: Path) -> int:
+    return len(path.read_text(encoding="utf-8").splitlines())
+
+
+def test_no_folder_has_more_rooms_than_can_be_taken_in():
+    folders = [PACKAGE, *(path for path in PACKAGE.rglob("*") if path.is_dir() and path.name != "__pycache__")]
+    counts = {str(folder.relative_to(ROOT)): len({path.name for path in folder.iterdir()} - NO_ROOMS)
+              for folder in folders}
+    assert {folder: count for folder, count in counts.items() if count > MOST_ENTRIES} == {}
+
+
+def test_no_file_is_too_long_and_few_are_slices():
+    sizes = {str(path.relative_to(ROOT)): lines(path) for path in MODULES}
+    assert {name: size for name, size in sizes.items() if size > MOST_LINES} == {}
+    short = {name: size for name, size in sizes.items() if size < FEW_LINES and not name.endswith("__init__.py")}
+    assert len(short) <= MOST_SHORT, short
+
+
+def test_every_package_that_is_imported_is_declared():
+    declared = {re.split(r"[^A-Za-z0-9_-]", word)[0].lower() for word in re.findall(r'"([^"]+)"', (
+        ROOT / "setup.py").read_text(encoding="utf-8"))}
+    found = set()
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found.update(alias.name.split(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                found.add(node.module.split(".")[0])
+    standard = sys.stdlib_module_names if hasattr(sys, "stdlib_module_names") else None
+    if standard is None:
+        pytest.skip("Python 3.9 does not tell which modules are its own")
+    others = found - set(standard) - {"gluon_ft"}
+    assert {name for name in others if DISTRIBUTIONS.get(name, name).lower() not in declared} == set()
+
+
+def public_functions(tree: ast.Module):
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            yield node.name, node, False
+        elif isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            for inner in node.body:
+                if isinstance(inner, ast.FunctionDef) and not inner.name.startswith("_"):
+                    static = any(isinstance(d, ast.Name) and d.id == "staticmethod" for d in inner.decorator_list)
+                    yield f"{node.name}.{inner.name}", inner, not static
+
+
+# click gives a command's function its arguments; hybrid_forward's F is MXNet's `nd` or `sym`, and its data are of that.
+UNTYPED = {"hybrid_forward", "forward"}
+
+
+def without_annotations(name, node, bound) -> list[str]:
+    arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs][1 if bound else 0:]
+    missing = [a.arg for a in arguments if a.annotation is None]
+    return [*missing, *(["-> result"] if node.returns is None else [])]
+
+
+def test_public_functions_are_annotated():
+    bare = {}
+    for path in MODULES:
+        if "cli" in path.parts:
+            continue
+        for name, node, bound in public_functions(ast.parse(path.read_text(encoding="utf-8"))):
+            if name.rpartition(".")[2] not in UNTYPED and (missing := without_annotations(name, node, bound)):
+                bare[f"{path.relative_to(ROOT)}:{name}"] = missing
+    assert bare == {}
+    assert (PACKAGE / "py.typed").exists()
+
+
+def test_the_root_is_lazy_and_shows_its_names():
+    code = ("import sys, gluon_ft; dir(gluon_ft)\n"
+            "print([m for m in ('mxnet', 'sklearn', 'scipy', 'matplotlib', 'numpy', 'cv2') if m in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert set(gluon_ft.__all__) <= set(dir(gluon_ft))
+    assert all(getattr(gluon_ft, name) is not None for name in gluon_ft.__all__)
+    assert "mx" not in gluon_ft.__all__
+
+
+def test_mx_of_the_root_still_works_with_a_warning():
+    import mxnet
+
+    with pytest.warns(DeprecationWarning, match=r"write `import mxnet as mx` after `import gluon_ft`"):
+        assert gluon_ft.mx is mxnet
