@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.errors import WeightsError, near
-from gluon_ft.io.checksums import Expected
+from gluon_ft.io.checksums import Checksums
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -33,7 +33,7 @@ class File:
     name: str
     format: str
     addresses: tuple[str, ...]
-    expected: Expected
+    expected: Checksums
     member: str | None = None
     role: str = "main"
 
@@ -86,7 +86,7 @@ def _row(row, inputs, classes):
 
 
 def _file(file):
-    expected = Expected(**{key: file.pop(key) for key in _EXPECTED if key in file})
+    expected = Checksums(**{key: file.pop(key) for key in _EXPECTED if key in file})
     return File(addresses=tuple(file.pop("addresses")), expected=expected, **file)
 
 

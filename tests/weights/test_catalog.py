@@ -30,7 +30,7 @@ def row_of(*sources, name="resnet50_v1b:gluon_in1k"):
 
 
 def file_of(name, addresses=(), member=None, role="main", format="torch", **expected):
-    return catalog.File(name, format, tuple(addresses), catalog.Expected(**expected), member, role)
+    return catalog.File(name, format, tuple(addresses), catalog.Checksums(**expected), member, role)
 
 
 def test_table_is_sound():
