@@ -19,9 +19,15 @@ def weights():
 
 @weights.command("list")
 @click.option("--backbone", help="Only those of this backbone.")
+@click.option("--wide", is_flag=True, help="Every column at its full width.")
 @console.json_option
-def list_(backbone, as_json):
-    """The weights of the catalog, what input they take, and which are here already."""
+def list_(backbone, wide, as_json):
+    """The weights of the catalog, and which are here already.
+
+    Fits the terminal; --wide adds what input they take, where they come from and whether that was verified, and --json
+    also the hashes and notes.
+    """
+    from gluon_ft.io import tables
     from gluon_ft.weights import catalog, store
 
     rows = [{"name": row.name, "preferred": row.preferred, "top1": row.top1, "classes": row.num_classes,
@@ -29,10 +35,18 @@ def list_(backbone, as_json):
              "preprocessing": row.preprocessing.to_dict(), "origin": row.origin, "hash": row.hash, "note": row.note,
              "input": str(row.preprocessing)} for row in catalog.rows(backbone)]
     shown = [{**row, "here": "yes" if row["here"] else "no", "unverified": "yes" if row["unverified"] else "no",
-              "name": row["name"] + (" *" if row["preferred"] else "")} for row in rows]
-    click.echo(console.table(shown, ["name", "top1", "classes", "licence", "here", "unverified", "input", "origin"]))
-    click.echo("*: taken for pretrained=True; unverified: addresses and figures are as published, the file was not "
-               "fetched when the table was made")
+              "name": row["name"] + (" *" if row["preferred"] else ""), "size": row["preprocessing"]["size"]}
+             for row in rows]
+    if wide:
+        columns = ["name", "top1", "classes", "licence", "here", "unverified", "input", "origin"]
+        click.echo(tables.table(shown, columns))
+    else:
+        columns = ["name", "top1", "classes", "size", "licence", "here"]
+        click.echo(tables.table(shown, columns, tables.terminal_width(), whole=["name", "here"]))
+    click.echo("*: taken for pretrained=True")
+    if wide:
+        click.echo("unverified: addresses and figures are as published, the file was not fetched when the table was "
+                   "made")
     console.emit({"weights": rows}, as_json)
 
 

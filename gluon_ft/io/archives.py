@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from gluon_ft.errors import DataError
 from gluon_ft.io import atomic
@@ -219,8 +219,7 @@ class _Bounded:
 def _tar_members(archive: Path, opener: Callable[..., Any], limit: int) -> Iterator[_Member]:
     with opener(archive, "rb") as plain:
         bounded = _Bounded(plain, archive, limit)
-        # It reads, seeks and tells, which is all that is asked of it.
-        opened = tarfile.open(fileobj=bounded, mode="r:")  # pyright: ignore[reportCallIssue, reportArgumentType]
+        opened = tarfile.TarFile(fileobj=cast(IO[bytes], bounded))
         for info in opened:
             kind = "file" if info.isreg() else "folder" if info.isdir() else "a special file"
             if info.issym() or info.islnk():

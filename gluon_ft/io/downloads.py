@@ -223,7 +223,7 @@ class _Part:
             return
         self.begun = True
         # As it is sent, since the published hash is of that; requests would also lose what came just before a break.
-        response.iter_content = functools.partial(response.raw.stream, decode_content=False)
+        response.iter_content = functools.partial(_as_sent, response)  # pyright: ignore[reportAttributeAccessIssue]
         if self.address.startswith("https:") and not (response.url or "").startswith("https:"):
             raise _Failed(f"leads from https to {response.url}")
         if response.status_code == 416:
@@ -280,6 +280,10 @@ class _Part:
         self.file.truncate(0)
         self.have = 0
         _remove(_notes(self.path))
+
+
+def _as_sent(response: Response, chunk_size: int) -> Iterator[bytes]:
+    return response.raw.stream(chunk_size, decode_content=False)
 
 
 def _member(archive: Path, member: str, target: Path, limit: int) -> Path:

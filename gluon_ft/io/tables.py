@@ -16,7 +16,7 @@ def terminal_width() -> int:
 
 
 def table(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None, width: int | None = None,
-          keep_end: Collection[str] = ()) -> str:
+          keep_end: Collection[str] = (), whole: Collection[str] = ()) -> str:
     """Rows as aligned text; floats with three decimals, numbers to the right, missing values as '-'.
 
     Parameters
@@ -30,13 +30,16 @@ def table(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None, 
         ellipsis, but none to less than 8 characters, and numbers never. By default nothing is cut.
     keep_end : collection of str
         Columns that are cut at their beginning, as paths should be.
+    whole : collection of str
+        Columns that are never cut: names that will be typed again.
     """
     columns = list(columns or dict.fromkeys(key for row in rows for key in row))
     cells = [[_cell(row.get(c)) for c in columns] for row in rows]
     widths = [max(map(len, (c, *(line[i] for line in cells)))) for i, c in enumerate(columns)]
     right = [bool(rows) and all(isinstance(row.get(c), (numbers.Real, type(None))) for row in rows) for c in columns]
     if width is not None:
-        _narrow(widths, [i for i, number in enumerate(right) if not number], width - len(_GAP) * (len(columns) - 1))
+        texts = [i for i, name in enumerate(columns) if not right[i] and name not in whole]
+        _narrow(widths, texts, width - len(_GAP) * (len(columns) - 1))
         cells = [[_cut(text, widths[i], columns[i] in keep_end) for i, text in enumerate(line)] for line in cells]
         columns = [_cut(name, widths[i]) for i, name in enumerate(columns)]
     lines = [columns, ["-" * w for w in widths], *cells]

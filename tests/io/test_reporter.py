@@ -34,7 +34,7 @@ def test_replaced_and_silenced(capsys, monkeypatch):
 
 
 def test_importing_io_is_cheap():
-    code = ("import sys; from gluon_ft.io import archives, atomic, checksums, downloads, locks, paths, reporter, tables;"
+    code = ("import sys; from gluon_ft.io import archives, atomic, checksums, downloads, locks, reporter, tables;"
             "print({'requests', 'urllib3', 'pooch', 'tqdm', 'filelock', 'numpy', 'mxnet'} & set(sys.modules))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "set()", done.stdout + done.stderr

@@ -28,6 +28,11 @@ def test_columns_keep_eight_characters():
     assert max(map(len, table(ROWS, width=5).splitlines())) == 8 + 8 + 5 + 8 + 3 * 2
 
 
+def test_whole_columns_are_not_cut():
+    lines = table(ROWS, width=40, whole=["file"]).splitlines()
+    assert lines[2].startswith("a/long/path/to/one.jpg  cat") and lines[2].endswith("…")
+
+
 def test_terminal_width(monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     assert terminal_width() == 100
