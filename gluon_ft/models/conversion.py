@@ -8,12 +8,11 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock, nn
 
-from gluon_ft.errors import WeightsError
+from gluon_ft.errors import WeightsError, printable
 from gluon_ft.models import gluon_names, registry, tracing
 from gluon_ft.models.batchnorm import refer_to_epsilon
 from gluon_ft.weights.name_maps import maps
 from gluon_ft.weights.name_maps.maps import NameMap
-from gluon_ft.weights.readers.refusal import printable
 
 # Styles that are PyTorch networks; 'imgclsmob' names Gluon ones.
 TORCH_STYLES = ("torchvision", "timm", "akamaster")
