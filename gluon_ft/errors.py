@@ -93,3 +93,13 @@ def near(name: str, known: Iterable[str], most: int = 3) -> str:
     if len(known) <= 24:
         return f"known: {', '.join(known)}"
     return f"known: {', '.join(known[:8])}, ..."
+
+
+def printable(value: object, most: int = 80) -> str:
+    """Text from a file, safe to print: ASCII, no control characters, at most `most` characters.
+
+    Of anything but text, the name of its type.
+    """
+    text = value if isinstance(value, str) else type(value).__name__
+    shown = text[:most + 1].encode("unicode_escape").decode("ascii")
+    return shown if len(shown) <= most else shown[:most - 3] + "..."

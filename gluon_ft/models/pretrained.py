@@ -16,9 +16,8 @@ from gluon_ft.io.checksums import sha256_of
 from gluon_ft.models import conversion as convert
 from gluon_ft.models import registry, tracing
 from gluon_ft.models.batchnorm import FOLDED_NOTE, batchnorm_is_folded
-from gluon_ft.weights import card, catalog, class_names, store
+from gluon_ft.weights import card, catalog, class_names, name_maps, store
 from gluon_ft.weights.card import Card
-from gluon_ft.weights.name_maps import maps
 from gluon_ft.weights.readers.params_files import check_whole
 from gluon_ft.weights.readers.tensor_files import read_tensors
 
@@ -177,8 +176,8 @@ def describe(path, backbone: str, found) -> Card:
 
 
 def _published(file, digest) -> bool:
-    expected = file.expected
-    return expected.sha256 == digest or bool(expected.sha256_prefix and digest.startswith(expected.sha256_prefix))
+    known = file.checksums
+    return known.sha256 == digest or bool(known.sha256_prefix and digest.startswith(known.sha256_prefix))
 
 
 def _file_tensors(path, backbone) -> tuple[dict, Card]:
@@ -239,8 +238,8 @@ def _place(row, target) -> Path:
 def _with_bias(backbone, tensors) -> str:
     """The backbone, or its form with a bias in the output where the source has one and the backbone has not."""
     form = f"{backbone.rpartition('/')[2]}_bias"
-    if form in maps.all_maps() and backbone in maps.all_maps():
-        mapped = maps.best(form, tensors)
+    if form in name_maps.all_maps() and backbone in name_maps.all_maps():
+        mapped = name_maps.best(form, tensors)
         if mapped.likeness(tensors) > 0.5 and f"{mapped.output}.bias" in tensors:
             return form
     return backbone

@@ -8,17 +8,17 @@ from pathlib import Path
 
 from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.errors import WeightsError, near
-from gluon_ft.io.checksums import Expected
+from gluon_ft.io.checksums import Checksums
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib
+    import tomli as tomllib  # pyright: ignore[reportMissingImports] not installed on later versions
 
 _TABLE = Path(__file__).with_name("catalog.toml")
 FORMATS = ("params", "torch", "safetensors", "symbol")
 ROLES = ("main", "overlay", "symbol")
-_EXPECTED = ("sha256", "sha1", "md5", "sha256_prefix", "sha1_prefix", "size")
+_CHECKSUMS = ("sha256", "sha1", "md5", "sha256_prefix", "sha1_prefix", "size")
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class File:
     """One file of a source.
 
     name : here and in look-aside folders; format : one of `FORMATS`; addresses : may be empty (look-aside only);
-    expected : published hashes and size; member : the addresses give zip archives, and this member of them is the
+    checksums : published hashes and size; member : the addresses give zip archives, and this member of them is the
     file; role : 'main', 'overlay' (parameters that replace some of the main ones) or 'symbol'.
     """
 
     name: str
     format: str
     addresses: tuple[str, ...]
-    expected: Expected
+    checksums: Checksums
     member: str | None = None
     role: str = "main"
 
@@ -68,7 +68,7 @@ class Row:
     @property
     def hash(self) -> str | None:
         """The published hash of the first source's main file as text, or None."""
-        return self.sources[0][0].expected.hash
+        return self.sources[0][0].checksums.hash
 
 
 @functools.cache
@@ -86,8 +86,8 @@ def _row(row, inputs, classes):
 
 
 def _file(file):
-    expected = Expected(**{key: file.pop(key) for key in _EXPECTED if key in file})
-    return File(addresses=tuple(file.pop("addresses")), expected=expected, **file)
+    checksums = Checksums(**{key: file.pop(key) for key in _CHECKSUMS if key in file})
+    return File(addresses=tuple(file.pop("addresses")), checksums=checksums, **file)
 
 
 def rows(backbone: str | None = None) -> list[Row]:

@@ -47,8 +47,8 @@ def stored(row: Row) -> Stored | None:
     """The first source of the row whose files are all here and as published (hashed), or None."""
     folders = [*look_aside(), folder()]
     for files in row.sources:
-        found = [find_local(file.name, folders, file.expected)[0] for file in files]
-        if all(found):
+        found = [path for file in files if (path := find_local(file.name, folders, file.checksums)[0])]
+        if len(found) == len(files):
             return Stored(row, files, tuple(found))
     return None
 
@@ -61,7 +61,7 @@ def is_here(row: Row) -> bool:
 
 
 def _alike(path, file):
-    return path.is_file() and file.expected.size in (None, path.stat().st_size)
+    return path.is_file() and file.checksums.size in (None, path.stat().st_size)
 
 
 def path(row: Row) -> Path | None:
@@ -86,8 +86,8 @@ def get(row: Row, offline: bool = False, progress: bool = True) -> Stored:
         except DownloadError as error:
             faults.append(error.message)
     folders = ", ".join(map(str, [*look_aside(), folder()]))
-    wanted = " or ".join(" and ".join(f"{file.name} ({file.expected.hash or 'no hash is published'})" for file in files)
-                         for files in row.sources)
+    wanted = " or ".join(" and ".join(f"{file.name} ({file.checksums.hash or 'no hash is published'})"
+                                      for file in files) for files in row.sources)
     raise DownloadError(f"weights {row.name} are not here and could not be fetched", expected=wanted,
                         found="; ".join(faults),
                         remedy=f"put the file into one of {folders}, or set {VARIABLE} to the folder it is in; "
@@ -98,7 +98,7 @@ def _get(file, offline, progress):
     addresses = () if offline else file.addresses
     try:
         return fetch(addresses, folder() / file.name, member=file.member, look_aside=look_aside(), progress=progress,
-                     **vars(file.expected))
+                     **vars(file.checksums))
     except DownloadError as error:
         if offline and file.addresses:
             raise DownloadError(f"offline, so not fetched from {', '.join(file.addresses)}") from error

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from gluon_ft.data.datasets import cifar
 from gluon_ft.errors import ConfigError, DataError, DownloadError, near
-from gluon_ft.io.archives import remove_leftovers, unpack
-from gluon_ft.io.checksums import Expected
+from gluon_ft.io import atomic
+from gluon_ft.io.archives import unpack
+from gluon_ft.io.checksums import Checksums
 from gluon_ft.io.downloads import fetch, locked
 from gluon_ft.io.paths import cache_home
 
@@ -33,7 +34,7 @@ class DataFile:
 
     name: str
     addresses: tuple[str, ...] = ()
-    expected: Expected = field(default_factory=Expected)
+    expected: Checksums = field(default_factory=Checksums)
     archive: bool = False
     unverified: bool = False
 
@@ -80,7 +81,7 @@ def _rows() -> dict[str, DataSet]:
 
 def _file(row):
     hashes = {kind: row.pop(kind) for kind in ("sha256", "sha1", "md5", "size") if kind in row}
-    return DataFile(addresses=tuple(row.pop("addresses")), expected=Expected(**hashes), **row)
+    return DataFile(addresses=tuple(row.pop("addresses")), expected=Checksums(**hashes), **row)
 
 
 def datasets() -> list[DataSet]:
@@ -129,7 +130,7 @@ def get(name: str, *, source=None, to=None, progress: bool = True) -> Path:
         return folder / data.folder
     with locked(folder):
         if not folder.is_dir():
-            remove_leftovers(folder)
+            atomic.remove_leftovers(folder)
             files = [_obtain(data, file, source, progress) for file in data.files]
             _prepare(data, files, folder)
             for file, got in zip(data.files, files):

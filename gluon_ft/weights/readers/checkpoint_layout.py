@@ -3,8 +3,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gluon_ft.errors import WeightsError, near
-from gluon_ft.weights.readers.refusal import printable
+from gluon_ft.errors import WeightsError, near, printable
 from gluon_ft.weights.readers.strided_tensors import Inline, Tensor
 
 # In this order; the first that holds tensors is taken. Averaged weights come last: who wants them asks for them.

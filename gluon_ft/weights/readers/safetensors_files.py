@@ -9,9 +9,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from gluon_ft.errors import WeightsError
+from gluon_ft.errors import WeightsError, printable
 from gluon_ft.io.atomic import write as write_atomic
-from gluon_ft.weights.readers.refusal import printable
 from gluon_ft.weights.readers.strided_tensors import BFLOAT16, DTYPES, itemsize, native, whole_numbers
 
 _DTYPES = {"F32": "float32", "F64": "float64", "F16": "float16", "BF16": BFLOAT16, "I64": "int64", "I32": "int32",

@@ -1,13 +1,15 @@
-"""A tensor as a view of a storage (dtype, offset, size, strides): checked when it is described, copied when wanted."""
+"""Tensors as files describe them, views of a storage (dtype, offset, size, strides): checked, then copied."""
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
+from typing import Any, Literal, cast
 
 import numpy as np
 
-from gluon_ft.errors import WeightsError
-from gluon_ft.weights.readers.refusal import NOT_RUN, printable
+from gluon_ft.errors import WeightsError, printable
+from gluon_ft.weights.readers import NOT_RUN
 
 MOST_DIMENSIONS = 32
 _LARGEST_EXTENT = 1 << 40
@@ -19,6 +21,11 @@ _SMALL_EXPANSION = 1 << 20
 BFLOAT16 = "bfloat16"
 DTYPES = {"float32": "f4", "float64": "f8", "float16": "f2", BFLOAT16: "u2", "int64": "i8", "int32": "i4",
           "int16": "i2", "int8": "i1", "uint8": "u1", "uint16": "u2", "uint32": "u4", "uint64": "u8", "bool": "u1"}
+
+
+def mapped(path: str | os.PathLike) -> memoryview:
+    """A file's bytes, mapped into memory: pages that nobody asks for are never read. Raises OSError, ValueError."""
+    return memoryview(cast(Any, np.memmap(path, np.uint8, "r")))
 
 
 @dataclass(frozen=True)
@@ -43,10 +50,12 @@ class Tensor:
 
     @property
     def count(self) -> int:
+        """Number of values."""
         return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
+        """Bytes of the values as they are in the file."""
         return self.count * itemsize(self.dtype)
 
 
@@ -57,6 +66,7 @@ class Inline:
 
 
 def itemsize(dtype: str) -> int:
+    """Bytes of a value in the file."""
     return np.dtype(DTYPES[dtype]).itemsize
 
 
@@ -70,9 +80,7 @@ def whole_numbers(values, what: str) -> tuple[int, ...]:
 
 
 def strided(storage, offset, shape, strides, dtype: str | None = None) -> Tensor:
-    """A checked Tensor.
-
-    Raises WeightsError where the view leaves its storage, or unfolds a small storage to more than it holds.
+    """A Tensor, checked: WeightsError where it leaves its storage, or unfolds a small one to more than it holds.
     """
     if not isinstance(storage, Storage):
         raise WeightsError(f"a tensor's storage is of type {printable(type(storage).__name__)}", remedy=NOT_RUN)
@@ -95,7 +103,7 @@ def strided(storage, offset, shape, strides, dtype: str | None = None) -> Tensor
     return tensor
 
 
-def copied(tensor: Tensor, raw: np.ndarray, byteorder: str = "<") -> np.ndarray:
+def copied(tensor: Tensor, raw: np.ndarray, byteorder: Literal["<", ">"] = "<") -> np.ndarray:
     """The tensor's values as a C-contiguous array of its own, in this machine's byte order; bfloat16 as float32.
 
     Parameters

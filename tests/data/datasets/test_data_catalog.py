@@ -21,7 +21,7 @@ from gluon_ft.data.datasets import catalog, cifar
 from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.data.sources import lists
 from gluon_ft.errors import ConfigError, DataError, DownloadError
-from gluon_ft.io.checksums import Expected
+from gluon_ft.io.checksums import Checksums
 from gluon_ft.io.paths import cache_home
 
 
@@ -42,7 +42,7 @@ def change(monkeypatch, name, *contents, url=None):
     """The entry `name` of the real table with other contents behind it: their hash, and addresses on a local server."""
     entry = catalog.find(name)
     files = tuple(dataclasses.replace(file, addresses=(f"{url}/{file.name}",) if url else (),
-                                      expected=Expected(sha1=hashlib.sha1(content).hexdigest()))
+                                      expected=Checksums(sha1=hashlib.sha1(content).hexdigest()))
                   for file, content in zip(entry.files, contents))
     monkeypatch.setitem(catalog._rows(), name, dataclasses.replace(entry, files=files))
 

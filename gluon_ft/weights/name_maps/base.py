@@ -1,13 +1,10 @@
-"""Which module of a PyTorch network is which block of a Gluon one: the maps, and how to find the one that fits."""
+"""What a map of names is: the modules of one PyTorch network, and the Gluon blocks that equal them."""
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-
-from gluon_ft.errors import WeightsError, near
 
 # Parameters of a BatchNorm there and here; those of all other layers have the same names.
 TORCH_BATCHNORM = {"weight": "gamma", "bias": "beta", "running_mean": "running_mean", "running_var": "running_var"}
@@ -70,49 +67,3 @@ class NameMap:
         if name.endswith("." + COUNTER):
             return "counts batches, which MXNet's BatchNorm does not"
         return next((reason for start, reason in self.dropped.items() if name.startswith(start)), None)
-
-
-@functools.cache
-def all_maps() -> dict[str, tuple[NameMap, ...]]:
-    """Every map by backbone, the usual style first."""
-    from gluon_ft.weights.name_maps import densenet, inception, mobilenet, plain, preresnet, resnet, resnext
-
-    table: dict[str, tuple[NameMap, ...]] = {}
-    for module in (resnet, resnext, inception, plain, densenet, mobilenet,
-                   preresnet):
-        for entry in module.maps():
-            table[entry.backbone] = (*table.get(entry.backbone, ()), entry)
-    return table
-
-
-def backbones() -> list[str]:
-    """Names of the backbones that have a map."""
-    return sorted(all_maps())
-
-
-def of(backbone: str, style: str | None = None) -> tuple[NameMap, ...]:
-    """The maps of a backbone, or the one in the given style.
-
-    Raises WeightsError where the backbone has no map, or none in that style.
-    """
-    table = all_maps()
-    if backbone not in table:
-        raise WeightsError(f"no PyTorch network is known that equals '{backbone}'",
-                           remedy=near(backbone, table))
-    found = tuple(entry for entry in table[backbone] if style in (None, entry.style))
-    if not found:
-        raise WeightsError(f"no '{style}' names known for '{backbone}'",
-                           expected=" or ".join(entry.style for entry in table[backbone]))
-    return found
-
-
-def best(backbone: str, tensors: dict) -> NameMap:
-    """The backbone's map that has most in common with a state dict."""
-    return max(of(backbone), key=lambda entry: entry.likeness(tensors))
-
-
-def looks_like(tensors: dict) -> list[NameMap]:
-    """The maps that fit a state dict wholly; the names alone decide, with a few shapes."""
-    return [entry for entries in all_maps().values() for entry in entries if entry.fits(tensors)]
-
-
