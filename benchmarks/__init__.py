@@ -1,1 +1,1 @@
-"""Other people's ways of doing the same, written from their descriptions, for benchmarks/compare_peers.py."""
+"""Measures gluon_ft: accuracy, speed, against other people's programs, one commit against another; see README.md."""
