@@ -2,7 +2,7 @@
 
 `STRATEGY_RULES` are tried in order and the first that holds decides; of `SETTING_RULES` all that hold are applied in
 order, later ones over earlier ones. docs/advice.md shows both (written by `python -m gluon_ft.finetune.advice_table`).
-Thresholds whose source says "ours" are this project's, checked by benchmarks/advice.py.
+Thresholds whose source says "ours" are this project's, checked by benchmarks/accuracy/advice.py.
 """
 from __future__ import annotations
 

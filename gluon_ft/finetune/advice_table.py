@@ -17,8 +17,8 @@ frequent class. The way from chance to no error is (probe - chance) / (1 - chanc
 pixels say that the images are unlike those that the network was trained on. The features' *eigenvalue*, the largest of
 their second moments, says how steep the loss of an output layer on them can be, and so how high its rate may be.
 
-Thresholds whose source is 'ours' are this project's; `benchmarks/advice.py` measures all five strategies on four data
-sets and compares."""
+Thresholds whose source is 'ours' are this project's; `benchmarks/accuracy/advice.py` measures all five strategies on
+four data sets and compares."""
 
 
 def markdown() -> str:

@@ -49,7 +49,7 @@ def set_threads() -> None:
         os.environ["OMP_NUM_THREADS"] = str(processors.threads())
     # A thread that has finished its share waits by spinning, 300,000 times by default, on a processor that another
     # process may need: beside one busy process LeNet then trains at a tenth of its speed. 3,000 times keep nine tenths
-    # of the speed alone and half of it there (OMP_WAIT_POLICY=PASSIVE: half alone; benchmarks/threads.py).
+    # of the speed alone and half of it there (OMP_WAIT_POLICY=PASSIVE: half alone; benchmarks/speed/threads.py).
     if not os.environ.get("OMP_WAIT_POLICY"):
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 

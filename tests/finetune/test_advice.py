@@ -1,13 +1,11 @@
 """Advice: the rules in order, settings that exist, reasons with sources, and docs that say the same."""
 from __future__ import annotations
 
-import importlib.util
-import sys
-
 import numpy as np
 import pytest
 from conftest import ROOT
 
+from benchmarks.accuracy import advice as advice_benchmark
 from gluon_ft import TrainConfig
 from gluon_ft.data import loader
 from gluon_ft.data.images.preprocessing import Preprocessing
@@ -177,19 +175,8 @@ def test_the_docs_are_the_tables():
     assert all(rule.condition in advice_table.markdown() for rule in advice.SETTING_RULES)
 
 
-def benchmark(monkeypatch):
-    """benchmarks/advice.py as a module."""
-    path = ROOT / "benchmarks" / "advice.py"
-    monkeypatch.syspath_prepend(str(path.parent))
-    spec = importlib.util.spec_from_file_location("benchmark_advice", path)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look their module up there
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_benchmark_allows_a_point_or_the_spread(monkeypatch):
-    verdict = benchmark(monkeypatch).verdict
+def test_the_benchmark_allows_a_point_or_the_spread():
+    verdict = advice_benchmark.verdict
     rows = {"svm": {"median": "0.90", "min": "0.90", "max": "0.90"}, "head": {"median": "0.91", "min": "0.91",
                                                                               "max": "0.91"}}
     assert verdict("d", "svm", rows)["holds"] and verdict("d", "svm", rows)["best"] == "head"
@@ -200,8 +187,8 @@ def test_the_benchmark_allows_a_point_or_the_spread(monkeypatch):
     assert found["holds"] and found["behind"] == pytest.approx(0.03) and found["allowed"] == pytest.approx(0.03)
 
 
-def test_the_benchmarks_digits_share_no_image(monkeypatch, tmp_path):
-    drawn = benchmark(monkeypatch).small_digits(1, tmp_path)
+def test_the_benchmarks_digits_share_no_image(tmp_path):
+    drawn = advice_benchmark.small_digits(1, tmp_path)
     (train, labels), (val, val_labels) = drawn.train, drawn.val
     assert np.bincount(labels).tolist() == [50] * 10 and len(labels) + len(val_labels) == 1797
     both = np.concatenate([train, val]).reshape(1797, -1)

@@ -1,6 +1,6 @@
-"""Runs a recipe in a library that is wrong in one respect, for the tests of benchmarks/accuracy.py.
+"""Runs a recipe in a library that is wrong in one respect, for the tests of benchmarks/accuracy/check.py.
 
-    python tests/deliberate_regressions.py KIND SCRIPT [OPTIONS OF THE SCRIPT]
+    python tests/helpers/deliberate_regressions.py KIND SCRIPT [OPTIONS OF THE SCRIPT]
 
 The library's public functions are replaced before the script is run; the script itself is the real one.
 """

@@ -1,6 +1,6 @@
 """What MXNet gains from using every processor, and from idle threads that do not spin for long.
 
-    python benchmarks/threads.py             # about six minutes on two cores
+    python benchmarks/speed/threads.py             # about six minutes on two cores
 
 ResNet-18 v2, 224 px, batch 16, in training and in inference, and LeNet, 28 px, batch 10, in training, in images/s: as
 plain `import mxnet` starts (half the processors), with OMP_NUM_THREADS alone, with OMP_WAIT_POLICY=PASSIVE too, and as
@@ -10,17 +10,17 @@ plain `import mxnet`. Rows are appended to benchmarks/results/threads.csv.
 """
 from __future__ import annotations
 
-import gluon_ft  # noqa: F401  isort: skip  (prepares the import of mxnet)
-
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the project's folder
 
 import click
-import recording
 
-from gluon_ft.cli import console
+from benchmarks import runner
 
 CHILD = """
 import json, os, sys, time
@@ -80,11 +80,9 @@ def measure(repeats, steps, beside) -> list[dict]:
     """Rows of one situation: alone, or beside a busy process."""
     situation = "beside a busy process" if beside else "alone"
     neighbour = subprocess.Popen([sys.executable, "-c", BUSY]) if beside else None
-    found = {how: [] for how in HOW}
     try:
-        for number in console.progress(range(repeats), desc=situation, unit="round"):
-            for how in sorted(found, reverse=bool(number % 2)):
-                found[how].append(images_per_second(how, steps))
+        found = runner.in_turn({how: lambda _, how=how: images_per_second(how, steps) for how in HOW}, repeats,
+                               situation)
     finally:
         if neighbour:
             neighbour.kill()
@@ -93,25 +91,17 @@ def measure(repeats, steps, beside) -> list[dict]:
     for what in found["mxnet"][0]:
         values = {how: [m[what] for m in measured] for how, measured in found.items()}
         for how, text in HOW.items():
-            rows.append(recording.row("threads", f"{what}, {situation}", text, "images/s", values[how]))
+            rows.append(runner.row("threads", f"{what}, {situation}", text, "images/s", values[how]))
             if how != "mxnet":
-                ratios = [ours / plain for ours, plain in zip(values[how], values["mxnet"])]
-                rows.append(recording.row("threads", f"{what}, {situation}", f"{text} / import mxnet", "ratio", ratios))
+                rows.append(runner.row("threads", f"{what}, {situation}", f"{text} / import mxnet", "ratio",
+                                       runner.ratios(values[how], values["mxnet"])))
     return rows
 
 
-@click.command(cls=console.Command)
-@click.option("--repeats", default=5, help="Rounds of one process each way.")
-@click.option("--steps", default=6, help="Training steps a process; more where they are quick.")
-@click.option("--record/--no-record", default=True, help="Append to benchmarks/results/threads.csv.")
-@console.json_option
-def main(repeats, steps, record, as_json):
-    """Measure the gain from using every processor, and from spinning less."""
-    rows = [row for beside in (False, True) for row in measure(repeats, steps, beside)]
-    print(recording.show(rows))
-    if record:
-        print(f"appended to {recording.append(rows, 'threads')}")
-    console.emit({"benchmark": "threads", "rows": rows}, as_json)
+@runner.command(__doc__, "threads", repeats=5)
+@click.option("--steps", default=6, type=click.IntRange(1), help="Training steps a process; more where quick.")
+def main(repeats, steps):
+    return [row for beside in (False, True) for row in measure(repeats, steps, beside)], []
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""PyTorch's side of benchmarks/training_speed.py: training steps on request; needs torch and not gluon_ft.
+"""PyTorch's side of benchmarks/speed/training_speed.py: training steps on request; needs torch and not gluon_ft.
 
-    python benchmarks/training_torch.py resnet18|mobilenetv2 BATCH SIZE
+    python benchmarks/speed/training_torch.py resnet18|mobilenetv2 BATCH SIZE
 
 Reads lines from standard input, each the name of a setting (float32, bfloat16: both channels-last; float32-plain:
 PyTorch's own layout), trains that many steps as the number behind it says, and answers with the seconds. The networks

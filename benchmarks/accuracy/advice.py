@@ -1,8 +1,8 @@
 """Is the advice right? All five strategies on four data sets, and whether the advised one is near the best.
 
-    python benchmarks/advice.py                                              # all of it: about an hour on two cores
-    python benchmarks/advice.py --only hotdog --strategies svm,head --seeds 2
-    python benchmarks/advice.py --strategies none                            # compares what is recorded already
+    python benchmarks/accuracy/advice.py                                     # all of it: about an hour on two cores
+    python benchmarks/accuracy/advice.py --only hotdog --strategies svm,head --seeds 2
+    python benchmarks/accuracy/advice.py --strategies none                   # compares what is recorded already
 
 Each strategy runs with the settings that the advice gives it for the data set. Accuracy is that after the last epoch,
 on images that nothing was chosen by. One row a data set and strategy is appended to benchmarks/results/advice.csv as
@@ -20,7 +20,6 @@ The data sets, from ../shared/data but for the digits:
 """
 from __future__ import annotations
 
-import csv
 import json
 import os
 import sys
@@ -30,12 +29,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the project's folder
+import gluon_ft  # isort: skip  (prepares the import of mxnet)
+
 import click
 import mxnet as mx
 import numpy as np
-import recording
 
-import gluon_ft
+from benchmarks import runner
+from benchmarks.runner import SHARED
 from gluon_ft import loaders
 from gluon_ft.cli import console
 from gluon_ft.data import split
@@ -48,7 +50,6 @@ from gluon_ft.finetune.facts import Facts
 from gluon_ft.finetune.settings import JobSettings
 from gluon_ft.training.feature_cache import features
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 POINT = 0.01
 VIEWS = 4
 
@@ -154,17 +155,16 @@ def measured(name, strategy, values, seeds) -> list[dict]:
         click.echo(f"{name}, {strategy}, seed {seed}: {found[-1]:.4f}", err=True)
     text = f"{name}; {strategy}; {json.dumps(values, sort_keys=True)}"
     seconds = (time.perf_counter() - begun) / seeds
-    return [recording.row("advice", text, "validation accuracy", "fraction", found),
-            recording.row("advice", text, "seconds a seed, evaluation included", "s", [seconds])]
+    return [runner.row("advice", text, "validation accuracy", "fraction", found),
+            runner.row("advice", text, "seconds a seed, evaluation included", "s", [seconds])]
 
 
 def latest(name) -> dict[str, dict]:
     """strategy -> its latest row in advice.csv."""
-    path = recording.RESULTS / "advice.csv"
+    path = runner.RESULTS / "advice.csv"
     if not path.is_file():
         return {}
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["quantity"] == "validation accuracy"]
+    rows = [row for row in runner.read(path) if row["quantity"] == "validation accuracy"]
     return {row["settings"].split("; ")[1]: row for row in rows if row["settings"].split("; ")[0] == name}
 
 
@@ -178,15 +178,13 @@ def verdict(name, advised, rows) -> dict:
             "behind": behind, "allowed": allowed, "holds": behind <= allowed + 1e-9}
 
 
-@click.command(cls=console.Command)
+@console.command(text=__doc__)
 @click.option("--only", default=",".join(DATA), help="Data sets, with commas between.")
 @click.option("--strategies", default=",".join(advice.STRATEGIES), help="To measure; 'none': compare only.")
 @click.option("--seeds", default=5, type=click.IntRange(1))
 @click.option("--most-epochs", default=12, type=click.IntRange(1), help="Where the advice says more (from scratch).")
-@click.option("--record/--no-record", default=True, help="Append to benchmarks/results/advice.csv.")
-@console.json_option
+@runner.record_option("advice")
 def main(only, strategies, seeds, most_epochs, record, as_json):
-    """Measure every strategy on every data set, and compare with the advice."""
     names = _listed(only, DATA, "data set")
     wanted = [] if strategies == "none" else _listed(strategies, advice.STRATEGIES, "strategy")
     os.environ.setdefault("GLUON_FT_WEIGHTS", str(SHARED / "weights"))
@@ -204,21 +202,21 @@ def main(only, strategies, seeds, most_epochs, record, as_json):
             rows = measured(name, strategy, values, seeds)
             fresh[strategy] = rows[0]
             if record:
-                recording.append(rows, "advice")
+                runner.append(rows, "advice")
         rows = {**latest(name), **fresh}
         if advised in rows:
             verdicts.append(verdict(name, advised, rows))
             if record and set(rows) == set(advice.STRATEGIES):
-                recording.append([_row(verdicts[-1], facts)], "advice")
+                runner.append([_row(verdicts[-1], facts)], "advice")
     click.echo(console.table(verdicts))
     console.emit({"benchmark": "advice", "rows": verdicts}, as_json)
-    sys.exit(int(not all(row["holds"] for row in verdicts)))
+    return int(not all(row["holds"] for row in verdicts))
 
 
 def _row(found, facts):
     text = (f"{found['data']}; advised {found['advised']}, best {found['best']}, allowed {found['allowed']:.4f}; probe "
             f"{facts.probe:.3f} +- {facts.probe_spread:.3f}, pixels {facts.pixels:.3f}")
-    return recording.row("advice", text, "accuracy behind the best strategy", "fraction", [found["behind"]])
+    return runner.row("advice", text, "accuracy behind the best strategy", "fraction", [found["behind"]])
 
 
 def _listed(text, known, what):

@@ -1,10 +1,10 @@
 """Others' ways of doing the same against ours: on the same images, network, batch, steps and cores, in turn in one run.
 
-    python benchmarks/compare_peers.py                              # about ten minutes a round on two quiet cores
-    python benchmarks/compare_peers.py --match steps --repeats 2
-    GLUON_FT_TORCH_PYTHON=/path/to/python python benchmarks/compare_peers.py      # an interpreter with torch and Pillow
+    python benchmarks/peers/compare_peers.py                              # about ten minutes a round on two quiet cores
+    python benchmarks/peers/compare_peers.py --match steps --repeats 2
+    GLUON_FT_TORCH_PYTHON=/path/to/python python benchmarks/peers/compare_peers.py    # with torch and Pillow
 
-Three matches (benchmarks/peers/*.py, each run a process of its own, their order turned round every time):
+Three matches (the other scripts of this folder, each run a process of its own):
 
 'steps': ResNet-18 v2 from random weights, hot dog photos, equal steps: ours, the D2L procedure, plain PyTorch; where
 the processor has bfloat16, in that as well.
@@ -18,8 +18,6 @@ or less than five times as long as ours by default to the accuracy.
 """
 from __future__ import annotations
 
-import gluon_ft  # isort: skip  (prepares the import of mxnet)
-
 import json
 import os
 import subprocess
@@ -27,11 +25,15 @@ import sys
 import tempfile
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the project's folder
+import gluon_ft  # isort: skip  (prepares the import of mxnet)
+
 import click
 import mxnet as mx
-import recording
-from targets import environment
 
+from benchmarks import runner
+from benchmarks.accuracy.targets import environment
+from benchmarks.runner import SHARED
 from gluon_ft.cli import console
 from gluon_ft.data import split
 from gluon_ft.data.records import pack
@@ -39,8 +41,7 @@ from gluon_ft.data.sources import lists
 from gluon_ft.errors import ConfigError
 from gluon_ft.runtime import hardware
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-PEERS = Path(__file__).with_name("peers")
+PEERS = Path(__file__).parent
 WEIGHTS, ACCURACY = "coral_rot180", {"hot-dog": 0.85, "caltech": 0.85}
 AT_LEAST = {"equal": 1.0, "default": 5.0}  # theirs / ours
 MATCHES = ("steps", "hot-dog", "caltech")
@@ -65,9 +66,9 @@ def contestants(match, folder, epochs) -> dict:
         return found
     if hardware.bfloat16_flags():
         found["ours, bfloat16"] = ("ours_hot_dog.py", sys.executable, {**options, "precision": "bfloat16"})
-    torch = os.environ.get("GLUON_FT_TORCH_PYTHON")
+    torch = os.environ.get(runner.TORCH_VARIABLE)
     if not has_torch(torch):
-        print(f"skipped PyTorch: {torch or 'no interpreter'} has no torch and Pillow; set GLUON_FT_TORCH_PYTHON",
+        print(f"skipped PyTorch: {torch or 'no interpreter'} has no torch and Pillow; set {runner.TORCH_VARIABLE}",
               file=sys.stderr)
         return found
     for name, more in {"": {}, ", channels last": {"channels_last": True},
@@ -126,14 +127,12 @@ def seconds_to(history, accuracy) -> float | None:
 
 def play(match, repeats, folder, epochs) -> dict[str, list[dict]]:
     """Each contestant's answers, one a round."""
+    def turn(name, number):
+        print(f"{match}, round {number + 1}/{repeats}: {name}", file=sys.stderr, flush=True)
+        script, python, options = names[name]
+        return run(script, python, {**options, "seed": number})
     names = contestants(match, folder, epochs)
-    found = {name: [] for name in names}
-    for number in range(repeats):
-        for name in list(names)[:: -1 if number % 2 else 1]:
-            print(f"{match}, round {number + 1}/{repeats}: {name}", file=sys.stderr, flush=True)
-            script, python, options = names[name]
-            found[name].append(run(script, python, {**options, "seed": number}))
-    return found
+    return runner.in_turn({name: lambda number, name=name: turn(name, number) for name in names}, repeats, match)
 
 
 def lines_of(match, found, accuracy) -> list[dict]:
@@ -149,8 +148,8 @@ def lines_of(match, found, accuracy) -> list[dict]:
         for quantity, (unit, values) in figures.items():
             # A round that did not get there has no time: the number of runs says so.
             reached = [value for value in values if value is not None]
-            lines += [recording.row("peers", settings, quantity, unit, reached)] if reached else []
-        lines += [recording.row("peers", settings, f"{quantity}, theirs / {ours}", "ratio", values)
+            lines += [runner.row("peers", settings, quantity, unit, reached)] if reached else []
+        lines += [runner.row("peers", settings, f"{quantity}, theirs / {ours}", "ratio", values)
                   for ours, quantity, values in ratios(name, found, accuracy)]
     return lines
 
@@ -188,22 +187,21 @@ def behind(lines) -> list[str]:
 @click.option("--match", "matches", multiple=True, type=click.Choice(MATCHES), help="Default: all three.")
 @click.option("--repeats", default=3, type=click.IntRange(1), help="Rounds.")
 @click.option("--epochs", type=click.IntRange(1), help="Default 1, 5 and 2.")
-@click.option("--record/--no-record", default=True, help="Append to benchmarks/results/peers.csv.")
+@runner.record_option("peers")
 def main(matches, repeats, epochs, record, as_json):
     matches = matches or MATCHES
     for name in ("hotdog", "caltech256"):
-        if not (SHARED / name).is_dir():
-            raise ConfigError("the photos are not there", path=SHARED / name)
+        runner.shared_data(name)
     os.environ.update({"GLUON_FT_WEIGHTS": environment().get("GLUON_FT_WEIGHTS", "")})
     lines = []
     for match in matches:
         with tempfile.TemporaryDirectory(prefix="peers-") as temporary:
             part = lines_of(match, play(match, repeats, Path(temporary), epochs), ACCURACY.get(match))
-        print(recording.show(part), flush=True)
+        print(runner.show(part), flush=True)
         lines += part
         # Match by match, so that a later one that fails takes nothing with it.
         if record:
-            print(f"appended to {recording.append(part, 'peers')}")
+            print(f"appended to {runner.append(part, 'peers')}")
     missed = behind(lines)
     for line in missed:
         print(f"behind: {line}")

@@ -1,9 +1,9 @@
-"""Checks every accuracy target of benchmarks/targets.toml that can be checked here, and says what the others need.
+"""Checks every accuracy target of targets.toml that can be checked here, and says what the others need.
 
-    python benchmarks/accuracy.py                                     # every row whose data and weights are here
-    python benchmarks/accuracy.py --quick                             # the same with one seed each: make bench
-    python benchmarks/accuracy.py --only caltech256-resnet50 --run    # the full thing, on a machine with 8 GPUs
-    python benchmarks/accuracy.py --only digits-odd-even --from runs/odd_or_even-20261120-225101
+    python benchmarks/accuracy/check.py                                     # every row whose data and weights are here
+    python benchmarks/accuracy/check.py --quick                             # the same with one seed each: make bench
+    python benchmarks/accuracy/check.py --only caltech256-resnet50 --run    # the full thing, on a machine with 8 GPUs
+    python benchmarks/accuracy/check.py --only digits-odd-even --from runs/odd_or_even-20261120-2251
 
 One line a row: passed, failed (and which bound), or not run (what is missing and how to get it). A run whose settings,
 data or split are not the target's, or with an image in both of its parts, fails. Figures of rows that passed are
@@ -20,17 +20,16 @@ import tempfile
 import time
 from pathlib import Path
 
-import click
-import identity
-import recording
-import rows
-import targets
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the project's folder
 
+import click
+
+from benchmarks import runner
+from benchmarks.accuracy import bounds, identity, targets
 from gluon_ft.cli import console
 from gluon_ft.errors import ConfigError
 from gluon_ft.io import paths
 
-NOTHING = 3
 DOWNLOADED = ("data", "downloads", "weights")  # of the folders in the cache; the others hold what was computed
 PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
 
@@ -55,19 +54,19 @@ def judge(target: targets.Target, run: Path) -> Outcome:
     """A finished run against its target."""
     try:
         identity.check(target, run)
-        measured = tuple(rows.measure(target, run))
+        measured = tuple(bounds.measure(target, run))
         seeds = len(identity.seeds_of(run))
     except identity.Refused as error:
         return Outcome(target, FAILED, f"refused: {error}")
     faults = [m.fault for m in measured if m.fault]
     text = "; ".join(faults) if faults else "; ".join(dict.fromkeys(
-        f"{m.check.label} {rows.span(m.values)}" for m in measured if m.values and m.check.ahead_of is None))
+        f"{m.check.label} {bounds.span(m.values)}" for m in measured if m.values and m.check.ahead_of is None))
     # An unfinished set of seeds is not hidden behind the word 'passed'.
     text += "" if seeds >= target.seeds else f" ({seeds} of {target.seeds} seeds)"
     return Outcome(target, FAILED if faults else PASSED, text, measured, seeds)
 
 
-def run_row(target: targets.Target, seeds: int, runs: Path, root: Path = targets.ROOT) -> Outcome:
+def run_row(target: targets.Target, seeds: int, runs: Path, root: Path = runner.ROOT) -> Outcome:
     """Runs the target's script in a process of its own, and judges the run folder that it names."""
     data = [] if target.data.bundled else ["--data", str(target.data.here())]
     command = [sys.executable, str(root / target.script), *target.command(seeds), *data, "--runs", str(runs), "--json"]
@@ -104,7 +103,7 @@ def figures(outcome: Outcome) -> list[dict]:
         if m.values:
             quantity = f"{m.check.label}{f', lead over {m.check.ahead_of}' if m.check.ahead_of else ''}"
             unit = "nats" if m.check.quantity.endswith("loss") else "fraction"
-            lines[quantity] = recording.row(outcome.target.id, settings, quantity, unit, m.values)
+            lines[quantity] = runner.row(outcome.target.id, settings, quantity, unit, m.values)
     return list(lines.values())
 
 
@@ -140,7 +139,7 @@ def exit_status(outcomes) -> int:
     states = {outcome.state for outcome in outcomes}
     if FAILED in states:
         return console.EXIT_FAILURE
-    return 0 if PASSED in states else NOTHING
+    return 0 if PASSED in states else runner.NOTHING_RUN
 
 
 @console.command(text=__doc__)
@@ -168,7 +167,7 @@ def main(only, run_gpu, finished, seeds, quick, listing, record, runs, as_json):
             outcomes.append(outcome)
             lines = figures(outcome)
             if lines and outcome.state == PASSED and (not quick if record is None else record):
-                recording.append(lines, "accuracy")
+                runner.append(lines, "accuracy")
     counts = {state: sum(o.state == state for o in outcomes) for state in (PASSED, FAILED, NOT_RUN)}
     print(", ".join(f"{count} {state}" for state, count in counts.items()))
     console.emit({"benchmark": "accuracy", "rows": [

@@ -1,10 +1,10 @@
 """This commit against an older one, on the same machine in one run: ratios of time and differences of accuracy.
 
-    python benchmarks/compare.py                          # HEAD against benchmarks/baseline.toml's commit
-    python benchmarks/compare.py --baseline HEAD~3 --rows train-resnet18 --rows digits --repeats 9
+    python benchmarks/compare/compare.py                          # HEAD against baseline.toml's commit
+    python benchmarks/compare/compare.py --baseline HEAD~3 --rows train-resnet18 --rows digits --repeats 9
 
 Each of the two commits is put into a work tree of its own, outside the project, removed afterwards. Each piece of
-work (benchmarks/workloads.py) then runs in turn on one and the other, in processes of its own, in an order that
+work (workloads.py) then runs in turn on one and the other, in processes of its own, in an order that
 alternates. The ratio is the median of the pairs; noise is estimated from their spread and from neighbouring runs of the
 same commit. Exit status 1 where the new commit is slower, or less accurate with equal settings, beyond the noise.
 Rows are appended to benchmarks/results/compare.csv.
@@ -19,21 +19,22 @@ import sys
 import tempfile
 from pathlib import Path
 
-import click
-import noise
-import recording
-from targets import tomllib
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the project's folder
 
+import click
+
+from benchmarks import runner
+from benchmarks.compare import noise
+from benchmarks.runner import ROOT, tomllib
 from gluon_ft.cli import console
 from gluon_ft.errors import ConfigError, UserError, near
 
-ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = Path(__file__).with_name("workloads.py")
 BASELINE = Path(__file__).with_name("baseline.toml")
 
 
 class Failed(Exception):
-    """A piece of work that did not run on one of the two; the message is its last line."""
+    """A piece of work that did not run; the message says on which of the two, and the error's last line."""
 
 
 def git(repository, *words) -> str:
@@ -65,7 +66,8 @@ def run_once(script, row, seed, tree) -> dict:
     done = subprocess.run([sys.executable, "-W", "ignore", str(script), row, str(seed)], cwd=tree, env=environment,
                           capture_output=True, text=True, check=False)
     if done.returncode:
-        raise Failed((done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1])
+        last = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+        raise Failed(f"{Path(tree).name}: {last}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -80,16 +82,12 @@ def known_rows(script) -> list[str]:
 
 def compare_row(script, row, trees, repeats) -> dict:
     """Runs one piece of work `repeats` times on each tree, after one on each that does not count."""
-    found = {name: [] for name in trees}
+    # The number of the round is the seed: the pairs differ in it, the two of a pair do not.
+    ways = {name: lambda seed, name=name: run_once(script, row, seed, trees[name]) for name in trees}
     try:
-        for number in range(repeats + 1):
-            for name in list(trees)[:: 1 if number % 2 else -1]:
-                # The pairs differ in their seeds, the two of a pair do not.
-                answer = run_once(script, row, number, trees[name])
-                if number:
-                    found[name].append(answer)
+        found = runner.in_turn(ways, repeats, row, warm_up=1)
     except Failed as error:
-        return {"row": row, "state": "not comparable", "text": f"{name}: {error}"}
+        return {"row": row, "state": "not comparable", "text": str(error)}
     old, new = found["old"], found["new"]
     time = noise.time_ratio([a["seconds"] for a in old], [b["seconds"] for b in new])
     result = {"row": row, "state": "slower" if time.slower else "faster" if time.faster else "same", "time": time,
@@ -118,19 +116,19 @@ def recorded(results, commits) -> list[dict]:
     for result in results:
         if "time" in result:
             ratio = result["time"]
-            lines.append({**recording.row("compare", f"{result['row']}; {settings}", "new / old time", "ratio",
+            lines.append({**runner.row("compare", f"{result['row']}; {settings}", "new / old time", "ratio",
                                           [ratio.low, ratio.median, ratio.high]), "runs": ratio.pairs})
     return lines
 
 
 @console.command(text=__doc__)
-@click.option("--baseline", metavar="COMMIT", help="Default: benchmarks/baseline.toml's, or HEAD~1.")
+@click.option("--baseline", metavar="COMMIT", help="Default: baseline.toml's, or HEAD~1.")
 @click.option("--new", "newer", default="HEAD", metavar="COMMIT", help="Uncommitted changes are not in it.")
 @click.option("--rows", multiple=True, metavar="ROW", help="Only this piece of work; may be given several times.")
 @click.option("--repeats", default=7, type=click.IntRange(2), help="Pairs that count.")
 @click.option("--repository", default=str(ROOT), type=click.Path(), help="Whose commits.", show_default=False)
 @click.option("--script", default=str(SCRIPT), type=click.Path(), help="What to measure.", show_default=False)
-@click.option("--record/--no-record", default=True, help="Append to benchmarks/results/compare.csv.")
+@runner.record_option("compare")
 def main(baseline, newer, rows, repeats, repository, script, record, as_json):
     repository, script = Path(repository).resolve(), Path(script).resolve()
     known = known_rows(script)
@@ -151,14 +149,14 @@ def main(baseline, newer, rows, repeats, repository, script, record, as_json):
             print(f"{row}: {results[-1]['state']}: {results[-1]['text']}", flush=True)
     lines = recorded(results, commits)
     if record and lines:
-        print(f"appended to {recording.append(lines, 'compare')}")
+        print(f"appended to {runner.append(lines, 'compare')}")
     console.emit({"benchmark": "compare", **commits, "rows": [
         {"row": r["row"], "state": r["state"], "text": r["text"], "ratio": r["time"].median if "time" in r else None,
          "limit": 1 + r["time"].limit if "time" in r else None, "accuracy": r.get("lead")} for r in results]}, as_json)
     states = {result["state"] for result in results}
     if states & {"slower", "less accurate"}:
         return console.EXIT_FAILURE
-    return 3 if states == {"not comparable"} else 0
+    return runner.NOTHING_RUN if states == {"not comparable"} else 0
 
 
 if __name__ == "__main__":

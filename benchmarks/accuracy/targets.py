@@ -1,20 +1,14 @@
-"""Reads benchmarks/targets.toml: what is to be reached, with which settings, on which data, and what that needs."""
+"""Reads targets.toml: what is to be reached, with which settings, on which data, and what that needs."""
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from benchmarks.runner import ROOT, SHARED, tomllib
 from gluon_ft.errors import ConfigError, near
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 FILE = Path(__file__).with_name("targets.toml")
-ROOT = FILE.resolve().parents[1]
 KINDS = ("packed", "folders", "folder", "digits")
 OVER = ("each", "median")
 
@@ -41,7 +35,7 @@ class Data:
     def here(self) -> Path | None:
         """Where it is: ../shared/data, or the catalog's cache; None where it is nowhere."""
         if self.path is not None:
-            folder = ROOT.parent / "shared" / "data" / self.path
+            folder = SHARED / self.path
             return folder if folder.exists() else None
         if self.catalog is None:
             return None
@@ -225,7 +219,7 @@ def _weights_here(name) -> bool:
 
 def shared_weights() -> str:
     """The folder of weights beside the project, '' where there is none."""
-    folder = ROOT.parent / "shared" / "data" / "weights"
+    folder = SHARED / "weights"
     return str(folder) if folder.is_dir() else ""
 
 

@@ -1,7 +1,7 @@
 """Training speed as ratios, each pair measured in turn in one run: every benchmark of it, one after another.
 
-    python benchmarks/training.py                       # half an hour on a quiet machine with two cores
-    python benchmarks/training.py --only cache --only precision
+    python benchmarks/speed/all.py                       # half an hour on a quiet machine with two cores
+    python benchmarks/speed/all.py --only cache --only precision
 
 cache      frozen-prefix cache against plain freezing, ten epochs: at least 8 times less in total
 precision  bfloat16 against float32: at least 1.35 times the images/s; rewritten and fused forms
@@ -18,14 +18,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the project's folder
+
 import click
 
+from benchmarks import runner
 from gluon_ft.cli import console
 
-HERE = Path(__file__).resolve().parent
-PARTS = {"cache": ["cache.py"], "precision": ["precision.py"], "loop": ["loop_overhead.py"],
-         "peers": ["compare_peers.py"], "torch": ["training_speed.py"]}
-NEEDS_DATA, DATA = ("cache", "peers"), HERE.parents[1] / "shared" / "data" / "hotdog"
+PARTS = {"cache": "speed/cache.py", "precision": "speed/precision.py", "loop": "speed/loop_overhead.py",
+         "peers": "peers/compare_peers.py", "torch": "speed/training_speed.py"}
+NEEDS_PHOTOS = ("cache", "peers")
 
 
 @console.command(text=__doc__)
@@ -38,20 +40,21 @@ def main(only, as_json):
             results[name] = f"not run: {missing}"
         else:
             print(f"== {name}", flush=True)
-            code = subprocess.run([sys.executable, "-W", "ignore", str(HERE / PARTS[name][0])], check=False).returncode
+            code = subprocess.run([sys.executable, "-W", "ignore", str(runner.ROOT / "benchmarks" / PARTS[name])],
+                                  check=False).returncode
             results[name] = {0: "reached", 1: "missed"}.get(code, f"failed with status {code}")
     print(console.table([{"part": name, "result": result} for name, result in results.items()]))
     console.emit({"benchmark": "training", "results": results}, as_json)
     if all(result.startswith("not run") for result in results.values()):
-        return 3
+        return runner.NOTHING_RUN
     return int(any(not result.startswith(("reached", "not run")) for result in results.values()))
 
 
 def _missing(name):
-    if name in NEEDS_DATA and not DATA.is_dir():
-        return f"{DATA} is not there"
-    if name == "torch" and not os.environ.get("GLUON_FT_TORCH_PYTHON"):
-        return "GLUON_FT_TORCH_PYTHON does not name a Python with torch"
+    if name in NEEDS_PHOTOS and not (runner.SHARED / "hotdog").is_dir():
+        return f"{runner.SHARED / 'hotdog'} is not there"
+    if name == "torch" and not os.environ.get(runner.TORCH_VARIABLE):
+        return f"{runner.TORCH_VARIABLE} does not name a Python with torch"
     return None
 
 

@@ -1,10 +1,10 @@
 """A small fine-tuning that notices small mistakes: a new output on a frozen CIFAR-10 ResNet-20, for two epochs.
 
-    GLUON_FT_WEIGHTS=../shared/data/weights python benchmarks/cifar_head.py --data ../shared/data/cifar10 --json
+    GLUON_FT_WEIGHTS=../shared/data/weights python benchmarks/accuracy/cifar_head.py --data ../shared/data/cifar10
 
 2,000 images, frozen features, a fixed number of steps and no augmentation leave little to chance, so that the losses at
 the end lie in a narrow band: BatchNorm that is not held, another learning rate of the output, a wrong mean or a tenth
-of the labels shuffled puts them outside (benchmarks/targets.toml, tests/test_benchmarks_accuracy.py). Some seconds a
+of the labels shuffled puts them outside (targets.toml, tests/benchmarks/test_accuracy.py). Some seconds a
 seed on two cores.
 """
 from __future__ import annotations

@@ -6,8 +6,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from targets import Data, Target
-
+from benchmarks.accuracy.targets import Data, Target
 from gluon_ft import TrainConfig
 from gluon_ft.data import split
 from gluon_ft.data.audit import checks

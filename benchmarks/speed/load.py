@@ -1,8 +1,8 @@
 """Images/s of every loader on ../shared/data/hotdog, against Gluon's and PyTorch's, in turn in one run.
 
-    python benchmarks/load.py                 # about three minutes on two cores
-    python benchmarks/load.py --repeats 2 --no-record
-    GLUON_FT_TORCH_PYTHON=/path/to/python python benchmarks/load.py      # an interpreter that has torch
+    python benchmarks/speed/load.py                 # about three minutes on two cores
+    python benchmarks/speed/load.py --repeats 2 --no-record
+    GLUON_FT_TORCH_PYTHON=/path/to/python python benchmarks/speed/load.py      # an interpreter that has torch
 
 Training: random part resized to 224, flip, mean and std; evaluation: shorter edge to 256, centre of 224, mean and std;
 batches of 32. From the folder: ours with 0, 1 and 2 threads, and from memory; Gluon's ImageFolderDataset + DataLoader,
@@ -12,8 +12,6 @@ benchmarks/results/load.csv. Exit status 1 where our best folder loader is slowe
 """
 from __future__ import annotations
 
-import gluon_ft  # noqa: F401  isort: skip  (prepares the import of mxnet)
-
 import json
 import os
 import subprocess
@@ -22,17 +20,17 @@ import tempfile
 import time
 from pathlib import Path
 
-import click
-import mxnet as mx
-import recording
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the project's folder
+import gluon_ft  # noqa: F401  isort: skip  (prepares the import of mxnet)
 
-from gluon_ft.cli import console
+import mxnet as mx
+
+from benchmarks import runner
 from gluon_ft.data import loader as loaders
 from gluon_ft.data import split
 from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.data.records import pack as records
 
-HOTDOG = Path(__file__).resolve().parents[2] / "shared" / "data" / "hotdog"
 BATCH = 32
 PREPROCESSING = Preprocessing()
 
@@ -80,7 +78,7 @@ def _torch(*arguments) -> dict:
 
 
 def _torch_python() -> str:
-    return os.environ.get("GLUON_FT_TORCH_PYTHON") or sys.executable
+    return os.environ.get(runner.TORCH_VARIABLE) or sys.executable
 
 
 def torch_version(folder) -> str | None:
@@ -90,7 +88,7 @@ def torch_version(folder) -> str | None:
         return f"torch {answer['torch']}, {answer['transforms']} transforms"
     except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
         reason = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1]
-        print(f"skipped PyTorch's loader: {_torch_python()}: {reason}; set GLUON_FT_TORCH_PYTHON", file=sys.stderr)
+        print(f"skipped PyTorch's loader: {_torch_python()}: {reason}; set {runner.TORCH_VARIABLE}", file=sys.stderr)
         return None
 
 
@@ -111,14 +109,8 @@ def contestants(folder, rec, train, torch) -> dict:
 
 def measure(folder, rec, train, torch, repeats) -> dict[str, list[float]]:
     """Images/s of each contestant in each round; a first round warms the disk cache and does not count."""
-    functions = contestants(folder, rec, train, torch)
-    rates: dict[str, list[float]] = {name: [] for name in functions}
-    for number in console.progress(range(repeats + 1), desc="training" if train else "evaluation", unit="round"):
-        for name in list(functions)[:: 1 if number % 2 else -1]:
-            rate = functions[name]()
-            if number:
-                rates[name].append(rate)
-    return rates
+    ways = {name: lambda _, run=function: run() for name, function in contestants(folder, rec, train, torch).items()}
+    return runner.in_turn(ways, repeats, "training" if train else "evaluation", warm_up=1)
 
 
 def pack(folder: Path, target: Path) -> Path:
@@ -129,31 +121,22 @@ def pack(folder: Path, target: Path) -> Path:
     return records.pack(lst, folder, resize=256, quality=95)[0].rec
 
 
-@click.command(cls=console.Command)
-@click.option("--repeats", default=5, help="Rounds that count.")
-@click.option("--record/--no-record", default=True, help="Append to benchmarks/results/load.csv.")
-@console.json_option
-def main(repeats, record, as_json):
-    """Measure the loaders."""
-    if not HOTDOG.is_dir():
-        raise click.ClickException("../shared/data/hotdog is not present")
-    torch = torch_version(HOTDOG / "train")
-    rows, slower = [], False
+@runner.command(__doc__, "load", repeats=5)
+def main(repeats):
+    folder = runner.shared_data("hotdog") / "train"
+    torch, rows, missed = torch_version(folder), [], []
     with tempfile.TemporaryDirectory() as temporary:
-        rec = pack(HOTDOG / "train", Path(temporary))
+        rec = pack(folder, Path(temporary))
         for train in (True, False):
-            rates = measure(HOTDOG / "train", rec, train, torch, repeats)
-            part = [recording.row("load", f"{'train' if train else 'eval'}, {name}", "loading", "images/s", values)
-                    for name, values in rates.items()]
+            what = "train" if train else "eval"
+            part = [runner.row("load", f"{what}, {name}", "loading", "images/s", values)
+                    for name, values in measure(folder, rec, train, torch, repeats).items()]
             best = {who: max(float(r["median"]) for r in part if f"folder, {who}" in r["settings"]
                              and "cache" not in r["settings"]) for who in ("ours", "Gluon")}
-            slower |= best["ours"] < best["Gluon"]
+            if best["ours"] < best["Gluon"]:
+                missed.append(f"{what}: ours {best['ours']:g} images/s, Gluon's {best['Gluon']:g}")
             rows += part
-    print(recording.show(rows))
-    if record:
-        print(f"appended to {recording.append(rows, 'load')}")
-    console.emit({"benchmark": "load", "rows": rows}, as_json)
-    sys.exit(int(slower))
+    return rows, missed
 
 
 if __name__ == "__main__":

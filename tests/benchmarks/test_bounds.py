@@ -1,13 +1,12 @@
-"""benchmarks/rows.py: figures of a run against the bounds of its target."""
+"""benchmarks/accuracy/bounds.py: figures of a run against the bounds of its target."""
 from __future__ import annotations
 
 from dataclasses import replace
 
-import identity
 import pytest
-import rows
-import targets
 from benchmark_runs import finished, target
+
+from benchmarks.accuracy import bounds, identity, targets
 
 
 @pytest.mark.parametrize(("low", "high", "over", "fault"), [
@@ -19,7 +18,7 @@ from benchmark_runs import finished, target
 ])
 def test_bounds_hold_on_both_sides(tmp_path, low, high, over, fault):
     run = finished(tmp_path / "run", [0.85, 0.90, 0.95])
-    [found] = rows.measure(target(targets.Check("net", low=low, high=high, over=over)), run)
+    [found] = bounds.measure(target(targets.Check("net", low=low, high=high, over=over)), run)
     assert found.values == (0.85, 0.90, 0.95) and found.fault == fault
 
 
@@ -29,7 +28,7 @@ def test_a_median_needs_all_seeds_and_one_seed_can_be_meant(tmp_path):
     of = [targets.Check("net", low=0, high=1, over="median"), targets.Check("net", "train_loss", 0.2, 0.35, seed=0),
           targets.Check("net", "train_loss", 0.2, 0.35, seed=1), targets.Check("net", "train_loss", 0, 1, seed=7),
           targets.Check("net", low=0.75, high=0.85, epoch=1)]
-    median, first, second, absent, early = rows.measure(target(*of), run)
+    median, first, second, absent, early = bounds.measure(target(*of), run)
     assert median.values == () and absent.values == ()
     assert first.values == (0.3,) and first.fault is None
     assert second.values == (0.4,) and "net, train loss, seed 1 is 0.4000, outside 0.2 to 0.35" in second.fault
@@ -38,16 +37,16 @@ def test_a_median_needs_all_seeds_and_one_seed_can_be_meant(tmp_path):
 
 def test_a_loss_that_was_not_finite_is_outside(tmp_path):
     run = finished(tmp_path / "run", [0.9], [("net", 0, 1, 0.9, float("nan"))])
-    [found] = rows.measure(target(targets.Check("net", "train_loss", 0, 9)), run)
+    [found] = bounds.measure(target(targets.Check("net", "train_loss", 0, 9)), run)
     assert "is nan, outside" in found.fault
 
 
 def test_a_row_that_is_not_there_is_refused(tmp_path):
     run = finished(tmp_path / "run", [0.9])
     with pytest.raises(identity.Refused, match="has no other, validation accuracy"):
-        rows.measure(target(targets.Check("other", low=0, high=1)), run)
+        bounds.measure(target(targets.Check("other", low=0, high=1)), run)
     with pytest.raises(identity.Refused, match="holds no finished run"):
-        rows.measure(target(targets.Check("net", low=0, high=1)), tmp_path)
+        bounds.measure(target(targets.Check("net", low=0, high=1)), tmp_path)
 
 
 @pytest.mark.parametrize(("scratch", "fault"), [
@@ -59,7 +58,7 @@ def test_a_race_counts_from_its_epoch_on(tmp_path, scratch, fault):
     epochs += [("scratch", "0", i, value, 1) for i, value in enumerate(scratch, 1)]
     run = finished(tmp_path / "run", [0.8], epochs)
     check = targets.Check("net", ahead_of="scratch", from_epoch=2)
-    [found] = rows.measure(target(check), run)
+    [found] = bounds.measure(target(check), run)
     assert found.fault == fault
     with pytest.raises(identity.Refused, match="same epochs of net and nobody"):
-        rows.measure(target(replace(check, ahead_of="nobody")), run)
+        bounds.measure(target(replace(check, ahead_of="nobody")), run)

@@ -6,8 +6,8 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from identity import Refused
-from targets import Check, Target
+from benchmarks.accuracy.identity import Refused
+from benchmarks.accuracy.targets import Check, Target
 
 TOLERANCE = 1e-9  # of a bound, for what decimal notation loses
 

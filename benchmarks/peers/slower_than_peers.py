@@ -1,13 +1,12 @@
-"""Where others are ahead of us, and why: the latest ratios below 1, with the reasons of behind.toml."""
+"""Where others are ahead of us, and why: the latest ratios below 1, with the reasons of slower_than_peers.toml."""
 from __future__ import annotations
 
 from pathlib import Path
 
-from targets import tomllib
-
+from benchmarks.runner import tomllib
 from gluon_ft.errors import DataError
 
-REASONS = Path(__file__).with_name("behind.toml")
+REASONS = Path(__file__).with_name("slower_than_peers.toml")
 
 
 def ahead_of_us(rows: list[dict]) -> list[dict]:
@@ -21,7 +20,7 @@ def ahead_of_us(rows: list[dict]) -> list[dict]:
 
 
 def reason(row: dict, reasons: list[dict]) -> str:
-    """Why; DataError where behind.toml has nothing on it.
+    """Why; DataError where slower_than_peers.toml has nothing on it.
 
     reasons : `settings` and `quantity` are parts of a row's, `why` the text; the first that fits counts.
     """
@@ -33,5 +32,5 @@ def reason(row: dict, reasons: list[dict]) -> str:
 
 
 def load(path: Path = REASONS) -> list[dict]:
-    """The entries of behind.toml."""
+    """The entries of slower_than_peers.toml."""
     return tomllib.loads(path.read_text(encoding="utf-8"))["behind"]

@@ -1,6 +1,6 @@
-"""PyTorch's side of benchmarks/load.py: one pass over a folder of classes; needs torch and not gluon_ft.
+"""PyTorch's side of benchmarks/speed/load.py: one pass over a folder of classes; needs torch and not gluon_ft.
 
-    python benchmarks/load_torch.py FOLDER train|eval BATCH WORKERS REPEATS
+    python benchmarks/speed/load_torch.py FOLDER train|eval BATCH WORKERS REPEATS
 
 Prints one JSON object: images/s of each pass, versions, and whose transforms were used: torchvision's, or where it is
 not installed the same steps in Pillow, which torchvision's use too.

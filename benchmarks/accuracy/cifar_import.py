@@ -1,6 +1,7 @@
 """CIFAR-10 ResNets as imported from their PyTorch files, on 1,000 JPEGs of ../shared/data; nothing is trained.
 
-    GLUON_FT_WEIGHTS=../shared/data/weights python benchmarks/cifar_import.py --data ../shared/data/cifar10/test --json
+    GLUON_FT_WEIGHTS=../shared/data/weights \\
+        python benchmarks/accuracy/cifar_import.py --data ../shared/data/cifar10/test --json
 
 The PyTorch originals reach 80.4, 84.0, 82.1 and 82.5 % (20, 32, 44 and 56 layers) on these images, so an import that is
 right reaches exactly that. About ten seconds on two cores.
