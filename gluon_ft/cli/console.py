@@ -7,16 +7,17 @@ import json
 import os
 import sys
 import traceback
+from collections.abc import Callable, Iterable, Sequence
 
 import click
 
 from gluon_ft.errors import UserError, near
 from gluon_ft.io.reporter import progress
-from gluon_ft.io.settings import plain
+from gluon_ft.io.settings import Described, plain
 from gluon_ft.io.tables import table
 
 __all__ = ["EXIT_FAILURE", "EXIT_INTERRUPTED", "EXIT_USER_ERROR", "Command", "Group", "command", "emit", "json_option",
-           "progress", "table"]
+           "photos_and_assignments", "progress", "setting_option", "setting_options", "table"]
 
 EXIT_FAILURE = 1
 EXIT_USER_ERROR = 2
@@ -111,10 +112,54 @@ def _kept_if_indented(paragraph):
     return f"\b\n{paragraph}" if paragraph.startswith("    ") else paragraph
 
 
+def setting_options(settings: Iterable[Described], default_words: Callable[[str], str | None]):
+    """Decorator for a command: an option for each setting, as text, None where it is not given.
+
+    settings : of `io.settings.described`; what has no option is left out. default_words : a setting's default for its
+    line of help, None for nothing.
+    """
+    def decorate(function):
+        for one in reversed([one for one in settings if one.option is not None]):
+            words, switch = default_words(one.name), one.plain_kind == "bool"
+            how: dict = {} if switch else {"type": str, "metavar": _metavar(one)}
+            function = click.option(
+                f"{one.option}/--no{one.option[1:]}" if switch else one.option, one.name, default=None,
+                show_default=False, help=one.about.help + (f"  [default: {words}]" if words else ""), **how)(function)
+        return function
+    return decorate
+
+
+def setting_option(one: Described, *names: str, default=None, help: str | None = None):
+    """Decorator for a recipe: one option of a setting, of the setting's type and range.
+
+    names : options, by default the setting's own; default, help : by default the setting's own.
+    """
+    kind = {"int": click.IntRange(one.about.least, one.about.most), "float": float}.get(one.plain_kind, str)
+    if one.about.choices:
+        kind = click.Choice(list(one.about.choices))
+    return click.option(*(names or (one.option,)), type=kind, default=one.default if default is None else default,
+                        help=help or one.about.help)
+
+
+def _metavar(one):
+    return "PATH" if one.about.path else {"int": "N", "float": "X"}.get(one.plain_kind, "TEXT")
+
+
 def json_option(function):
     """Adds `--json`: the last line on standard output is then one JSON object (see `emit`)."""
     return click.option("--json", "as_json", is_flag=True,
                         help="End with one JSON object on the last line of standard output.")(function)
+
+
+def photos_and_assignments(words: Sequence[str]) -> tuple[str | None, list[str]]:
+    """(the folder or None, the texts key=value) of arguments; what exists is a folder, even with '=' in its name.
+
+    Raises click.UsageError for two folders.
+    """
+    paths = [word for word in words if "=" not in word or os.path.exists(word)]
+    if len(paths) > 1:
+        raise click.UsageError(f"one folder of photos is expected, found {' and '.join(paths)}; settings are key=value")
+    return (paths[0] if paths else None), [word for word in words if word not in paths]
 
 
 def _debug_option():
