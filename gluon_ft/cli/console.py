@@ -7,17 +7,18 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import click
 
 from gluon_ft.errors import UserError, near
 from gluon_ft.io.reporter import progress
 from gluon_ft.io.settings import Described, plain
-from gluon_ft.io.tables import table
+from gluon_ft.io.tables import table, terminal_width
 
 __all__ = ["EXIT_FAILURE", "EXIT_INTERRUPTED", "EXIT_USER_ERROR", "Command", "Group", "command", "emit", "json_option",
-           "photos_and_assignments", "progress", "setting_option", "setting_options", "table"]
+           "photos_and_assignments", "progress", "setting_option", "setting_options", "show", "table",
+           "wide_option"]
 
 EXIT_FAILURE = 1
 EXIT_USER_ERROR = 2
@@ -160,6 +161,20 @@ def photos_and_assignments(words: Sequence[str]) -> tuple[str | None, list[str]]
     if len(paths) > 1:
         raise click.UsageError(f"one folder of photos is expected, found {' and '.join(paths)}; settings are key=value")
     return (paths[0] if paths else None), [word for word in words if word not in paths]
+
+
+def wide_option(function):
+    """Adds `--wide` (passed on as `wide`): tables with every column at its full width, see `show`."""
+    return click.option("--wide", is_flag=True, help="Tables with every column at its full width.")(function)
+
+
+def show(rows: Sequence[dict], columns: Sequence[str] | None = None, wide: bool = False,
+         **fitting: Collection[str]) -> None:
+    """Prints rows as a table that fits the terminal (80 columns where there is none), or in full where `wide`.
+
+    fitting : `keep_end` and `whole` of `io.tables.table`.
+    """
+    click.echo(table(rows, columns, None if wide else terminal_width(), **fitting))
 
 
 def _debug_option():
