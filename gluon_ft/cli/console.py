@@ -7,18 +7,18 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 import click
 
-from gluon_ft.errors import UserError, near
+from gluon_ft.errors import ConfigError, UserError, near
 from gluon_ft.io.reporter import progress
-from gluon_ft.io.settings import Described, plain
+from gluon_ft.io.settings import check_value, plain
 from gluon_ft.io.tables import table, terminal_width
 
-__all__ = ["EXIT_FAILURE", "EXIT_INTERRUPTED", "EXIT_USER_ERROR", "Command", "Group", "command", "emit", "json_option",
-           "photos_and_assignments", "progress", "setting_option", "setting_options", "show", "table",
-           "wide_option"]
+__all__ = ["EXIT_FAILURE", "EXIT_INTERRUPTED", "EXIT_USER_ERROR", "Command", "Group", "command", "conclude", "emit",
+           "json_option", "photos_and_assignments", "progress", "recipe", "setting_option", "setting_options", "show",
+           "table", "wide_option"]
 
 EXIT_FAILURE = 1
 EXIT_USER_ERROR = 2
@@ -108,20 +108,76 @@ def command(name=None, text=None, **attributes):
     return decorate
 
 
+def recipe(text: str, quick: str, seed: str, folds: str = "K folds of the training part instead.", device: bool = True):
+    """Decorator for a recipe: a `command` that has also the options which every recipe has.
+
+    text : the module's docstring; quick, seed, folds : help of --quick, --seed and --cross-validate; device : False
+    for a recipe with a --devices of its own.
+    """
+    shared = [click.option("--cross-validate", type=click.IntRange(2), metavar="K", help=folds),
+              click.option("--seed", default=0, type=click.IntRange(0), help=seed),
+              click.option("--seeds", default=1, callback=_at_least_one, help="Number of runs, with seeds from --seed "
+                                                                              "on."),
+              click.option("--quick", is_flag=True, help=quick),
+              *([click.option("--device", default="cpu", help="cpu, cpu:2, gpu, gpu:2, ...")] if device else []),
+              click.option("--runs", default="runs", type=click.Path(), help="Folder for the run folders.")]
+
+    def decorate(function):
+        for option in reversed(shared):
+            function = option(function)
+        return command(text=text)(function)
+    return decorate
+
+
+def _at_least_one(_, option, value):
+    if value < 1:
+        raise ConfigError(f"{option.opts[0]} out of range", expected="at least 1", found=value)
+    return value
+
+
+def conclude(run, rows: list[dict], as_json: bool, summarised: list[dict] | None = None, summary: dict | None = None,
+             shown: Sequence[list[dict]] | None = None, **report) -> None:
+    """Ends a recipe: writes its report and result.json, prints the tables, where the report is, and the JSON line.
+
+    Parameters
+    ----------
+    run : reporting.Run
+        Named after the recipe.
+    rows : list of dict
+        One a network and seed (or fold), as `Run.finish` takes them.
+    summarised : list of dict, optional
+        A row a name, where there are several rows of each; 'table' in result.json.
+    summary : dict, optional
+        What else result.json and the JSON line have.
+    shown : sequence of list of dict, optional
+        The tables to print; by default the summarised rows, or else the rows.
+    **report
+        `pictures`, `notes` and `series` of `Run.finish`.
+    """
+    summary = {**(summary or {}), "table": summarised}
+    path = run.finish(rows, summary, **report)
+    click.echo("\n\n".join(table(each) for each in shown or [summarised or rows]))
+    click.echo(f"report: {path}")
+    emit({"recipe": run.name, "run": str(run.folder), **summary, "rows": rows}, as_json)
+
+
 def _kept_if_indented(paragraph):
     # click fills paragraphs, unless they begin with this mark.
     return f"\b\n{paragraph}" if paragraph.startswith("    ") else paragraph
 
 
-def setting_options(settings: Iterable[Described], default_words: Callable[[str], str | None]):
-    """Decorator for a command: an option for each setting, as text, None where it is not given.
+def setting_options(without: Collection[str] = ()):
+    """Decorator for a command: an option for each setting of a job, as text, None where it is not given.
 
-    settings : of `io.settings.described`; what has no option is left out. default_words : a setting's default for its
-    line of help, None for nothing.
+    without : names that are left out.
     """
+    from gluon_ft.finetune import settings
+
     def decorate(function):
-        for one in reversed([one for one in settings if one.option is not None]):
-            words, switch = default_words(one.name), one.plain_kind == "bool"
+        for one in reversed(list(settings.described().values())):
+            if one.option is None or one.name in without:
+                continue
+            words, switch = settings.default_words(one.name), one.plain_kind == "bool"
             how: dict = {} if switch else {"type": str, "metavar": _metavar(one)}
             function = click.option(
                 f"{one.option}/--no{one.option[1:]}" if switch else one.option, one.name, default=None,
@@ -130,16 +186,23 @@ def setting_options(settings: Iterable[Described], default_words: Callable[[str]
     return decorate
 
 
-def setting_option(one: Described, *names: str, default=None, help: str | None = None):
-    """Decorator for a recipe: one option of a setting, of the setting's type and range.
+def setting_option(name: str, *options: str, default=None, help: str | None = None):
+    """Decorator for a recipe: the option of one setting of a job, of that setting's type and range.
 
-    names : options, by default the setting's own; default, help : by default the setting's own.
+    options, default, help : by default the setting's own.
     """
-    kind = {"int": click.IntRange(one.about.least, one.about.most), "float": float}.get(one.plain_kind, str)
-    if one.about.choices:
-        kind = click.Choice(list(one.about.choices))
-    return click.option(*(names or (one.option,)), type=kind, default=one.default if default is None else default,
-                        help=help or one.about.help)
+    from gluon_ft.finetune import settings
+
+    one = settings.described()[name]
+
+    def checked(_, __, value):
+        if value is not None:
+            check_value(one, value)
+        return value
+
+    return click.option(*(options or (one.option,)), type={"int": int, "float": float}.get(one.plain_kind, str),
+                        default=one.default if default is None else default, help=help or one.about.help,
+                        callback=checked)
 
 
 def _metavar(one):

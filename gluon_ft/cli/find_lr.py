@@ -6,7 +6,6 @@ from pathlib import Path
 import click
 
 from gluon_ft.cli import console
-from gluon_ft.finetune import settings
 
 
 @click.command("find-lr", cls=console.Command)
@@ -16,7 +15,7 @@ from gluon_ft.finetune import settings
 @click.option("--highest", default=10.0, help="Last learning rate, unless the loss breaks off before.")
 @click.option("--steps", default=100, type=click.IntRange(20, 100_000), help="Steps from the one to the other.")
 @click.option("--out", type=click.Path(), default="find-lr.png", help="The picture: loss against learning rate.")
-@console.setting_options((one for one in settings.described().values() if one.name != "lr"), settings.default_words)
+@console.setting_options(without=["lr"])
 @click.option("--device", hidden=True, help="The earlier name of --devices.")
 @console.json_option
 def find_lr(photos, config, lowest, highest, steps, out, device, as_json, **options):

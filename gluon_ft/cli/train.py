@@ -4,7 +4,6 @@ from __future__ import annotations
 import click
 
 from gluon_ft.cli import console
-from gluon_ft.finetune import settings
 
 
 @click.command("train", cls=console.Command)
@@ -13,7 +12,7 @@ from gluon_ft.finetune import settings
 @click.option("--run", type=click.Path(), help="Folder of this run; default a new one in --runs.")
 @click.option("--runs", default="runs", type=click.Path(), help="Folder for the run folders.")
 @click.option("--resume", is_flag=True, help="Go on with the unfinished run in --run; begin it where there is none.")
-@console.setting_options(settings.described().values(), settings.default_words)
+@console.setting_options()
 @console.json_option
 def train(photos, config, run, runs, resume, as_json, **options):
     """Fine-tune a network on PHOTOS: a folder with one subfolder a class, or with train/ and val/ of that form.

@@ -134,18 +134,21 @@ def check(settings: Any) -> None:
         value, (kind, optional) = getattr(settings, one.name), _without_none(one.kind)
         if value is None and optional:
             continue
-        item = _item_kind(kind)
-        if item is not None:
-            if isinstance(value, (str, Mapping)) or not isinstance(value, Iterable):
-                raise ConfigError(f"{one.name} does not fit", expected=f"several values, each {EXPECTED[item]}",
-                                  found=repr(value))
-            value = tuple(value)
-            object.__setattr__(settings, one.name, value)  # frozen, and being made
-        for each in [value] if item is None else value:
-            _check_one(one, each, item or kind)
+        if _item_kind(kind) is None:
+            check_value(one, value)
+            continue
+        if isinstance(value, (str, Mapping)) or not isinstance(value, Iterable):
+            raise ConfigError(f"{one.name} does not fit", expected=f"several values, each {EXPECTED[one.plain_kind]}",
+                              found=repr(value))
+        value = tuple(value)
+        object.__setattr__(settings, one.name, value)  # frozen, and being made
+        for each in value:
+            check_value(one, each)
 
 
-def _check_one(one: Described, value, kind):
+def check_value(one: Described, value: Any) -> None:
+    """`check` of one value, of a tuple's items one by one; None is not a value here."""
+    kind = one.plain_kind
     if not _is_a(kind, value, one.about):
         raise ConfigError(f"{one.name} does not fit", found=repr(value),
                           expected=(f"one of {one.range}" if one.about.choices else one.range) or EXPECTED[kind])
