@@ -46,7 +46,7 @@ from gluon_ft.data.sources import folders, lists
 from gluon_ft.errors import ConfigError, near
 from gluon_ft.evaluation import linear
 from gluon_ft.finetune import advice, choice, network, plan, probe
-from gluon_ft.finetune.facts import Facts
+from gluon_ft.finetune.advice import Facts
 from gluon_ft.finetune.settings import JobSettings
 from gluon_ft.training.feature_cache import features
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import click
 
 from gluon_ft.cli import console
-from gluon_ft.data.datasets import catalog
 
 
 @click.group(cls=console.Group)
@@ -15,14 +14,18 @@ def data():
 
 
 @data.command("list")
+@console.wide_option
 @console.json_option
-def list_(as_json):
+def list_(wide, as_json):
     """The data sets of the catalog, and which are here already."""
+    from gluon_ft.data.datasets import catalog
+
     rows = [{"name": d.name, "images": d.images, "classes": d.classes, "layout": d.layout, "licence": d.licence,
              "here": catalog.path(d.name) is not None, "by_hand": d.by_hand, "unverified": d.unverified,
              "title": d.title, "home": d.home, "note": d.note} for d in catalog.datasets()]
     shown = [{**row, "here": "yes" if row["here"] else "no", "remarks": _remarks(row)} for row in rows]
-    click.echo(console.table(shown, ["name", "images", "classes", "licence", "here", "remarks", "title"]))
+    columns = ["name", "images", "classes", *(["licence"] if wide else []), "here", "remarks", "title"]
+    console.show(shown, columns, wide, whole=["name", "here", "remarks"])
     click.echo("unverified: addresses and hashes are as published, the files were not fetched when the table was made")
     console.emit({"datasets": rows}, as_json)
 
@@ -40,6 +43,8 @@ def _remarks(row):
 @console.json_option
 def get(name, source, to, as_json):
     """Fetch the data set NAME, check it, unpack it, and say where it is."""
+    from gluon_ft.data.datasets import catalog
+
     entry = catalog.find(name)
     folder = catalog.get(name, source=source, to=to)
     click.echo(f"{name}: {folder}")

@@ -1,7 +1,7 @@
 """Advice: from facts about images and weights to a strategy and its settings, with reasons; pure functions over tables.
 
 `STRATEGY_RULES` are tried in order and the first that holds decides; of `SETTING_RULES` all that hold are applied in
-order, later ones over earlier ones. docs/advice.md shows both (written by `python -m gluon_ft.finetune.advice_table`).
+order, later ones over earlier ones. docs/advice.md shows both (written by tools/write_docs.py).
 Thresholds whose source says "ours" are this project's, checked by benchmarks/accuracy/advice.py.
 """
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gluon_ft.errors import ConfigError, near
-from gluon_ft.finetune.facts import Facts
+from gluon_ft.io import settings as plain_settings
+from gluon_ft.models import HEAD_LR_MULT, SMALL_EDGE
 
 STRATEGIES = {
     "svm": "linear SVM on the pretrained features",
@@ -25,17 +26,89 @@ FEW = 1000  # images
 MANY = 5000  # images; above 'a few thousand'
 SOLVED, MODERATE = 0.95, 0.8  # share of the way from chance to 1 that the probe comes
 UNBALANCED = 3.0  # largest class over smallest
-SMALL_EDGE = 48  # pixels; below, a part of 8% of an image's area shows nothing
 ENLARGED_EDGE, ENLARGED_SIZE = 96, 128  # pixels, BiT-HyperRule's
 MOST_BATCH, LEAST_BATCH, STEPS = 32, 4, 8
 RATE, RATE_BATCH = 0.1, 256  # Goyal et al.'s, from scratch, SGD with momentum 0.9
 # D2L fine-tunes at 0.01, a tenth of its rate from scratch, with 128 images a batch and no momentum; momentum 0.9 makes
 # each step count 1 / (1 - 0.9) times.
-BODY_RATE, BODY_BATCH, MOMENTUM, HEAD_MULT = 0.01, 128, 0.9, 10.0
+BODY_RATE, BODY_BATCH, MOMENTUM = 0.01, 128, 0.9
 # Features whose second moments are smaller let the output layer take a higher rate than RATE's. Gradient descent with
 # momentum m on a quadratic is stable below 2 (1 + m) / curvature, and a linear layer's softmax loss curves by half the
 # eigenvalue at most: 7.6 / eigenvalue, where 32 images a step get 5 / eigenvalue, 7.1 by rounding.
 EIGENVALUE = 400.0
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a data set and of the weights for it; `gluon_ft.finetune.probe.measure` finds it.
+
+    images, classes, smallest_class, largest_class : counts, of the training images.
+    width, height : median, pixels, None where not known; grey : all images looked at are grey.
+    weights : name of pretrained weights at hand that fit, None where there are none.
+    input_size : of the network, pixels; stages : of the network, its output counted (`gluon_ft.stages`).
+    probe, probe_spread : accuracy of a linear classifier on the pretrained features, and its standard deviation over
+    the folds; None where it was not measured.
+    eigenvalue : the largest of the features' second moments (mean outer product of a feature vector with itself, not
+    centred), None where it was not measured.
+    pixels : accuracy of the same classifier on the images shrunk to 16 x 16; chance : of always naming the most
+    frequent class.
+    seconds : that measuring took; notes : what else was found.
+    batch : images of a batch where that is given, None where it is to be advised; accumulate : batches of one step.
+    """
+
+    images: int
+    classes: int
+    smallest_class: int
+    largest_class: int
+    width: int | None = None
+    height: int | None = None
+    grey: bool = False
+    weights: str | None = None
+    input_size: int | None = None
+    stages: int | None = None
+    probe: float | None = None
+    probe_spread: float = 0.0
+    eigenvalue: float | None = None
+    pixels: float | None = None
+    chance: float | None = None
+    seconds: float | None = None
+    notes: tuple[str, ...] = ()
+    batch: int | None = None
+    accumulate: int = 1
+
+    def __post_init__(self):
+        counts = (self.images, self.classes, self.smallest_class, self.largest_class)
+        holds = self.classes >= 2 and 1 <= self.smallest_class <= self.largest_class <= self.images
+        if not holds:
+            raise ConfigError("facts do not fit together", found="images, classes, smallest and largest class "
+                              + ", ".join(map(str, counts)), expected="two classes or more, an image in each")
+
+    @property
+    def imbalance(self) -> float:
+        """Largest class over smallest."""
+        return self.largest_class / self.smallest_class
+
+    @property
+    def edge(self) -> int | None:
+        """The shorter of the median edges, pixels."""
+        return None if self.width is None or self.height is None else min(self.width, self.height)
+
+    @property
+    def separable(self) -> float | None:
+        """How far the probe comes from chance (0) to no error (1)."""
+        if self.probe is None or self.chance is None or self.chance >= 1:
+            return None
+        return (self.probe - self.chance) / (1 - self.chance)
+
+    @property
+    def different(self) -> bool:
+        """The images are unlike the source's: its features tell the classes apart no better than the pixels do."""
+        return self.probe is not None and self.pixels is not None and self.probe <= self.pixels + self.probe_spread
+
+    def to_dict(self) -> dict:
+        """As plain values, `imbalance`, `separable` and `different` included."""
+        return {**plain_settings.to_dict(self), "imbalance": self.imbalance, "separable": self.separable,
+                "different": self.different}
 
 
 @dataclass(frozen=True)
@@ -86,19 +159,19 @@ def scratch_rate(facts: Facts) -> float:
     return round(RATE * _step(facts) / RATE_BATCH, 6)
 
 
-def _flatter(facts):
-    """How many times the usual rate the output layer stands on these features, a power of two."""
+def _head_factor(facts):
+    """Head learning-rate factor from the features' curvature, a power of two."""
     return max(1.0, 2.0 ** round(math.log2(EIGENVALUE / facts.eigenvalue))) if facts.eigenvalue else 1.0
 
 
 def head_rate(facts: Facts) -> float:
     """0.1 for 256 images a step, in proportion, times 400 / the features' eigenvalue (a power of two, 1 or more)"""
-    return round(scratch_rate(facts) * _flatter(facts), 6)
+    return round(scratch_rate(facts) * _head_factor(facts), 6)
 
 
 def head_mult(facts: Facts) -> float:
     """10, times 400 / the features' eigenvalue (a power of two, 1 or more)"""
-    return HEAD_MULT * _flatter(facts)
+    return HEAD_LR_MULT * _head_factor(facts)
 
 
 def body_rate(facts: Facts) -> float:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix
 
 from gluon_ft.data.batches import batches
+from gluon_ft.engine import fused
 from gluon_ft.io import atomic, reporter
 from gluon_ft.reporting.plots import image_grid
 from gluon_ft.runtime import devices
@@ -22,16 +23,24 @@ NUMBERED = 30  # classes; above it the matrix is drawn without numbers and names
 THUMB = 160  # pixels of the longer edge
 
 
-def predictions(net, loader, ctx=None) -> tuple[np.ndarray, np.ndarray]:
-    """(probabilities float32 (n, classes), labels int64 (n,)) of every image, in the loader's order."""
+def predictions(net, loader, ctx=None, precision: str = "float32") -> tuple[np.ndarray, np.ndarray]:
+    """What the network says of every image, computed as `training.metrics.evaluate` computes it.
+
+    Returns
+    -------
+    probabilities : float32 (n, classes)
+    labels : int64 (n,)
+        Both in the loader's order.
+    """
     contexts = ctx or devices.of(net)
     found, labels = [], []
-    for batch in reporter.progress(batches(loader), total=len(loader), desc="validation", unit="batch"):
-        batch = batch.trimmed()
-        shares = mx.gluon.utils.split_and_load(batch.data, contexts[:len(batch.label)], even_split=False)
-        results = [mx.nd.softmax(first(net(share)).astype("float32")) for share in shares]
-        found += [result.asnumpy() for result in results]
-        labels.append(batch.label.asnumpy())
+    with fused.evaluating(net, len(loader), contexts, precision) as run:
+        for batch in reporter.progress(batches(loader), total=len(loader), desc="validation", unit="batch"):
+            batch = batch.trimmed()
+            shares = mx.gluon.utils.split_and_load(batch.data, contexts[:len(batch.label)], even_split=False)
+            results = [mx.nd.softmax(first(run(share)).astype("float32")) for share in shares]
+            found += [result.asnumpy() for result in results]
+            labels.append(batch.label.asnumpy())
     return np.concatenate(found), np.concatenate(labels).astype(np.int64)
 
 

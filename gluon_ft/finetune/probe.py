@@ -20,7 +20,7 @@ from gluon_ft.data.split import draw_key
 from gluon_ft.errors import ConfigError, DataError, DownloadError
 from gluon_ft.finetune import advice, network
 from gluon_ft.finetune import choice as choices
-from gluon_ft.finetune.facts import Facts
+from gluon_ft.finetune.advice import Facts
 from gluon_ft.io import reporter
 from gluon_ft.models import registry
 from gluon_ft.models.pretrained import pretrained_net

@@ -131,6 +131,8 @@ def test_the_command(net, photos, tmp_path, run):
     assert first["top"][0] == {"class": first["class"], "probability": first["probability"]}
     assert len(first["top"]) == 2
     assert "0.jpg" in printed.out and "then" in printed.out
+    assert max(map(len, printed.out.splitlines()[:-1])) <= 80  # of a terminal that is none
+    assert str(photos / "a" / "0.jpg") in run(path, photos, "--wide").out
 
     (photos / "a" / "0.jpg").write_bytes(b"")
     printed = run(tmp_path / "run", photos, "--json", status=1)

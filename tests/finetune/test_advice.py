@@ -10,9 +10,8 @@ from gluon_ft import TrainConfig
 from gluon_ft.data import loader
 from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.errors import ConfigError
-from gluon_ft.finetune import advice, advice_table, plan
-from gluon_ft.finetune.advice import advise
-from gluon_ft.finetune.facts import Facts
+from gluon_ft.finetune import advice, plan, settings
+from gluon_ft.finetune.advice import Facts, advise
 from gluon_ft.finetune.settings import JobSettings
 
 
@@ -63,13 +62,13 @@ CASES = [facts(40), facts(262), facts(2000), facts(2000, grey=True), facts(30_00
 @pytest.mark.parametrize("known", CASES)
 def test_settings_are_those_of_a_job(known, strategy):
     found = advise(known, strategy)
-    settings = JobSettings(data="photos", **found.settings)
-    assert isinstance(settings.training(), TrainConfig)
+    chosen = JobSettings(data="photos", **found.settings)
+    assert isinstance(chosen.training(), TrainConfig)
     assert found.strategy == strategy and found.reasons[0] == (f"'{strategy}' was asked for", "you")
     if strategy != "svm":
         assert {"lr", "epochs", "batch_size", "freeze", "augment"} <= set(found.settings)
         loader.open((np.zeros((2, 8, 8, 3), np.uint8), [0, 1]), preprocessing=Preprocessing(size=8, resize=8),
-                     train=True, batch_size=2, augment=plan.augmentation(settings.augment))
+                     train=True, batch_size=2, augment=plan.augmentation(chosen.augment))
 
 
 def test_the_body_learns_at_a_tenth_of_the_from_scratch_rate():
@@ -168,11 +167,16 @@ def test_facts_as_plain_values():
     assert facts(**UNMEASURED).to_dict()["separable"] is None
 
 
-def test_the_docs_are_the_tables():
-    page = ROOT / "docs" / "advice.md"
-    assert page.read_text(encoding="utf-8") == advice_table.markdown(), \
-        "write it again: python -m gluon_ft.finetune.advice_table > docs/advice.md"
-    assert all(rule.condition in advice_table.markdown() for rule in advice.SETTING_RULES)
+def test_the_docs_are_the_tables(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    import write_docs
+
+    assert set(write_docs.PAGES) == {"advice.md", "settings.md"}
+    for name, page in write_docs.PAGES.items():
+        written = (ROOT / "docs" / name).read_text(encoding="utf-8")
+        assert written == page(), "write it again: python tools/write_docs.py"
+    assert all(rule.condition in write_docs.advice_page() for rule in advice.SETTING_RULES)
+    assert all(f"| `{name}` |" in write_docs.settings_page() for name in settings.described())
 
 
 def test_the_benchmark_allows_a_point_or_the_spread():

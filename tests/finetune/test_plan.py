@@ -9,8 +9,8 @@ import pytest
 from train_runs import make_source
 
 from gluon_ft.errors import ConfigError, DataError, UserError
-from gluon_ft.finetune import check, choice, network, plan, prepare, sources
-from gluon_ft.finetune.facts import Facts
+from gluon_ft.finetune import choice, network, plan, prepare, sources
+from gluon_ft.finetune.advice import Facts
 from gluon_ft.finetune.settings import JobSettings
 
 
@@ -100,13 +100,13 @@ def test_features_are_looked_at_where_settings_go_by_them_only(tmp_path, monkeyp
 def test_settings_are_checked_before_the_images(given, message):
     # There is no such folder, so that what is checked later would not come to be said.
     with pytest.raises(UserError) as error:
-        check.check(JobSettings(data="nowhere", **given), given, {})
+        plan.check(JobSettings(data="nowhere", **given), given, {})
     assert str(error.value).startswith(message)
 
 
 def test_what_is_checked_early_is_found_once(tmp_path):
     wanted = JobSettings(data=str(photos.make(tmp_path / "p", count=4)), backbone="lenet", freeze="2", augment="none")
-    found = check.check(wanted, {}, {})
+    found = plan.check(wanted, {}, {})
     assert found == sources.find(wanted) and prepare.prepare(wanted, found).parts == prepare.prepare(wanted).parts
 
 

@@ -1,6 +1,7 @@
 """Lists, records, loaders, hashes and settings: each function returns plain values of what the code does now."""
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import shutil
@@ -171,10 +172,12 @@ def audited() -> dict:
 
 def settings() -> dict:
     """Every setting with its default, in order."""
+    fields = dataclasses.fields(JobSettings)
     return {"training": ordered(gluon_ft.TrainConfig().to_dict()), "published": ordered(
                 symbolic.AS_PUBLISHED.to_dict()),
-            "job": ordered(JobSettings(data="photos").to_dict()), "names": of_jobs.names(),
-            "kinds": ordered(of_jobs.kinds()), "defaults": ordered(of_jobs.defaults()),
+            "job": ordered(JobSettings(data="photos").to_dict()), "names": list(of_jobs.described()),
+            "kinds": ordered({field.name: field.type for field in fields}),
+            "defaults": ordered({field.name: field.default for field in fields}),
             "preprocessing": ordered(gluon_ft.Preprocessing().to_dict()),
             "augmentation": ordered(gluon_ft.Augmentation().to_dict()),
             "options": [option.name for option in main.get_command(None, "train").params]}

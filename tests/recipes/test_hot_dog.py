@@ -9,12 +9,12 @@ import mxnet as mx
 import numpy as np
 import pytest
 import recipe_runs
-import record_hot_dog
 from conftest import shared_data
 from PIL import Image
 from recipe_runs import result_of
 
 import gluon_ft
+from benchmarks.accuracy import record
 from gluon_ft.data.datasets import drawings
 from gluon_ft.data.sources import parts
 from gluon_ft.errors import ConfigError, DataError, NetworkError, TrainingError
@@ -65,7 +65,7 @@ def test_everything_compared_on_drawings(run):
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert {r["lr"] for r in records if r["series"] == "scratch"} == {0.1}
     assert {r["lr"] for r in records if r["series"] == "fine-tuned"} == {0.01}
-    leads = record_hot_dog.lead_by_epoch(records)
+    leads = record.lead_by_epoch(records)
     assert list(leads) == [1, 2, 3, 4, 5]
     assert leads[5] == [pytest.approx(tuned - scratch)]
 
@@ -278,9 +278,9 @@ def test_own_parts_and_their_cap(tmp_path):
 def test_leads_need_both_networks():
     records = [{"series": s, "seed": "0", "epoch": 1, "validation_accuracy": v} for s, v in (
         ("fine-tuned", 0.8), ("scratch", 0.5))]
-    assert record_hot_dog.lead_by_epoch(records) == {1: [pytest.approx(0.3)]}
+    assert record.lead_by_epoch(records) == {1: [pytest.approx(0.3)]}
     with pytest.raises(DataError, match="1 of fine-tuned, 0 of scratch"):
-        record_hot_dog.lead_by_epoch(records[:1])
+        record.lead_by_epoch(records[:1])
 
 
 @pytest.mark.slow
@@ -292,5 +292,5 @@ def test_photos_with_weights_of_imagenet(run, monkeypatch):
     assert rows["fine-tuned"] > rows["scratch"]
     assert min(rows["fine-tuned"], rows["class-initialised"]) > 0.75
     records = [json.loads(line) for line in (Path(result["run"]) / "metrics.jsonl").read_text().splitlines()]
-    leads = record_hot_dog.lead_by_epoch(records)
+    leads = record.lead_by_epoch(records)
     assert all(min(values) > 0 for epoch, values in leads.items() if epoch >= 2)
