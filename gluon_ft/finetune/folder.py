@@ -6,11 +6,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import filelock
-
 from gluon_ft.errors import UserError
-
-LOCK = ".lock"
+from gluon_ft.io import locks
 
 
 @contextlib.contextmanager
@@ -26,27 +23,27 @@ def claimed(folder, made: bool = False) -> Iterator[Path]:
     there = folder.is_dir() and not made
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder / LOCK)
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise UserError("the run's folder is in use by another process", path=folder, expected="one process a folder",
-                        remedy="wait for it or end it, or name another folder") from None
+        lock = locks.acquire(folder / locks.RUN, busy=UserError(
+            "the run's folder is in use by another process", path=folder, expected="one process a folder",
+            remedy="wait for it or end it, or name another folder"))
     except OSError as error:
         found = "a file" if folder.is_file() else error.strerror or str(error)
         raise UserError("cannot write the run's folder", path=folder, expected="a folder that can be written",
                         found=found, remedy="name another one, or make room in it") from error
-    fresh = state(folder) == "new"
+    fresh, empty = state(folder) == "new", False
     try:
-        yield folder
-    except BaseException:
-        if fresh and not _begun(folder):
-            _clear(folder)
-        raise
+        with lock:
+            try:
+                yield folder
+            except BaseException:
+                if fresh and not _begun(folder):
+                    _clear(folder)
+                raise
+            finally:
+                empty = [path.name for path in folder.iterdir()] == [locks.RUN]
+                if empty:
+                    (folder / locks.RUN).unlink()
     finally:
-        empty = [path.name for path in folder.iterdir()] == [LOCK]
-        if empty:
-            (folder / LOCK).unlink()
-        lock.release()
         if empty and not there:
             with contextlib.suppress(OSError):
                 folder.rmdir()

@@ -12,6 +12,7 @@ from mxnet.gluon import HybridBlock
 
 from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.errors import DownloadError, NetworkError, WeightsError, near
+from gluon_ft.io import atomic
 from gluon_ft.io.checksums import sha256_of
 from gluon_ft.models import conversion as convert
 from gluon_ft.models import registry, tracing
@@ -141,18 +142,10 @@ def write_params(path, params: dict[str, np.ndarray], about: Card) -> Path:
     """Writes a .params file for `load_parameters`, and its card beside it; whole or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with atomic.replacing(path) as temporary:
         mx.nd.save(str(temporary), {name: mx.nd.array(array) for name, array in params.items()})
         check_whole(temporary)
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
         card.write(path, replace(about, sha256=sha256_of(temporary)))
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
     return path
 
 

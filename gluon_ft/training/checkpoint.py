@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import filelock
 import mxnet as mx
 import numpy as np
 import safetensors.numpy
 
 from gluon_ft.errors import CheckpointError
-from gluon_ft.io import atomic
+from gluon_ft.io import atomic, locks
 from gluon_ft.io.settings import plain
 from gluon_ft.weights.readers.params_files import check_whole
 
@@ -102,18 +101,11 @@ class Store:
     def locked(self) -> Iterator[None]:
         """CheckpointError where another process is training in this folder."""
         place = self.folder / FOLDER
-        with _saving(place / "lock"):
+        with _saving(place / locks.CHECKPOINTS):
             place.mkdir(exist_ok=True)
-        lock = filelock.FileLock(place / "lock")
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout as error:
-            raise CheckpointError("another process is training here", path=self.folder,
-                                  remedy="wait for it, or name another folder") from error
-        try:
+        with locks.acquire(place / locks.CHECKPOINTS, busy=CheckpointError(
+                "another process is training here", path=self.folder, remedy="wait for it, or name another folder")):
             yield
-        finally:
-            lock.release()
 
     def paths(self) -> list[Path]:
         """The checkpoints, oldest first."""

@@ -5,7 +5,6 @@ import functools
 import os
 import shutil
 import sys
-import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -170,24 +169,20 @@ def _copy_at_hand(data, file, source):
 
 def _prepare(data, files, folder):
     """Everything unpacked and laid out under a temporary name, then moved to `folder`."""
-    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
     try:
-        if any(file.archive for file in data.files):
-            unpack(files[0], temporary, max_bytes=data.max_bytes, max_files=data.max_files)
-        else:
-            temporary.mkdir(parents=True)
-            for file, got in zip(data.files, files):
-                shutil.copyfile(got, temporary / file.name)
-        _LAYOUTS[data.layout](data, temporary)
-        if not (temporary / data.folder).is_dir():
-            raise DataError(f"not {data.name}", path=files[0], expected=f"a folder {data.folder} in it",
-                            found=", ".join(sorted(p.name for p in temporary.iterdir())[:5]) or "nothing")
-        os.replace(temporary, folder)
+        with atomic.replacing_folder(folder) as temporary:
+            if any(file.archive for file in data.files):
+                unpack(files[0], temporary, max_bytes=data.max_bytes, max_files=data.max_files)
+            else:
+                for file, got in zip(data.files, files):
+                    shutil.copyfile(got, temporary / file.name)
+            _LAYOUTS[data.layout](data, temporary)
+            if not (temporary / data.folder).is_dir():
+                raise DataError(f"not {data.name}", path=files[0], expected=f"a folder {data.folder} in it",
+                                found=", ".join(sorted(p.name for p in temporary.iterdir())[:5]) or "nothing")
     except OSError as error:
         raise DataError("cannot be prepared", path=folder, found=error.strerror or error,
                         remedy="free some space, or choose another folder with --to") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _as_it_is(_data, _folder):
