@@ -202,7 +202,7 @@ def decide(wanted: JobSettings, values: dict, data, choice, net, contexts, origi
     values, origins : dict
         Those that were given, by name.
     data : prepare.Data
-    choice : choice.Choice
+    choice : ModelSpec
     net : HybridBlock
         With weights and a new output.
     contexts : list of mx.Context

@@ -10,6 +10,7 @@ from mxnet.gluon import Block, nn
 
 from gluon_ft.errors import NetworkError
 from gluon_ft.models import registry, tracing
+from gluon_ft.runtime.gluon_internals import hyperparameters, parameters_by_path
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Stage:
     def parameters(self) -> dict:
         """Its parameters by path."""
         return {f"{path}.{key}" if path else key: value for path, block in zip(self.paths, self.blocks)
-                for key, value in block._collect_params_with_prefix().items()}
+                for key, value in parameters_by_path(block).items()}
 
 
 def stages(net: Block, input_shape: tuple[int, ...] | None = None) -> list[Stage]:
@@ -93,7 +94,7 @@ def _fitting_shape(net):
 def _input_channels(net):
     for _, block in tracing.blocks(net):
         if isinstance(block, nn.Conv2D):
-            return block.weight.shape[1] * block._kwargs["num_group"] or 3
+            return block.weight.shape[1] * hyperparameters(block)["num_group"] or 3
         if isinstance(block, nn.BatchNorm) and block.gamma.shape[0]:
             return block.gamma.shape[0]
     return 3

@@ -6,6 +6,7 @@ import re
 import mxnet as mx
 
 from gluon_ft.errors import ConfigError
+from gluon_ft.runtime.gluon_internals import contexts_of
 
 
 def contexts(spec: str = "auto") -> list[mx.Context]:
@@ -29,10 +30,9 @@ def contexts(spec: str = "auto") -> list[mx.Context]:
 def of(net) -> list[mx.Context]:
     """The contexts that the network's parameters are on (or will be, where their initialisation is deferred)."""
     for parameter in net.collect_params().values():
-        if parameter._data is not None:
-            return parameter.list_ctx()
-        if parameter._deferred_init:
-            return list(parameter._deferred_init[1])
+        places = contexts_of(parameter)
+        if places:
+            return places
     raise ConfigError("the network is not initialised", remedy="call net.initialize(), or use fine_tune_net")
 
 
