@@ -13,6 +13,7 @@ from gluon_ft.io import atomic
 from gluon_ft.io.checksums import sha256_of
 from gluon_ft.io.settings import plain
 from gluon_ft.models import heads, pretrained, registry, tracing
+from gluon_ft.runtime.gluon_internals import parameters_by_path, set_array
 from gluon_ft.training import checkpoint
 from gluon_ft.weights import card
 from gluon_ft.weights.card import Card
@@ -79,10 +80,10 @@ def load_model(path, ctx=None) -> HybridBlock:
                            expected=f"SHA-256 {about.sha256[:16]}...", found=f"{file.sha256[:16]}...",
                            remedy=f"copy both files again, {path.name} and {card.beside(path).name}")
     net = _build(about, path)
-    own = net._collect_params_with_prefix()
+    own = parameters_by_path(net)
     _check_tensors(own, file.tensors, about, path)
     for name, parameter in own.items():
-        parameter._load_init(mx.nd.array(file.tensors[name]), ctx or mx.cpu(), cast_dtype=True)
+        set_array(parameter, file.tensors[name], ctx or mx.cpu())
     net.hybridize()
     return pretrained.attach(net, about)
 
@@ -156,7 +157,7 @@ def _build(about: Card, path=None) -> HybridBlock:
 
 def _check_same(built, net):
     """NetworkError unless both have the same parameters: names, and shapes as far as they are known."""
-    ours, theirs = built._collect_params_with_prefix(), net._collect_params_with_prefix()
+    ours, theirs = parameters_by_path(built), parameters_by_path(net)
     wrong = [name for name in [*theirs, *ours] if name not in ours or name not in theirs
              or not _fits(ours[name].shape, theirs[name].shape)]
     if wrong:

@@ -64,14 +64,10 @@ def forget_graphs(net: Block) -> None:
     inside = {id(block) for _, block in blocks(net)}
     # Blocks do not know their parents, and a network that has run holds its children's graph: look for it among all
     # living objects (about 0.1 s), rather than let `freeze(net.features)` silently have no effect.
-    for candidate in _living_objects():
+    for candidate in gc.get_objects():
         if issubclass(type(candidate), HybridBlock) and gluon_internals.has_cached_graph(candidate) and any(
                 id(block) in inside for _, block in blocks(candidate)):
             gluon_internals.clear_cached_graph(candidate)
-
-
-def _living_objects() -> list[object]:
-    return gc.get_objects()
 
 
 def symbol(net: Block) -> mx.sym.Symbol:
