@@ -40,9 +40,19 @@ class Group:
 def freeze(net: Block, batchnorm: str = FROZEN) -> Block:
     """Freezes all parameters of a network or block, in place, and returns it.
 
-    batchnorm : 'frozen' (default) holds BatchNorm's running statistics as well and normalises by them; 'train' lets
-    them follow the batches, as the published examples (unknowingly) do.
-    Raises ConfigError for another value, NetworkError for a SymbolBlock with BatchNorm, whose mode is in its graph.
+    Parameters
+    ----------
+    net : Block
+    batchnorm : 'frozen' (default) or 'train'
+        'frozen' holds BatchNorm's running statistics as well and normalises by them; 'train' lets them follow the
+        batches, as the published examples (unknowingly) do.
+
+    Raises
+    ------
+    ConfigError
+        For another value of `batchnorm`.
+    NetworkError
+        For a SymbolBlock with BatchNorm, whose mode is in its graph.
     """
     _stop_gradients(net)
     return set_batchnorm(net, batchnorm)
@@ -189,9 +199,19 @@ class Description:
 def describe(net: Block, lr: float = 1.0, wd: float = 1.0) -> Description:
     """What will be trained: each parameter's path, shape, grad_req and effective learning rate and weight decay.
 
-    lr, wd : the optimiser's; with the default 1 the columns show the multipliers themselves. Frozen parameters have
-    0 in both columns whatever their multipliers. A shape that is not known before the first forward pass has no
-    count and is not in the totals.
+    Frozen parameters have 0 in both columns whatever their multipliers. A shape that is not known before the first
+    forward pass has no count and is not in the totals.
+
+    Parameters
+    ----------
+    net : Block
+    lr, wd : float, default 1
+        The optimiser's; with the default the columns show the multipliers themselves.
+
+    Returns
+    -------
+    Description
+        `print` shows it as a table.
     """
     rows, totals = [], {"trained": 0, "frozen": 0, "statistics": 0}
     held = {f"{path}.running_mean" if path else "running_mean" for path, block in tracing.blocks(net)

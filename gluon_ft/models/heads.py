@@ -222,7 +222,11 @@ def set_dropout(net: HybridBlock, rate: float) -> HybridBlock:
     """Drops a share of the output layer's input in training, 0 to below 1 (0: none again); in place.
 
     Parameters and their names stay as they are. `replace_output` makes a layer without dropout.
-    Raises ConfigError for another rate.
+
+    Raises
+    ------
+    ConfigError
+        For another rate.
     """
     if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate < 1:
         raise ConfigError("dropout out of range", expected="0 to below 1", found=rate)
@@ -248,7 +252,11 @@ def make_linear(net: HybridBlock) -> HybridBlock:
     """Gives the output a bias and takes away an activation behind it (SqueezeNet's ReLU), in place.
 
     The result is then a linear function of the penultimate features, as of a Dense layer.
-    Raises NetworkError where something else follows the output.
+
+    Raises
+    ------
+    NetworkError
+        Where something else follows the output.
     """
     found = tracing.output_layer(net)
     layer = found.block

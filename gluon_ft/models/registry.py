@@ -22,10 +22,18 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class Backbone:
     """How to build a network and what it expects.
 
-    name : its name here; zoo : 'gluon', 'gluoncv' or 'gluon_ft'; zoo_name : its name there; input_size : height and
-    width it was made for; min_size : the smallest that it accepts; channels : of its input; classes : of its own
-    output; mean, std : of the usual preprocessing, for input in 0..1; classes_option : what its
-    constructor calls the number of classes, None where it is fixed; options : of its constructor.
+    Attributes
+    ----------
+    name : its name here
+    zoo : 'gluon', 'gluoncv' or 'gluon_ft'
+    zoo_name : its name there
+    input_size : height and width that it was made for, pixels
+    min_size : the smallest that it accepts, pixels
+    channels : of its input, 3 or 1
+    classes : of its own output
+    mean, std : of the usual preprocessing, a channel each, for input in 0..1; see `usual_preprocessing`
+    classes_option : what its constructor calls the number of classes, None where it is fixed
+    options : of its constructor
     """
 
     name: str
@@ -139,8 +147,17 @@ def get(name: str) -> Backbone:
 def build(name: str, **options) -> HybridBlock:
     """The network with its own output and no weights yet.
 
-    options : go to its constructor (`classes=10`, `norm_layer=...`).
-    Raises NetworkError for an unknown name, or options that it does not take.
+    Parameters
+    ----------
+    name : str
+        One of `names()`.
+    options
+        Go to its constructor (`classes=10`, `norm_layer=...`).
+
+    Raises
+    ------
+    NetworkError
+        For an unknown name, or options that it does not take.
     """
     entry = get(name)
     options = {**entry.options, **options}
@@ -176,7 +193,7 @@ def of(net: HybridBlock) -> Backbone | None:
 
 
 def input_shape(name: str, batch: int = 1, size: int | None = None) -> tuple[int, int, int, int]:
-    """(batch, channels, height, width) of the backbone's input; `size` in pixels, by default the one it is made for."""
+    """(batch, channels, height, width) of a backbone's input; `size` in pixels, by default the one it is made for."""
     entry = get(name)
     size = size or entry.input_size
     return (batch, entry.channels, size, size)

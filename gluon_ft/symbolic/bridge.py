@@ -37,9 +37,16 @@ def to_symbol(net: HybridBlock, softmax: bool = False) -> tuple[mx.sym.Symbol, P
     with every network that is built. The arrays are copies on the CPU; the input is called 'data'. The multipliers of
     learning rate and weight decay go with them, both 0 where the network has the parameter frozen, or not trainable.
 
-    softmax : put SoftmaxOutput 'softmax' on the result, so that it can be trained as it is.
+    Parameters
+    ----------
+    net : HybridBlock
+    softmax : bool, default False
+        Put SoftmaxOutput 'softmax' on the result, so that it can be trained as it is.
 
-    Raises NetworkError where the network cannot be traced, or has not run yet, so that shapes are not known.
+    Raises
+    ------
+    NetworkError
+        Where the network cannot be traced, or has not run yet, so that shapes are not known.
     """
     symbol, names = _renamed(net)
     if softmax:
@@ -93,9 +100,24 @@ def to_gluon(symbol: mx.sym.Symbol, arg_params: Parameters, aux_params: Paramete
              batchnorm: str = "frozen") -> SymbolBlock:
     """A symbol as a Gluon block that gives logits: SoftmaxOutput or softmax at its end is taken off.
 
-    frozen, batchnorm : as in `symbolic.fit`. They are given here because the mode of a SymbolBlock's BatchNorm is in
-    its graph. Multipliers that the symbol has itself are the parameters'. Raises NetworkError without an input
-    'data', WeightsError for parameters that are missing, ConfigError for patterns.
+    Multipliers that the symbol has itself are the parameters'.
+
+    Parameters
+    ----------
+    symbol, arg_params, aux_params
+        As `mx.model.load_checkpoint` gives them.
+    ctx : mx.Context or list of them, default mx.cpu()
+    frozen, batchnorm
+        As in `symbolic.fit`. They are given here because the mode of a SymbolBlock's BatchNorm is in its graph.
+
+    Raises
+    ------
+    NetworkError
+        Without an input 'data'.
+    WeightsError
+        For parameters that are missing.
+    ConfigError
+        For patterns that match nothing.
     """
     return _block(graph.logits(symbol), arg_params, aux_params, ctx, frozen, batchnorm)
 

@@ -1,12 +1,12 @@
 """MobileNetV2 with a bias in its output."""
 from __future__ import annotations
 
-from mxnet.gluon import nn
+from mxnet.gluon import HybridBlock, nn
 
 from gluon_ft.runtime import mxnet_import
 
 
-def mobilenet_v2_bias(classes=1000, **options):
+def mobilenet_v2_bias(classes: int = 1000, **options) -> HybridBlock:
     """GluonCV's MobileNetV2 of width 1.0 with a bias in its output, which torchvision's and timm's have."""
     mxnet_import.import_gluoncv()
     from gluoncv.model_zoo import get_model

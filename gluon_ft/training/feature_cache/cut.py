@@ -68,7 +68,7 @@ class Suffix(SymbolBlock):
         """The network that this is a part of."""
         return self._whole()
 
-    def hybridize(self, active=True, **kwargs):
+    def hybridize(self, active: bool = True, **kwargs) -> None:
         # Not the output layer itself, which is the network's.
         with without_children(self):
             super().hybridize(active, **kwargs)
