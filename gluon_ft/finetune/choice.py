@@ -8,7 +8,7 @@ from gluon_ft.finetune.settings import AUTO
 from gluon_ft.io import reporter
 from gluon_ft.models import SMALL_EDGE as SMALL
 from gluon_ft.models import registry
-from gluon_ft.models.spec import NONE, ModelSpec, is_symbolic, resolve
+from gluon_ft.models.spec import NONE, ModelSpec, resolve
 from gluon_ft.weights import catalog, store
 from gluon_ft.weights.catalog import Row
 
@@ -130,7 +130,7 @@ def _first(rows: Iterable[Row], size: int | None, gpu: bool) -> Row | None:
 
 def _usable(row: Row) -> bool:
     """Whether a row's network is in the registry and its weights are not those of a symbolic network."""
-    return row.backbone in registry.registry() and not is_symbolic(row)
+    return row.backbone in registry.registry() and not row.is_symbolic
 
 
 def at_hand() -> list[Row]:

@@ -17,7 +17,7 @@ from gluon_ft.io.checksums import sha256_of
 from gluon_ft.models import conversion as convert
 from gluon_ft.models import registry, tracing
 from gluon_ft.models.batchnorm import FOLDED_NOTE, batchnorm_is_folded
-from gluon_ft.models.spec import ModelSpec, is_symbolic, resolve
+from gluon_ft.models.spec import ModelSpec, resolve
 from gluon_ft.weights import card, catalog, class_names, name_maps, store
 from gluon_ft.weights.card import Card
 from gluon_ft.weights.catalog import Row
@@ -116,7 +116,7 @@ def _naming_others(wanted: ModelSpec) -> Iterator[None]:
         yield
     except DownloadError as error:
         others = [repr(row.tag) for row in catalog.rows(wanted.backbone)
-                  if row != wanted.weights and store.is_here(row) and not is_symbolic(row)]
+                  if row != wanted.weights and store.is_here(row) and not row.is_symbolic]
         if not wanted.preferred or not others:
             raise
         raise DownloadError(error.message, path=error.path, expected=error.expected, found=error.found,

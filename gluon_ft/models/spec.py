@@ -40,7 +40,7 @@ class ModelSpec:
     @property
     def is_symbolic(self) -> bool:
         """Whether these are the weights of a symbolic network, for `gluon_ft.symbolic` only."""
-        return isinstance(self.weights, Row) and is_symbolic(self.weights)
+        return isinstance(self.weights, Row) and self.weights.is_symbolic
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -57,11 +57,6 @@ class ModelSpec:
             return class_names.named(self.weights.classes)
         about = card.read(self.weights) if self.weights is not None else None
         return about.classes if about else None
-
-
-def is_symbolic(row: Row) -> bool:
-    """Whether a row of the catalog has the weights of a symbolic network."""
-    return any(file.role == "symbol" for file in row.sources[0])
 
 
 def resolve(backbone: str | ModelSpec | None = None, weights: bool | str | os.PathLike[str] | Row | None = None, *,
@@ -121,9 +116,9 @@ def resolve(backbone: str | ModelSpec | None = None, weights: bool | str | os.Pa
 
 def _parted(text: str) -> tuple[str | None, str]:
     """(backbone, tag) of 'BACKBONE:TAG', (None, text) where it is not that of a known backbone."""
-    owner, colon, tag = text.partition(":")
-    known = bool(colon) and (owner in registry.registry() or any(row.backbone == owner for row in catalog.rows()))
-    return (owner, tag) if known else (None, text)
+    owner, tag = catalog.parted(text)
+    known = owner in registry.registry() or any(row.backbone == owner for row in catalog.rows())
+    return (None, text) if tag is None or not known else (owner, tag)
 
 
 def _unnamed(text: str, path: Path, prefer: Callable[[list[Row]], Row] | None) -> ModelSpec:
