@@ -1,7 +1,8 @@
-"""Packed records through MXNet's own `ImageRecordIter`: decoding and augmentation in C++."""
+"""Packed records through MXNet's own readers: `ImageRecordIter` and `ImageRecordDataset`."""
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator
 
 import mxnet as mx
@@ -11,8 +12,8 @@ from gluon_ft.data.batches import Batch
 from gluon_ft.data.images.augment import Augmentation
 from gluon_ft.data.images.header import Unreadable
 from gluon_ft.data.images.preprocessing import Preprocessing
-from gluon_ft.data.sources.record_source import Records, index_of, last_line
-from gluon_ft.errors import ConfigError, DataError
+from gluon_ft.data.sources.records import RecordSource, index_of
+from gluon_ft.errors import ConfigError, DataError, last_line
 from gluon_ft.io import reporter
 
 _INTERPOLATIONS = {"bilinear": 1, "bicubic": 2, "area": 3, "lanczos": 4}
@@ -32,9 +33,9 @@ class NativeLoader:
     Raises ConfigError for what `ImageRecordIter` has not, or does otherwise.
     """
 
-    def __init__(self, records: Records, preprocessing: Preprocessing, augmentation: Augmentation | None,
+    def __init__(self, records: RecordSource, preprocessing: Preprocessing, augmentation: Augmentation | None,
                  batch_size: int, seed: int, workers: int, ahead: int):
-        self.source, self.labels, self.classes = records, records.labels, records.classes
+        self.source, self.labels, self.classes = records, records.labels, records.class_names
         self.train, self.batch_size, self.seed, self.epoch = augmentation is not None, batch_size, seed, 0
         self.preprocessing, self._sure = preprocessing, preprocessing.resize is None
         self._options = {**_fixed(preprocessing), **(_random(augmentation) if augmentation else {}),
@@ -112,9 +113,30 @@ def _check_decodable(records):
                 digest.update(block)
         if digest.hexdigest() == records.sha256:
             return
-    for position in reporter.progress(range(len(records.labels)), desc=f"checking {records.path.name}", unit="image"):
+    for position in reporter.progress(range(len(records)), desc=f"checking {records.path.name}", unit="image"):
         try:
-            mx.image.imdecode(records.bytes(position)).wait_to_read()
+            mx.image.imdecode(records.read(position)).wait_to_read()
         except (mx.base.MXNetError, Unreadable) as error:
             raise DataError(f"image cannot be used: {last_line(error)}", path=records.where(position),
                             remedy="mend it, or remove it from the data") from None
+
+
+class DatasetSource(RecordSource):
+    """Records that are read and decoded by MXNet's own `ImageRecordDataset`, which does so one at a time."""
+
+    def __init__(self, records: RecordSource, channels: int):
+        super().__init__(records.path, records.offsets, records.labels, records.class_names, records.sha256)
+        if not index_of(self.path).is_file():
+            raise DataError("no such file", path=index_of(self.path), remedy="pack again, or use engine 'threads'",
+                            expected="the index that ImageRecordDataset needs")
+        self.dataset = mx.gluon.data.vision.ImageRecordDataset(str(self.path), flag=int(channels == 3))
+        self._lock = threading.Lock()
+
+    def image(self, position: int, channels: int, resize: int = 0) -> np.ndarray:
+        """As `ImageSource.image`, always decoded in full."""
+        try:
+            with self._lock:
+                image = self.dataset[position][0].asnumpy()
+        except mx.base.MXNetError as error:
+            raise Unreadable(last_line(error)) from None
+        return image if channels == 3 else image[:, :, 0]

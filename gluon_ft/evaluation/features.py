@@ -20,7 +20,7 @@ def penultimate(net: HybridBlock, loader, store="disk", ctx=None) -> tuple[np.nd
     Parameters
     ----------
     net : an initialised classifier
-    loader : of `loaders.open` with `train=False`, or an ArrayLoader without shuffling
+    loader : of `loaders.make_loader` with `train=False`, or an ArrayLoader without shuffling
     store : 'disk': the cache folder, where a later run with the same images, preprocessing, weights and versions finds
         the features again; 'memory': not kept; or a folder
 

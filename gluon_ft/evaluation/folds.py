@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import copy
 import operator
-import os
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,9 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from gluon_ft.data.audit import checks
+from gluon_ft.data.audit.report import Report
 from gluon_ft.data.batches import ArrayLoader
 from gluon_ft.data.loader import Loader
-from gluon_ft.data.sources.record_source import Records
+from gluon_ft.data.sources.base import ImageRef
+from gluon_ft.data.split import linked
 from gluon_ft.data.workers import Memory
 from gluon_ft.errors import ConfigError, DataError
 from gluon_ft.io import tables
@@ -116,8 +117,13 @@ def summarise_folds(rows: list[dict]) -> list[dict]:
 def subset(loader, positions, batch_size: int | None = None):
     """A loader of the same kind over some of the images only, as if they were all there were.
 
-    loader : an ArrayLoader, or what `loaders.open` returns for the engines 'threads' and 'dataset'; positions : int, in
-    its source's order; batch_size : default the loader's. Raises ConfigError for another kind.
+    Parameters
+    ----------
+    loader : an ArrayLoader, or what `loaders.make_loader` returns for the engines 'threads' and 'dataset'
+    positions : int (n,), in the order of the loader's source
+    batch_size : default the loader's
+
+    Raises ConfigError for another kind of loader.
     """
     positions = np.asarray(positions, dtype=np.int64)
     if isinstance(loader, ArrayLoader):
@@ -126,68 +132,29 @@ def subset(loader, positions, batch_size: int | None = None):
         part.balanced = getattr(loader, "balanced", False)
         return part
     if not isinstance(loader, Loader):
-        raise ConfigError(f"a {type(loader).__name__} cannot be divided", expected="an ArrayLoader, or loaders.open "
-                          "with engine 'threads' or 'dataset'")
+        raise ConfigError(f"a {type(loader).__name__} cannot be divided", expected="an ArrayLoader, or "
+                          "loaders.make_loader with engine 'threads' or 'dataset'")
     part = copy.copy(loader)
-    part.source = _Part(loader.source, positions)
+    part.source = loader.source.subset(positions)
     part.labels, part.batch_size, part.epoch = part.source.labels, batch_size or loader.batch_size, 0
     part.memory = None if loader.memory is None else Memory(loader.memory.limit)
     return part
 
 
-class _Part:
-    """Some images of a loader's source, which has the same methods."""
-
-    def __init__(self, source, positions: np.ndarray):
-        self.whole, self.positions = source, positions
-        self.name, self.classes, self.labels = source.name, source.classes, source.labels[positions]
-
-    def where(self, position: int) -> str:
-        return self.whole.where(self.positions[position])
-
-    def image(self, position: int, channels: int, resize: int) -> np.ndarray:
-        return self.whole.image(self.positions[position], channels, resize)
-
-    def contents(self):
-        """What the part depends on: all of the source, and the positions."""
-        yield self.positions.tobytes()
-        yield from self.whole.contents()
-
-
-def groups_of(report, *loaders) -> np.ndarray:
+def groups_of(report: Report, *loaders) -> np.ndarray:
     """A group's number for each image of loaders' sources, int64 (n,): copies and near copies have the same.
 
     report : of `data.audit.checks.audit` of what the loaders read (folders, lists or packed records), one after the
     other. Images that are linked by a chain of pairs are one group. Raises DataError for a report of something else.
     """
-    keys = [key for loader in loaders for key in _keys(loader.source)]
-    position = {key: i for i, key in enumerate(keys)}
-    head = list(range(len(keys)))
-
-    def find(i):
-        while head[i] != i:
-            head[i] = head[head[i]]
-            i = head[i]
-        return i
-
-    for pair in report.pairs:
-        ends = [position.get(_key(item.path, item.offset)) for item in (pair.first, pair.second)]
-        if None in ends:
-            raise DataError("the audit is of other images", path=loaders[0].source.name,
-                            found=", ".join(report.sources), remedy="audit what the loaders read")
-        first, second = sorted(map(find, ends))
-        head[second] = first
-    return np.array([find(i) for i in range(len(keys))], dtype=np.int64)
-
-
-def _keys(source) -> list[tuple]:
-    if isinstance(source, Records):
-        return [_key(source.path, offset) for offset in source.offsets]
-    return [_key(path, None) for path in getattr(source, "paths", [])]
-
-
-def _key(path, offset) -> tuple:
-    return os.path.abspath(path), None if offset is None else int(offset)
+    refs = [loader.source.ref(i) for loader in loaders for i in range(len(loader.source))]
+    position = {ref.absolute(): i for i, ref in enumerate(refs) if ref is not None}
+    ends = [[position.get(ImageRef(item.path, item.offset).absolute()) for item in (pair.first, pair.second)]
+            for pair in report.pairs]
+    if any(None in pair for pair in ends):
+        raise DataError("the audit is of other images", path=loaders[0].source.name,
+                        found=", ".join(report.sources), remedy="audit what the loaders read")
+    return linked(len(refs), ends)
 
 
 def _checked(labels, k) -> int:

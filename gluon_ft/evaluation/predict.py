@@ -10,14 +10,13 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock
 
-from gluon_ft.data import workers as loader_workers
-from gluon_ft.data.images import header
+from gluon_ft.data import workers as decoding
 from gluon_ft.data.images.header import Unreadable
 from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.data.images.transforms import Transform
 from gluon_ft.data.sources import folders
-from gluon_ft.data.sources.opening import Arrays
-from gluon_ft.data.sources.record_source import decode
+from gluon_ft.data.sources.arrays import ArraySource
+from gluon_ft.data.sources.base import ImageRef, ImageSource
 from gluon_ft.engine import fused
 from gluon_ft.errors import ConfigError, DataError
 from gluon_ft.evaluation.model import load_model
@@ -75,7 +74,7 @@ def predict(net: HybridBlock | str | os.PathLike, images, *, batch_size: int = 3
     for name, value in (("batch_size", batch_size), ("top", top)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ConfigError(f"{name} out of range", expected="a whole number, 1 or more", found=repr(value))
-    source = _Images(images)
+    source = _Given(images)
     net = net if isinstance(net, HybridBlock) else load_model(net, ctx)
     wanted = preprocessing or getattr(net, "preprocessing", None)
     if not isinstance(wanted, Preprocessing):
@@ -83,8 +82,8 @@ def predict(net: HybridBlock | str | os.PathLike, images, *, batch_size: int = 3
                           remedy="set net.preprocessing, or give preprocessing=...")
     names = _names(net)
     found, errors = _probabilities(net, source, wanted, batch_size, threads() if workers is None else workers, ctx)
-    return [_prediction(source.names[i], row, names, top) if i not in errors else
-            Prediction(source.names[i], error=errors[i]) for i, row in enumerate(found)]
+    return [_prediction(source.where(i), row, names, top) if i not in errors else
+            Prediction(source.where(i), error=errors[i]) for i, row in enumerate(found)]
 
 
 def _names(net) -> list[str]:
@@ -118,7 +117,7 @@ def _probabilities(net, source, wanted, batch_size, workers, ctx):
             out[:] = 0
 
     positions = [np.arange(i, min(i + batch_size, len(source))) for i in range(0, len(source), batch_size)]
-    filled = loader_workers.filled(positions, (wanted.channels, wanted.size, wanted.size), fill, workers, AHEAD)
+    filled = decoding.filled(positions, (wanted.channels, wanted.size, wanted.size), fill, workers, AHEAD)
     rows, bar = [], reporter.progress(total=len(source), desc="predict", unit="image")
     with bar, fused.evaluating(net, len(positions), contexts) as run:
         for chosen, data in filled:
@@ -129,41 +128,44 @@ def _probabilities(net, source, wanted, batch_size, workers, ctx):
     return np.concatenate(rows), errors
 
 
-class _Images:
-    """The images given, by position: paths and arrays mixed."""
+class _Given(ImageSource):
+    """The images given, by position: files and arrays mixed, without labels."""
 
     def __init__(self, images):
-        self.items: list = []
-        self.names: list[str] = []
+        self._items: list[ImageRef | tuple[ArraySource, int]] = []
+        self._names: list[str] = []
         single = isinstance(images, (str, os.PathLike, np.ndarray)) or not isinstance(images, Iterable)
         for item in [images] if single else images:
             self._add(item)
-        if not self.items:
+        if not self._items:
             raise DataError("nothing to predict", expected="image files, folders with images or arrays",
                             found="an empty list")
-
-    def __len__(self):
-        return len(self.items)
+        super().__init__("images to predict", np.full(len(self._items), -1))
 
     def _add(self, item):
         if isinstance(item, (str, os.PathLike)):
             paths = files_below(Path(item)) if os.path.isdir(item) else [os.fspath(item)]
-            self.items += paths
-            self.names += paths
+            self._items += [ImageRef(path) for path in paths]
+            self._names += paths
         elif isinstance(item, np.ndarray):
             batch = item if item.ndim == 4 else item[None]
-            arrays = Arrays(batch, np.zeros(len(batch)), None, f"array {len(self.items)}")
-            self.names += [f"array {len(self.items) + i}" for i in range(len(batch))]
-            self.items += [(arrays, i) for i in range(len(batch))]
+            arrays = ArraySource(batch, np.zeros(len(batch)), None, f"array {len(self._items)}")
+            self._names += [f"array {len(self._items) + i}" for i in range(len(batch))]
+            self._items += [(arrays, i) for i in range(len(batch))]
         else:
             raise DataError("not an image", expected="a path, or an array of uint8", found=type(item).__name__)
 
-    def image(self, position: int, channels: int, resize: int) -> np.ndarray:
-        """uint8 (height, width, 3) in RGB, or (height, width); Unreadable with the reason."""
-        item = self.items[position]
-        if isinstance(item, tuple):
-            return item[0].image(item[1], channels, resize)
-        return decode(header.read_file(item), channels, resize)
+    def where(self, position: int) -> str:
+        return self._names[position]
+
+    def read(self, position: int) -> bytes:
+        item = self._items[position]
+        return item.read() if isinstance(item, ImageRef) else item[0].read(item[1])
+
+    def image(self, position: int, channels: int, resize: int = 0) -> np.ndarray:
+        item = self._items[position]
+        return super().image(position, channels, resize) if isinstance(item, ImageRef) else \
+            item[0].image(item[1], channels, resize)
 
 
 def files_below(folder: Path) -> list[str]:

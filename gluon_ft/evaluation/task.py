@@ -5,9 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gluon_ft.data import loader, split
+from gluon_ft.data import lists, loader, split
 from gluon_ft.data.images.preprocessing import Preprocessing
-from gluon_ft.data.sources import lists
 from gluon_ft.evaluation import folds
 
 EVALUATED = 64  # images a batch in evaluation, of which nothing depends but memory and speed
@@ -26,8 +25,11 @@ class Sets:
 class Task:
     """What to train on and to validate with.
 
-    train, val : sources as `loaders.open` takes them; root : of the paths of lists; classes : names in label order;
-    preprocessing : of the network; batch_size : of training.
+    train, val : sources as `loaders.make_loader` takes them
+    classes : class names in label order
+    preprocessing : of the network
+    batch_size : of training
+    root : folder that the paths of lists begin at
     """
 
     train: object
@@ -40,9 +42,9 @@ class Task:
     def sets(self, seed: int) -> Sets:
         """New loaders, whose images are decoded once and kept; order and augmentation depend on `seed`."""
         shared = {"preprocessing": self.preprocessing, "root": self.root, "classes": self.classes, "cache": "memory"}
-        return Sets(loader.open(self.train, train=True, seed=seed, batch_size=self.batch_size, **shared),
-                    loader.open(self.train, train=False, batch_size=EVALUATED, **shared),
-                    loader.open(self.val, train=False, batch_size=EVALUATED, **shared))
+        return Sets(loader.make_loader(self.train, train=True, seed=seed, batch_size=self.batch_size, **shared),
+                    loader.make_loader(self.train, train=False, batch_size=EVALUATED, **shared),
+                    loader.make_loader(self.val, train=False, batch_size=EVALUATED, **shared))
 
     def cross_validate(self, k: int, seed: int,
                        run_fold: Callable[[int, Callable[[], Sets]], list[dict]]) -> list[dict]:
@@ -65,7 +67,7 @@ def make(images, folder, preprocessing: Preprocessing, batch_size: int, classes:
     """The task of a split, whose lists are written to `<folder>/images-<part>.lst`; or of two pairs of arrays.
 
     images : a `split.Split` with the parts 'train' and 'val' or 'test'; or ((images, labels), (images, labels)) as
-    `loaders.open` takes them, with `classes` to name the labels.
+    `loaders.make_loader` takes them, with `classes` to name the labels.
     """
     if not isinstance(images, split.Split):
         return Task(*images, classes, preprocessing, batch_size)

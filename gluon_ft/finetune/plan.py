@@ -10,13 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from gluon_ft.data import loader as loaders
 from gluon_ft.data.images.augment import PROCEDURES, Augmentation
 from gluon_ft.data.images.transforms import Transform
 from gluon_ft.data.loader import Loader
-from gluon_ft.data.sources import opening
+from gluon_ft.data.sources.files import FileSource
 from gluon_ft.engine import precision
 from gluon_ft.errors import ConfigError, DataError, near
 from gluon_ft.evaluation.task import EVALUATED
@@ -73,10 +71,10 @@ class Job:
         if part not in self.data.parts:
             return None
         source, chosen = self.data.parts[part], self.settings
-        return loaders.open(source.source, root=source.root, classes=self.data.classes, train=train,
-                            preprocessing=self.net.preprocessing, seed=chosen.seed, workers=chosen.workers,
-                            batch_size=chosen.batch_size if train else EVALUATED, cache="memory",
-                            augment=augmentation(chosen.augment) if train else None)
+        return loaders.make_loader(source.source, root=source.root, classes=self.data.classes, train=train,
+                                   preprocessing=self.net.preprocessing, seed=chosen.seed, workers=chosen.workers,
+                                   batch_size=chosen.batch_size if train else EVALUATED, cache="memory",
+                                   augment=augmentation(chosen.augment) if train else None)
 
 
 def check(wanted: JobSettings, values: dict, origins: dict) -> tuple:
@@ -179,7 +177,7 @@ class Decided:
 
 
 def augmentation(text: str):
-    """What `loaders.open` takes: the name of a procedure, or a dict from JSON. ConfigError for other JSON."""
+    """What `loaders.make_loader` takes: the name of a procedure, or a dict from JSON. ConfigError for other JSON."""
     if not text.lstrip().startswith("{"):
         return text
     try:
@@ -278,9 +276,8 @@ def _facts(data, choice, net, wanted, probing):
     if part.files is None:
         source = str(part.source)
     else:
-        labels = [label for _, label in part.files]
-        paths = [str(Path(part.root) / path) for path, _ in part.files]
-        files = opening.Files(part.root, paths, np.array(labels), data.classes)
+        names, labels = zip(*part.files)
+        files = FileSource(part.root, part.root, names, labels, data.classes)
         source = Loader(files, Transform(net.preprocessing), 1, 0, 0, None, False, 0)
     facts = probe.measure(source, net if probing else False, seed=wanted.seed)
     facts = replace(facts, batch=wanted.batch_size, accumulate=wanted.accumulate)

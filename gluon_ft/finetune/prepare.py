@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from gluon_ft.data import lists
 from gluon_ft.data.images import header
+from gluon_ft.data.lists import Entry
 from gluon_ft.data.records import manifest
 from gluon_ft.data.records.verify import beside
-from gluon_ft.data.sources import lists, record_source
-from gluon_ft.data.sources.lists import Entry
+from gluon_ft.data.sources.records import open_records
 from gluon_ft.errors import ConfigError, DataError
 from gluon_ft.finetune import sources
 from gluon_ft.finetune.division import divide
@@ -68,12 +69,12 @@ def prepare(settings, found=None) -> Data:
 
 def _part(source: Source) -> Part:
     if source.packed:
-        return Part(source.path, None, None, len(record_source.open_records(source.path).labels))
+        return Part(source.path, None, None, len(open_records(source.path).labels))
     return Part(Path(), source.root, source.files, len(source.files))
 
 
 def _classes_of_records(source):
-    labels = record_source.open_records(source.path).labels
+    labels = open_records(source.path).labels
     return [str(i) for i in range(int(labels.max()) + 1)]
 
 

@@ -5,9 +5,10 @@ import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from gluon_ft.data.records.pack import find_classes
-from gluon_ft.data.sources import folders, lists
-from gluon_ft.data.sources.opening import shown
+from gluon_ft.data import lists
+from gluon_ft.data.lists import find_class_names
+from gluon_ft.data.sources import folders
+from gluon_ft.data.sources.base import describe_classes
 from gluon_ft.errors import ConfigError, DataError, near
 
 TRAIN_NAMES = ("train", "training")
@@ -74,13 +75,13 @@ def _open(path, settings):
         if settings.root is not None and settings.data is not None:
             raise ConfigError("root is for the paths of a .lst", found=f"the folder {path}")
         found = folders.scan(path, settings.exclude)
-        return Source(path, path, found.classes, found.files, found.left_out)
+        return Source(path, path, found.class_names, found.files, found.left_out)
     if settings.exclude:
         raise ConfigError("classes can be excluded from a folder only", found=str(path))
     if suffix == ".lst":
         return _list(path, Path(settings.root) if settings.root is not None else path.parent)
     if suffix == ".rec" and path.is_file():
-        return Source(path, None, find_classes(path), None)
+        return Source(path, None, find_class_names(path), None)
     raise DataError("no such file or folder" if not path.exists() else "not a source of images", path=path,
                     expected=f"a folder with {folders.LAYOUT}, a .lst or a .rec",
                     found=None if not path.exists() else "a file")
@@ -89,9 +90,9 @@ def _open(path, settings):
 def _list(path, root):
     entries = lists.read(path)
     files = [(entry.path, entry.label) for entry in entries]
-    classes = find_classes(path) or [str(i) for i in range(max(label for _, label in files) + 1)]
+    classes = find_class_names(path) or [str(i) for i in range(max(label for _, label in files) + 1)]
     if max(label for _, label in files) >= len(classes):
-        raise DataError("a label that no class has", path=path, expected=f"0 to {len(classes) - 1}: {shown(classes)}",
+        raise DataError("a label that no class has", path=path, expected=f"0 to {len(classes) - 1}: {describe_classes(classes)}",
                         found=max(label for _, label in files))
     return Source(path, root, classes, files)
 
@@ -103,7 +104,7 @@ def _same_classes(train, val):
         return val
     for name in val.classes:
         if name not in train.classes:
-            raise DataError(f"class '{name}' is not in the training part", path=val.path, expected=shown(train.classes),
-                            found=shown(val.classes), remedy=near(name, train.classes))
+            raise DataError(f"class '{name}' is not in the training part", path=val.path, expected=describe_classes(train.classes),
+                            found=describe_classes(val.classes), remedy=near(name, train.classes))
     label = [train.classes.index(name) for name in val.classes]
     return replace(val, classes=train.classes, files=[(path, label[of]) for path, of in val.files])

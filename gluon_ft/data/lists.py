@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import codecs
+import glob
 import math
 import operator
 import os
@@ -51,6 +52,38 @@ def list_file(prefix, part: str) -> Path:
 def classes_file(prefix) -> Path:
     """`<prefix>.classes.txt`, one name a line in label order."""
     return Path(f"{os.fspath(prefix)}.classes.txt")
+
+
+def without_suffix(lst) -> Path:
+    text = os.fspath(lst)
+    return Path(text[:-4] if text.endswith(".lst") else text)
+
+
+def find_lists(prefix) -> list[Path]:
+    """The lists of a prefix: itself where it ends in .lst, else `<prefix>.lst`, `<prefix>-*.lst`, `<prefix>_*.lst`.
+
+    Raises DataError where there are none.
+    """
+    text = os.fspath(prefix)
+    if text.endswith(".lst"):
+        return [Path(text)]
+    found = [Path(f"{text}.lst")] if os.path.isfile(f"{text}.lst") else []
+    found += sorted(Path(p) for mark in "-_" for p in glob.glob(f"{glob.escape(text)}{mark}*.lst"))
+    if not found:
+        raise DataError("no list", path=f"{text}.lst", expected=f"it, or {text}-train.lst and the like",
+                        remedy="write lists with gluon-ft split")
+    return found
+
+
+def find_class_names(lst) -> list[str] | None:
+    """Class names of a list: `<prefix>.classes.txt` with the longest prefix that its name begins with; None if none."""
+    path = without_suffix(lst)
+    ends = [match.start() for match in re.finditer("[-_]", path.name)]
+    for end in [len(path.name), *reversed(ends)]:
+        names = path.with_name(f"{path.name[:end]}.classes.txt") if path.name[:end] else None
+        if names is not None and names.is_file():
+            return read_classes(names)
+    return None
 
 
 class Entries(Sequence):
