@@ -108,9 +108,9 @@ def pack(drawn, folder):
 
 def open_sets(packed, source, classes, batch_size, seed):
     """Loaders: 'train', 'plain' (the same images as they are evaluated) and 'val'."""
-    return {name: gluon_ft.loaders.make_loader(packed["val" if name == "val" else "train"], preprocessing=source.preprocessing,
-                               train=name == "train", cache="memory", batch_size=batch_size, seed=seed,
-                                               classes=classes) for name in ("train", "plain", "val")}
+    return {name: gluon_ft.loaders.make_loader(packed["val" if name == "val" else "train"], train=name == "train",
+                                               preprocessing=source.preprocessing, cache="memory",
+                                               batch_size=batch_size, seed=seed, classes=classes) for name in ("train", "plain", "val")}
 
 
 def new_network(source, classes, options, devices):

@@ -41,7 +41,8 @@ def measure(source, net=None, *, most: int = MOST, seed: int = 0, root=None) -> 
 
     Parameters
     ----------
-    source : a folder, .lst, .rec or arrays (see `loaders.make_loader`), or a Loader; its training images only
+    source : a folder, .lst, .rec or arrays (see `loaders.make_loader`), an ImageSource or a Loader; its training
+        images only
     net : HybridBlock with `weights` and `preprocessing` (`pretrained_net`, `fine_tune_net(pretrained=...)`), which is
         run in evaluation and not changed. None: the one that `choose` finds. False: no probe. A network without
         pretrained weights is not probed.

@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import photos
 import pytest
-from gluon_ft.data.sources.lists import list_file
 from train_runs import make_source, quiet
 
 from gluon_ft import finetune, freezing
 from gluon_ft.data import split
+from gluon_ft.data.lists import list_file
 from gluon_ft.data.records import pack
 from gluon_ft.errors import ConfigError
 from gluon_ft.finetune import run as module

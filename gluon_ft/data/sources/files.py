@@ -30,6 +30,13 @@ class FileSource(ImageSource):
         super().__init__(path, labels, class_names, left_out)
         self.path, self.root, self.names, self.kind = Path(path), Path(root), list(names), kind
 
+    def __eq__(self, other) -> bool:
+        """The same images under the same labels and class names."""
+        return isinstance(other, FileSource) and (self.path, self.root, self.files, self.class_names) == (
+            other.path, other.root, other.files, other.class_names)
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType] - mutable, so that it has no hash
+
     @property
     def files(self) -> list[tuple[str, int]]:
         """(path below the root, label) of each image."""
@@ -56,11 +63,12 @@ class FileSource(ImageSource):
     def read(self, position: int) -> bytes:
         return header.read_file(self.where(position))
 
-    def without(self, names) -> FileSource:
-        """The same source without the images of these names."""
-        kept = [position for position, name in enumerate(self.names) if name not in names]
-        return FileSource(self.path, self.root, [self.names[position] for position in kept], self.labels[kept],
-                          self.class_names, kind=self.kind, left_out=self.left_out)
+    def take(self, positions) -> FileSource:
+        """The images at these positions (int), in that order, as a source of its own; see `subset` for one that keeps
+        the identity of the whole."""
+        positions = np.asarray(positions, dtype=np.int64)
+        return FileSource(self.path, self.root, [self.names[position] for position in positions],
+                          self.labels[positions], self.class_names, kind=self.kind, left_out=self.left_out)
 
     def renumbered(self, class_names: Sequence[str]) -> FileSource:
         """The same source with its labels by other class names, which have to hold all of its own."""
