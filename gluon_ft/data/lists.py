@@ -55,6 +55,7 @@ def classes_file(prefix) -> Path:
 
 
 def without_suffix(lst) -> Path:
+    """The path of a list without its `.lst`."""
     text = os.fspath(lst)
     return Path(text[:-4] if text.endswith(".lst") else text)
 
@@ -107,7 +108,7 @@ class Entries(Sequence):
     def __eq__(self, other):
         return isinstance(other, Sequence) and len(self) == len(other) and all(map(operator.eq, self, other))
 
-    __hash__ = None
+    __hash__ = None  # pyright: ignore[reportAssignmentType] - equal to lists, which have no hash
 
 
 def read(path) -> Entries:
@@ -253,7 +254,7 @@ def _shown(text: str) -> str:
     return shown if len(shown) <= 80 else f"{shown[:77]}..."
 
 
-def to_bytes(entries: Iterable[Entry], name="image list") -> bytes:
+def to_bytes(entries: Iterable[Entry], name: str | os.PathLike = "image list") -> bytes:
     """A list of one class label a line, byte for byte as `tools/im2rec.py --list` writes it.
 
     Raises DataError where nothing is listed, an index is there twice, a label is not a class, or a path cannot stand
@@ -283,7 +284,7 @@ def _is_utf8(text: str) -> bool:
     return text.encode("utf-8", "ignore").decode("utf-8") == text
 
 
-def classes_to_bytes(names: Iterable[str], name="class names") -> bytes:
+def classes_to_bytes(names: Iterable[str], name: str | os.PathLike = "class names") -> bytes:
     """Class names as `read_classes` reads them; DataError for a name that could not be read back."""
     names = list(names)
     for each in names:

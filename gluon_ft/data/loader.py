@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import operator
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 import mxnet as mx
 import numpy as np
@@ -16,6 +16,7 @@ from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.data.images.transforms import Transform
 from gluon_ft.data.native_loader import DatasetSource, NativeLoader
 from gluon_ft.data.sampler import digest, epoch_order
+from gluon_ft.data.sources.base import ImageSource
 from gluon_ft.data.sources.opening import open_source
 from gluon_ft.data.sources.records import RecordSource
 from gluon_ft.errors import ConfigError, DataError, near
@@ -123,21 +124,21 @@ def open(source, **options) -> Loader | NativeLoader:
 
 
 class Loader:
-    """What `open` returns for the engines 'threads' and 'dataset'; see there.
+    """What `make_loader` returns for the engines 'threads' and 'dataset'; see there for its parameters and attributes.
 
-    `memory` is the cache (`decoding.Memory`) or None.
+    `source` is the ImageSource, `memory` the cache or None.
     """
 
-    def __init__(self, source, transform: Transform, batch_size: int, seed: int, workers: int, memory,
-                 exact_decoding: bool, ahead: int):
+    def __init__(self, source: ImageSource, transform: Transform, batch_size: int, seed: int, workers: int,
+                 memory: decoding.Memory | None, exact_decoding: bool, ahead: int):
         self.source, self.transform, self.memory = source, transform, memory
-        self.labels, self.classes = source.labels, source.class_names
+        self.labels, self.classes = source.labels, source.class_names or []
         self.batch_size, self.seed, self.workers, self.ahead = batch_size, seed, workers, ahead
         self.train, self.epoch, self.start = transform.augmentation is not None, 0, 0
         self.views, self.balanced = 0, False
         self._resize = 0 if exact_decoding else transform.decode_resize()
 
-    def __len__(self):
+    def __len__(self) -> int:
         return -(-len(self.labels) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -151,10 +152,19 @@ class Loader:
         finally:
             filled.close()
 
-    def filled(self, order, draw: int):
-        """Yields (positions, data float32 (n, channels, size, size)) of batches in the given order of positions.
+    def filled(self, order: np.ndarray, draw: int) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
+        """Batches of images in a given order.
 
-        draw : with the seed and the position, what the augmentation of an image depends on
+        Parameters
+        ----------
+        order : int (n,)
+            Positions in the source.
+        draw : int
+            What the augmentation of an image depends on, beside the seed and its position.
+
+        Yields
+        ------
+        (positions int (n,), data float32 (n, channels, size, size))
         """
         wanted = self.transform.preprocessing
         positions = [order[i:i + self.batch_size] for i in range(0, len(order), self.batch_size)]
@@ -162,18 +172,19 @@ class Loader:
                                      lambda position, out: self._fill(draw, position, out), self.workers, self.ahead)
 
     def identity(self) -> dict:
-        """What is read and what is done with it, as plain values; the images' contents count, not their places.
+        """What is read and what is done with it, as plain values: equal identities give equal batches.
 
-        Reads every image file once. Equal identities give equal batches, whatever workers and caches.
+        The images' contents count, not where they are; workers and caches do not. Reads every image file once.
         """
+        augmentation = self.transform.augmentation
         return {"images": len(self.labels), "contents": self.source.identity(),
                 "labels": digest([self.labels.tobytes()]), "classes": list(self.classes),
                 "preprocessing": self.transform.preprocessing.to_dict(),
-                "augmentation": self.transform.augmentation.to_dict() if self.train else None,
+                "augmentation": None if augmentation is None else augmentation.to_dict(),
                 "decode_resize": self._resize, "views": self.views, "balanced": self.balanced, "seed": self.seed,
                 "batch_size": self.batch_size}
 
-    def _fill(self, draw, position, out):
+    def _fill(self, draw: int, position: int, out: np.ndarray) -> None:
         rng = np.random.RandomState((self.seed, draw, position)) if self.train else None
         try:
             image = self._prepared(position) if self.memory is None else self.memory.get(position, self._prepared)
@@ -182,12 +193,12 @@ class Loader:
             raise DataError(f"image cannot be used: {error}", path=self.source.where(position),
                             remedy="mend it, or remove it from the data") from None
 
-    def _prepared(self, position):
+    def _prepared(self, position: int) -> np.ndarray:
         image = self.source.image(position, self.transform.preprocessing.channels, self._resize)
         return self.transform.prepare(image)
 
 
-def _augmentation(augment, preprocessing) -> Augmentation:
+def _augmentation(augment, preprocessing: Preprocessing) -> Augmentation:
     if augment is None:
         augment = "gluon" if preprocessing.channels == 3 else "none"
     if isinstance(augment, dict):

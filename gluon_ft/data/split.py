@@ -61,11 +61,11 @@ class Split:
 
 
 def draw_key(seed: int, *names: str | bytes) -> bytes:
-    """The place of something in a seeded order: SHA-256 of the seed and its names, 32 bytes.
+    """What to sort something by for a seeded order: SHA-256 of the seed and its names, 32 bytes.
 
-    Sorting by it in place of shuffling with a random generator has two reasons: it is the same for ever on every
-    machine, Python and NumPy; and the place of one image depends on no other, so that adding or removing images leaves
-    the rest of the order as it was. Text is taken as NFC, which is how macOS and Linux agree on accents.
+    In place of shuffling with a random generator, for two reasons: it is the same for ever on every machine, Python and
+    NumPy; and the place of one image depends on no other, so that adding or removing images leaves the rest of the
+    order as it was. Text is taken as NFC, which is how macOS and Linux agree on accents.
     """
     digest = hashlib.sha256(b"%d" % seed)
     for name in names:
@@ -75,8 +75,8 @@ def draw_key(seed: int, *names: str | bytes) -> bytes:
     return digest.digest()
 
 
-def share(fraction: float, count: int) -> int:
-    """`fraction` of `count`, rounded half up, from the decimal digits of `fraction`: 0.15 of 10 is 2."""
+def share(fraction: float | Fraction, count: int) -> int:
+    """`fraction` (0..1) of `count`, rounded half up, from the decimal digits of `fraction`: 0.15 of 10 is 2."""
     return math.floor(Fraction(str(fraction)) * count + Fraction(1, 2))
 
 
@@ -102,15 +102,23 @@ def split(folder, *, per_class: int | None = None, fraction: float | None = None
     ----------
     folder : path-like or FileSource
         One subfolder of images a class; or what `folders.scan` found.
-    per_class : images a class for training, the rest for validation
-    fraction : share of a class for training, between 0 and 1
-    folds : number of stratified folds, 2 or more; one of `per_class`, `fraction` and `folds` is given
-    test : images a class (int) or share of a class (float) for a third part, outside of all folds
-    cap : most images of a class that are used
-    exclude : classes left out
-    seed : any whole number
-    allow_short : a class with fewer images than asked for gives what it has, at least one to training and one to
-        validation, then up to `test` to the test part
+    per_class : int, optional
+        Images a class for training, the rest for validation.
+    fraction : float, optional
+        Share of a class for training, between 0 and 1.
+    folds : int, optional
+        Number of stratified folds, 2 or more; one of `per_class`, `fraction` and `folds` is given.
+    test : int or float, optional
+        Images a class (int) or share of a class (float) for a third part, outside of all folds.
+    cap : int, optional
+        Most images of a class that are used.
+    exclude : iterable of str
+        Classes left out.
+    seed : int, default 0
+        Any whole number.
+    allow_short : bool, default False
+        A class with fewer images than asked for gives what it has, at least one to training and one to validation,
+        then up to `test` to the test part.
 
     Raises
     ------
@@ -269,8 +277,10 @@ def divide(source: FileSource, validation: float, seed: int, groups: np.ndarray 
     Parameters
     ----------
     source : FileSource
-    validation : share of each class, between 0 and 1
-    seed : any whole number
+    validation : float
+        Share of each class, between 0 and 1.
+    seed : int
+        Any whole number.
     groups : int (n,), optional
         Images with equal entries are copies of each other, see `linked`.
 
@@ -279,7 +289,10 @@ def divide(source: FileSource, validation: float, seed: int, groups: np.ndarray 
     (list of int, list of int)
         Positions of training images, shuffled by the seed, and of validation images, in the source's order.
 
-    Raises DataError where a class has one image only.
+    Raises
+    ------
+    DataError
+        A class has one image only.
     """
     classes, labels = list(source.class_names or ()), source.labels.tolist()
     group_of = dict(zip(source.names, range(len(source)) if groups is None else np.asarray(groups).tolist()))
@@ -324,7 +337,10 @@ def _last_units(units: list[list[str]], wanted: int, count: int) -> set[str]:
 def linked(count: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
     """Groups of positions that are linked by a chain of pairs.
 
-    Returns int64 (count,): of each position the smallest in its group, which is its own where it is linked to none.
+    Returns
+    -------
+    ndarray
+        int64 (count,): for each position the smallest of its group, which is its own where it is linked to none.
     """
     head = list(range(count))
 
@@ -347,10 +363,15 @@ def own_parts(folder, train: str = "train", test: str = "test", cap: int | None 
     ----------
     folder : path-like
         Holds the folders `train` and `test`, each with one folder of images a class.
-    cap : most images a class in each part, drawn by `seed`; None: all
-    seed : any whole number
+    cap : int, optional
+        Most images a class in each part, drawn by `seed`; None: all.
+    seed : int, default 0
+        Any whole number.
 
-    Raises DataError where a part is missing or is not a folder of classes, or the two have different classes.
+    Raises
+    ------
+    DataError
+        A part is missing or is not a folder of classes, or the two have different classes.
     """
     folder = Path(folder)
     found = {name: scan(folder / name) for name in (train, test)}
@@ -375,9 +396,22 @@ def own_parts(folder, train: str = "train", test: str = "test", cap: int | None 
 def write(split: Split, prefix, *, force: bool = False) -> list[Path]:
     """Writes `<prefix>-<part>.lst` for each part and `<prefix>.classes.txt`, all or none; returns their paths.
 
-    Raises DataError where the prefix is inside the source folder, where its folder does not exist, where a path cannot
-    stand in a list, and where lists of that prefix exist, unless `force`. With `force` the lists of an earlier split
-    that this one does not have (more folds, a test part) are removed: beside the new ones they would be wrong.
+    Parameters
+    ----------
+    split : Split
+    prefix : path-like
+        Outside of the source folder, in a folder that exists.
+    force : bool, default False
+        Replace lists of that prefix. Those of an earlier split that this one does not have (more folds, a test part)
+        are removed: beside the new ones they would be wrong.
+
+    Raises
+    ------
+    DataError
+        The prefix is inside the source folder, its folder does not exist, a path cannot stand in a list, or lists of
+        that prefix exist and `force` is false.
+    ConfigError
+        The prefix has no name.
     """
     prefix = Path(prefix)
     root, folder = os.path.realpath(split.root), os.path.realpath(prefix.parent)

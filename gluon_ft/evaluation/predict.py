@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import mxnet as mx
 import numpy as np
@@ -33,9 +34,18 @@ AHEAD = 2  # batches decoded while one is computed
 class Prediction:
     """What the network says of one image.
 
-    path : of the file, or 'array 0', ... in the order given; name : of the most probable class; probability : its,
-    0..1; top : (name, probability) of the most probable classes, the best first; error : why the image could not be
-    read, with nothing predicted, else None.
+    Attributes
+    ----------
+    path : str
+        Of the file, or 'array 0', ... in the order given.
+    name : str or None
+        The most probable class.
+    probability : float or None
+        Its probability, 0..1.
+    top : list of (str, float)
+        The most probable classes with their probabilities, the best first.
+    error : str or None
+        Why the image could not be read; then nothing is predicted.
     """
 
     path: str
@@ -51,16 +61,22 @@ def predict(net: HybridBlock | str | os.PathLike, images, *, batch_size: int = 3
 
     Parameters
     ----------
-    net : a network with `classes` and `preprocessing`, as `load_model` and `pretrained_net` give them; or the path of a
-        model, see `load_model`
-    images : a path, an array, or a list of them
+    net : HybridBlock or path-like
+        A network with `classes` and `preprocessing`, as `load_model` and `pretrained_net` give them; or the path of a
+        model, see `load_model`.
+    images : path-like, ndarray, or a list of them
         An image file; a folder, with all images in and below it; uint8 (height, width) grey, (height, width, 3) RGB,
         or (n, height, width, 3) for several.
-    batch_size : images computed at a time
-    top : classes in `Prediction.top`, at most all
-    preprocessing : default the network's own; images are prepared as in evaluation (resize, centre crop)
-    workers : threads that decode, default the processors that this process may use
-    ctx : context or list of them, default where the network is
+    batch_size : int, default 32
+        Images computed at a time.
+    top : int, default 5
+        Classes in `Prediction.top`, at most all.
+    preprocessing : Preprocessing, optional
+        Default the network's own; images are prepared as in evaluation (resize, centre crop).
+    workers : int, optional
+        Threads that decode, default the processors that this process may use.
+    ctx : Context or list of Context, optional
+        Default where the network is.
 
     On one CPU many images go through the network's fused form, which agrees with the plain one to rounding.
 
@@ -68,8 +84,12 @@ def predict(net: HybridBlock | str | os.PathLike, images, *, batch_size: int = 3
 
     Raises
     ------
-    DataError : nothing to predict, or something that is neither a path nor an array of images.
-    ConfigError : preprocessing not known, an option out of its range; WeightsError from `load_model`.
+    DataError
+        Nothing to predict, or something that is neither a path nor an array of images.
+    ConfigError
+        Preprocessing not known, an option out of its range.
+    WeightsError
+        From `load_model`.
     """
     for name, value in (("batch_size", batch_size), ("top", top)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -121,9 +141,11 @@ def _probabilities(net, source, wanted, batch_size, workers, ctx):
     rows, bar = [], reporter.progress(total=len(source), desc="predict", unit="image")
     with bar, fused.evaluating(net, len(positions), contexts) as run:
         for chosen, data in filled:
-            shares = mx.gluon.utils.split_and_load(mx.nd.from_numpy(data), contexts[:len(chosen)], even_split=False)
+            shares: Any = mx.gluon.utils.split_and_load(mx.nd.from_numpy(data), contexts[:len(chosen)],
+                                                        even_split=False)
             results = [first(run(share.astype(kind, copy=False))).astype("float32") for share in shares]
-            rows += [(result if already else mx.nd.softmax(result)).asnumpy() for result in results]
+            found: list[Any] = results if already else [mx.nd.softmax(result) for result in results]
+            rows += [result.asnumpy() for result in found]
             bar.update(len(chosen))
     return np.concatenate(rows), errors
 
@@ -134,8 +156,8 @@ class _Given(ImageSource):
     def __init__(self, images):
         self._items: list[ImageRef | tuple[ArraySource, int]] = []
         self._names: list[str] = []
-        single = isinstance(images, (str, os.PathLike, np.ndarray)) or not isinstance(images, Iterable)
-        for item in [images] if single else images:
+        several = isinstance(images, Iterable) and not isinstance(images, (str, os.PathLike, np.ndarray))
+        for item in images if several else [images]:
             self._add(item)
         if not self._items:
             raise DataError("nothing to predict", expected="image files, folders with images or arrays",

@@ -68,6 +68,7 @@ def find(settings: JobSettings) -> tuple[Images, Images | None]:
         Options that do not go with them.
     """
     first, second = (settings.train, settings.val) if settings.data is None else _parts(Path(settings.data))
+    assert first is not None  # JobSettings has either `data` or `train`
     train = _open(Path(first), settings)
     val = None if second is None else _open(Path(second), settings)
     if isinstance(train, RecordSource) and val is None and settings.validation:
@@ -142,16 +143,19 @@ def prepare(settings: JobSettings, found: tuple[Images, Images | None] | None = 
     examined = examine(train, val, settings.audit)
     train, val = examined.train, examined.val
     if val is not None or not settings.validation:
-        parts = {"train": train, **({} if val is None else {"validation": val})}
+        parts: dict[str, Images] = {"train": train} if val is None else {"train": train, "validation": val}
     else:
         assert isinstance(train, FileSource)  # `find` refuses to split records
-        drawn = divide(train, settings.validation, settings.seed, examined.groups)
+        drawn = divide(train, settings.validation, settings.seed or 0, examined.groups)
         parts = {name: train.take(positions) for name, positions in zip(FILES, drawn)}
     class_names = train.class_names or [str(label) for label in range(int(train.labels.max()) + 1)]
     _check_classes(parts["train"], class_names, settings.allow_empty_classes)
     # Of records it shows here only whether their classes are the same, and what they are called without names.
-    parts = {name: open_source(part, class_names=class_names) if isinstance(part, RecordSource) else part
-             for name, part in parts.items()}
+    for name, part in parts.items():
+        if isinstance(part, RecordSource):
+            checked = open_source(part, class_names=class_names)
+            assert isinstance(checked, RecordSource)
+            parts[name] = checked
     if settings.data is None or val is not None:
         examined.lines.insert(0, f"training {train.path}" + (f", validation {val.path}" if val is not None else ""))
     return JobData(parts, class_names, examined.left_out, examined.lines, examined.facts)

@@ -86,9 +86,9 @@ def difference(one: dict, other: dict) -> list[str]:
             found.append(f"{name}: only in the {'second' if a is None else 'first'}")
         elif a["sha256"] != b["sha256"]:
             found.append(f"{name}: {_files(a, b)}")
-    one, other = one.get("weights"), other.get("weights")
-    if one != other:
-        found.append(f"weights: {_weights(one)} in the first, {_weights(other)} in the second")
+    first, second = one.get("weights"), other.get("weights")
+    if first != second:
+        found.append(f"weights: {_weights(first)} in the first, {_weights(second)} in the second")
     return found
 
 

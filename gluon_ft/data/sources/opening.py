@@ -47,7 +47,7 @@ def open_source(source: Any, root=None, class_names: Sequence[str] | None = None
     if isinstance(source, ImageSource):
         found = source
     elif isinstance(source, (tuple, list)) and len(source) == 2:
-        found = _pair(*source, class_names)
+        found = _pair(source[0], source[1], class_names)
     elif isinstance(source, (str, os.PathLike)):
         found = _path(Path(source), root, class_names)
     else:
@@ -78,10 +78,11 @@ def _folder(path: Path, class_names) -> FileSource:
     if class_names is None:
         return found
     # A validation folder may lack a class; its labels are still those of training.
-    for name in found.class_names:
+    own = found.class_names or []
+    for name in own:
         if name not in class_names:
             raise DataError(f"class '{name}' is not expected", path=path, remedy=near(name, class_names),
-                            expected=describe_classes(class_names), found=describe_classes(found.class_names))
+                            expected=describe_classes(class_names), found=describe_classes(own))
     return found.renumbered(class_names)
 
 
