@@ -110,7 +110,8 @@ def open_sets(packed, source, classes, batch_size, seed):
     """Loaders: 'train', 'plain' (the same images as they are evaluated) and 'val'."""
     return {name: gluon_ft.loaders.make_loader(packed["val" if name == "val" else "train"], train=name == "train",
                                                preprocessing=source.preprocessing, cache="memory",
-                                               batch_size=batch_size, seed=seed, classes=classes) for name in ("train", "plain", "val")}
+                                               batch_size=batch_size, seed=seed, classes=classes)
+            for name in ("train", "plain", "val")}
 
 
 def new_network(source, classes, options, devices):
