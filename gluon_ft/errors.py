@@ -103,3 +103,9 @@ def printable(value: object, most: int = 80) -> str:
     text = value if isinstance(value, str) else type(value).__name__
     shown = text[:most + 1].encode("unicode_escape").decode("ascii")
     return shown if len(shown) <= most else shown[:most - 3] + "..."
+
+
+def last_line(error: BaseException) -> str:
+    """The telling line of MXNet's errors, which begin with a stack trace."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

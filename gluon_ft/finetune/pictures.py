@@ -80,7 +80,7 @@ def draw_confusion(probabilities, labels, classes, path) -> Path:
 def draw_mistakes(probabilities, labels, loader, path) -> Path | None:
     """Writes the wrongly predicted images as a grid, the most confident first, titled '<label> not <predicted>'.
 
-    loader : in evaluation order, with `source` (of `loaders.open`) and `classes`. None where there is no mistake.
+    loader : of `loaders.make_loader`, in evaluation order. None where there is no mistake.
     """
     predicted, sure = probabilities.argmax(1), probabilities.max(1)
     wrong = [i for i in np.argsort(-sure, kind="stable") if predicted[i] != labels[i]][:MOST_PICTURES]

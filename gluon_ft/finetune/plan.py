@@ -10,17 +10,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from gluon_ft.data import loader as loaders
 from gluon_ft.data.images.augment import PROCEDURES, Augmentation
-from gluon_ft.data.images.transforms import Transform
-from gluon_ft.data.loader import Loader
-from gluon_ft.data.sources import opening
 from gluon_ft.engine import precision
 from gluon_ft.errors import ConfigError, DataError, near
 from gluon_ft.evaluation.task import EVALUATED
-from gluon_ft.finetune import advice, network, prepare, probe, settings, sources
+from gluon_ft.finetune import advice, job_data, network, probe, settings
 from gluon_ft.finetune import choice as choices
 from gluon_ft.finetune.settings import AUTO, ORIGINS, REASONS, JobSettings
 from gluon_ft.io.settings import described
@@ -61,7 +56,7 @@ class Job:
 
     settings: JobSettings
     config: dict
-    data: prepare.Data
+    data: job_data.JobData
     net: Any
     contexts: list
     notes: list[str]
@@ -72,11 +67,11 @@ class Job:
         """The images of a part, for training or in evaluation order; None where there is no such part."""
         if part not in self.data.parts:
             return None
-        source, chosen = self.data.parts[part], self.settings
-        return loaders.open(source.source, root=source.root, classes=self.data.classes, train=train,
-                            preprocessing=self.net.preprocessing, seed=chosen.seed, workers=chosen.workers,
-                            batch_size=chosen.batch_size if train else EVALUATED, cache="memory",
-                            augment=augmentation(chosen.augment) if train else None)
+        chosen = self.settings
+        return loaders.make_loader(self.data.parts[part], classes=self.data.class_names, train=train,
+                                   preprocessing=self.net.preprocessing, seed=chosen.seed, workers=chosen.workers,
+                                   batch_size=chosen.batch_size if train else EVALUATED, cache="memory",
+                                   augment=augmentation(chosen.augment) if train else None)
 
 
 def check(wanted: JobSettings, values: dict, origins: dict) -> tuple:
@@ -93,7 +88,7 @@ def check(wanted: JobSettings, values: dict, origins: dict) -> tuple:
     Returns
     -------
     tuple
-        What `sources.find` returns.
+        What `job_data.find` returns.
 
     Raises
     ------
@@ -106,7 +101,7 @@ def check(wanted: JobSettings, values: dict, origins: dict) -> tuple:
     strategy = network.strategy_of(wanted)
     check_strategy(strategy, by_steps(wanted, values, origins), wanted)
     _check_network(wanted, strategy, contexts)
-    train, val = sources.find(wanted)
+    train, val = job_data.find(wanted)
     if val is not None and origins.get("validation") in ("key=value", "option"):
         raise ConfigError("validation images are given, so that none are drawn",
                           found=f"validation {wanted.validation}",
@@ -140,14 +135,14 @@ def begin(wanted: JobSettings, values: dict, origins: dict, found: tuple, say: C
 
     Parameters are those of `check`, whose result is `found`. Nothing is written; weights may be fetched.
     """
-    data = prepare.prepare(wanted, found)
+    data = job_data.prepare(wanted, found)
     _say_data(data, say)
     contexts = devices.contexts(wanted.devices)
-    size = prepare.typical_size(data.parts["train"])
+    size = job_data.typical_size(data.parts["train"])
     chosen = choices.choose(wanted.backbone, wanted.pretrained, size=wanted.size or size,
                             gpu=contexts[0].device_type == "gpu", strategy=network.strategy_of(wanted) or AUTO)
     say(f"network: {chosen.backbone}, weights: {chosen.pretrained} ({chosen.reason})")
-    net, notes = network.build(chosen, data.classes, contexts, wanted.seed, wanted.size)
+    net, notes = network.build(chosen, data.class_names, contexts, wanted.seed, wanted.size)
     decided = decide(wanted, values, data, chosen, net, contexts, origins)
     say(f"strategy: {decided.settings.strategy}")
     for reason in decided.reasons.values():
@@ -160,9 +155,9 @@ def begin(wanted: JobSettings, values: dict, origins: dict, found: tuple, say: C
 
 
 def _say_data(data, say):
-    counts = ", ".join(f"{part.images} for {'training' if name == 'train' else name}"
+    counts = ", ".join(f"{len(part)} for {'training' if name == 'train' else name}"
                        for name, part in data.parts.items())
-    say(f"images: {counts}; {len(data.classes)} classes")
+    say(f"images: {counts}; {len(data.class_names)} classes")
     if data.facts and not any(data.facts.values()):
         say("  audited: no copies, no bad files")
     for line in data.lines:
@@ -179,7 +174,7 @@ class Decided:
 
 
 def augmentation(text: str):
-    """What `loaders.open` takes: the name of a procedure, or a dict from JSON. ConfigError for other JSON."""
+    """What `loaders.make_loader` takes: the name of a procedure, or a dict from JSON. ConfigError for other JSON."""
     if not text.lstrip().startswith("{"):
         return text
     try:
@@ -201,7 +196,7 @@ def decide(wanted: JobSettings, values: dict, data, choice, net, contexts, origi
         The settings given, with defaults.
     values, origins : dict
         Those that were given, by name.
-    data : prepare.Data
+    data : job_data.JobData
     choice : choice.Choice
     net : HybridBlock
         With weights and a new output.
@@ -274,15 +269,7 @@ def _advised(wanted, facts, strategy, given) -> advice.Advice:
 
 
 def _facts(data, choice, net, wanted, probing):
-    part = data.parts["train"]
-    if part.files is None:
-        source = str(part.source)
-    else:
-        labels = [label for _, label in part.files]
-        paths = [str(Path(part.root) / path) for path, _ in part.files]
-        files = opening.Files(part.root, paths, np.array(labels), data.classes)
-        source = Loader(files, Transform(net.preprocessing), 1, 0, 0, None, False, 0)
-    facts = probe.measure(source, net if probing else False, seed=wanted.seed)
+    facts = probe.measure(data.parts["train"], net if probing else False, seed=wanted.seed)
     facts = replace(facts, batch=wanted.batch_size, accumulate=wanted.accumulate)
     if choice.pretrained == choices.NONE or facts.weights is not None:
         return facts

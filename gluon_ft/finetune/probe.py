@@ -15,7 +15,8 @@ from gluon_ft.data.images import header
 from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.data.images.transforms import Transform
 from gluon_ft.data.loader import Loader
-from gluon_ft.data.sources import opening
+from gluon_ft.data.sources.files import FileSource
+from gluon_ft.data.sources.opening import open_source
 from gluon_ft.data.split import draw_key
 from gluon_ft.errors import ConfigError, DataError, DownloadError
 from gluon_ft.finetune import advice, network
@@ -40,7 +41,8 @@ def measure(source, net=None, *, most: int = MOST, seed: int = 0, root=None) -> 
 
     Parameters
     ----------
-    source : a folder, .lst, .rec or arrays (see `loaders.open`), or a Loader; its training images only
+    source : a folder, .lst, .rec or arrays (see `loaders.make_loader`), an ImageSource or a Loader; its training
+        images only
     net : HybridBlock with `weights` and `preprocessing` (`pretrained_net`, `fine_tune_net(pretrained=...)`), which is
         run in evaluation and not changed. None: the one that `choose` finds. False: no probe. A network without
         pretrained weights is not probed.
@@ -56,11 +58,11 @@ def measure(source, net=None, *, most: int = MOST, seed: int = 0, root=None) -> 
     if isinstance(most, bool) or not isinstance(most, int) or most < 20:
         raise ConfigError("too few images to probe with", expected="20 or more", found=most)
     begun = time.perf_counter()
-    found = source.source if isinstance(source, Loader) else opening.find(source, root)
-    counts = np.bincount(found.labels, minlength=len(found.classes))
+    found = source.source if isinstance(source, Loader) else open_source(source, root)
+    counts = np.bincount(found.labels, minlength=len(found.class_names))
     if len(counts) < 2 or (counts > 0).sum() < 2:
         raise DataError("one class only", path=found.name, expected="two classes or more, to tell apart")
-    notes = [f"class '{name}' has no image" for name, count in zip(found.classes, counts) if not count]
+    notes = [f"class '{name}' has no image" for name, count in zip(found.class_names, counts) if not count]
     drawn = draw(found.labels, most, seed)
     sizes, grey, pixels, kept = _looked_at(found, drawn, notes)
     edge = int(np.median(np.min(sizes, axis=1)))
@@ -142,9 +144,9 @@ def _looked_at(found, drawn, notes):
 
 def _size(found, position, image):
     """(width, height) as seen: from the file's header, or of what was decoded where there is none."""
-    if not isinstance(found, opening.Files):
+    if not isinstance(found, FileSource):
         return image.shape[1::-1]
-    info = header.probe(header.read_file(found.paths[position]))
+    info = header.probe(found.read(position))
     return (info.width, info.height) if info.orientation < 5 else (info.height, info.width)
 
 

@@ -15,9 +15,8 @@ from pinned.common import CLASSES, IMAGES, PHOTOS, PLACE, RECORDS, cli, digest, 
 import gluon_ft
 from gluon_ft import symbolic
 from gluon_ft.cli.main import main
-from gluon_ft.data import sampler
+from gluon_ft.data import lists, sampler
 from gluon_ft.data.images import near_duplicates
-from gluon_ft.data.sources import lists
 from gluon_ft.finetune import JobSettings
 from gluon_ft.finetune import settings as of_jobs
 from gluon_ft.training.feature_cache.views import Images
@@ -103,7 +102,7 @@ def open_loaders(folder: Path) -> dict:
     (folder / "images.idx").write_bytes(struct.pack(">4B3I", 0, 0, 8, 3, *images.shape) + images.tobytes())
     (folder / "labels.idx").write_bytes(struct.pack(">4BI", 0, 0, 8, 1, len(labels))
                                         + labels.astype(np.uint8).tobytes())
-    opened = functools.partial(gluon_ft.loaders.open, preprocessing=COLOUR, batch_size=5, workers=0)
+    opened = functools.partial(gluon_ft.loaders.make_loader, preprocessing=COLOUR, batch_size=5, workers=0)
     some = {
         "folder": opened(PHOTOS, train=True), "folder, evaluated": opened(PHOTOS, train=False),
         "folder, strong": opened(PHOTOS, train=True, seed=7, augment=STRONG),

@@ -17,9 +17,9 @@ from local_server import Route, serving
 from PIL import Image
 
 from gluon_ft.cli.data import data as command
+from gluon_ft.data import lists
 from gluon_ft.data.datasets import catalog, cifar
 from gluon_ft.data.images.preprocessing import Preprocessing
-from gluon_ft.data.sources import lists
 from gluon_ft.errors import ConfigError, DataError, DownloadError
 from gluon_ft.io.checksums import Checksums
 from gluon_ft.io.paths import cache_home
