@@ -1,4 +1,4 @@
-"""Measures what advice goes by: counts, sizes, and how well pretrained features tell the classes apart."""
+"""Measures what advice goes by: counts, sizes, and how well pretrained features separate the classes."""
 from __future__ import annotations
 
 import math
@@ -9,6 +9,7 @@ from dataclasses import replace
 import cv2
 import mxnet as mx
 import numpy as np
+from mxnet.gluon import HybridBlock
 
 from gluon_ft.data.batches import Batch
 from gluon_ft.data.images import header
@@ -39,21 +40,27 @@ _NO_WEIGHTS = "no pretrained weights at hand (gluon-ft weights list): advised wi
 def measure(source, net=None, *, most: int = MOST, seed: int = 0, root=None) -> Facts:
     """Facts about images, and about the features that a pretrained network makes of them.
 
+    Takes about `most` / 30 seconds for MobileNetV2 at 224 pixels on two cores, a few seconds for CIFAR's networks.
+
     Parameters
     ----------
-    source : a folder, .lst, .rec or arrays (see `loaders.make_loader`), an ImageSource or a Loader; its training
-        images only
-    net : HybridBlock with `weights` and `preprocessing` (`pretrained_net`, `fine_tune_net(pretrained=...)`), which is
-        run in evaluation and not changed. None: the one that `choose` finds. False: no probe. A network without
-        pretrained weights is not probed.
-    most : images that are looked at, of each class alike, drawn by `seed`
-    root : folder that the paths of a .lst begin at
-
-    Takes about `most` / 30 seconds for MobileNetV2 at 224 pixels on two cores, a few seconds for CIFAR's networks.
+    source : path-like, arrays, ImageSource or Loader
+        A folder, .lst, .rec or arrays, as `loaders.make_loader` takes them; training images only.
+    net : HybridBlock, None or False
+        With `weights` and `preprocessing` (`pretrained_net`, `fine_tune_net(pretrained=...)`); it is run in evaluation
+        and not changed. None: the one that `choose` finds. False: no probe. A network without pretrained weights is
+        not probed.
+    most : int
+        Images that are looked at, of each class alike, drawn by `seed`.
+    root : path-like, optional
+        Folder that the paths of a .lst begin at.
 
     Raises
     ------
-    DataError : no images, one class only, none of those looked at can be read. ConfigError : `most` below 20.
+    DataError
+        for no images, one class only, or where none of those looked at can be read.
+    ConfigError
+        for `most` below 20.
     """
     if isinstance(most, bool) or not isinstance(most, int) or most < 20:
         raise ConfigError("too few images to probe with", expected="20 or more", found=most)
@@ -75,11 +82,18 @@ def measure(source, net=None, *, most: int = MOST, seed: int = 0, root=None) -> 
     return replace(facts, notes=tuple(notes), seconds=round(time.perf_counter() - begun, 1))
 
 
-def choose(edge: int | None, notes: list[str] | None = None):
-    """The network for images with that shorter edge (pixels) among the weights at hand, or None; nothing is fetched.
+def choose(edge: int | None, notes: list[str] | None = None) -> HybridBlock | None:
+    """The network among the weights at hand for images with that shorter edge; nothing is fetched.
 
     Of those made for small or for large images, as the images are, the one that `gluon-ft train` takes; where there are
-    none of that kind, the one whose input is nearest. What is to be said about it is added to `notes`.
+    none of that kind, the one whose input is nearest.
+
+    Parameters
+    ----------
+    edge : int, optional
+        Pixels; None where not known.
+    notes : list of str, optional
+        Gets what is to be said about the choice.
     """
     rows = choices.at_hand()
     if not rows:
@@ -164,8 +178,9 @@ def _probed(facts, found, kept, pixels, net, notes, seed):
         notes.append("too few images of each class to probe with")
         return known
     accuracy, spread, chance = scores
+    on_pixels = separability(pixels, labels, seed)
     return replace(known, probe=accuracy, probe_spread=spread, chance=chance,
-                   pixels=separability(pixels, labels, seed)[0])
+                   pixels=None if on_pixels is None else on_pixels[0])
 
 
 def _batches(found, positions, wanted: Preprocessing):
@@ -178,11 +193,22 @@ def _batches(found, positions, wanted: Preprocessing):
 
 
 def separability(values, labels, seed: int = 0) -> tuple[float, float, float] | None:
-    """How well a linear classifier tells classes apart: (accuracy, its standard deviation over the folds, chance).
+    """How well a linear classifier separates classes, by cross-validation.
 
-    values : float (n, d), one row an image; labels : int (n,). Logistic regression on standardised values, C = 0.01, in
-    as many stratified folds as the smallest class has images, at most 5; classes with one image are left out. Chance is
-    the share of the most frequent class. None where fewer than two classes are left.
+    Logistic regression on standardised values, C = 0.01, in as many stratified folds as the smallest class has images,
+    at most 5; classes with one image are left out.
+
+    Parameters
+    ----------
+    values : float array (n, d)
+        One row an image.
+    labels : int array (n,)
+
+    Returns
+    -------
+    accuracy, spread, chance : float
+        The mean over the folds, its standard deviation, and the share of the most frequent class. None in their place
+        where fewer than two classes are left.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -206,11 +232,19 @@ def separability(values, labels, seed: int = 0) -> tuple[float, float, float] | 
     return float(scores.mean()), float(scores.std()), float(counts.max() / counts[counts >= 2].sum())
 
 
-def named(backbone: str = choices.AUTO, weights: str = choices.AUTO):
+def named(backbone: str = choices.AUTO, weights: str = choices.AUTO) -> HybridBlock | bool | None:
     """The network that names ask for, for `measure`: None where neither is given, False where weights are 'none'.
 
-    backbone, weights : as in `finetune.choice.choose`. Raises NetworkError, WeightsError or ConfigError for names that
-    do not exist or do not fit, WeightsError where the weights can be had neither here nor from their addresses.
+    Parameters
+    ----------
+    backbone, weights : str
+        As in `finetune.choice.choose`.
+
+    Raises
+    ------
+    NetworkError, WeightsError, ConfigError
+        for names that do not exist or do not fit; WeightsError where the weights can be had neither here nor from
+        their addresses.
     """
     if backbone == weights == choices.AUTO:
         return None

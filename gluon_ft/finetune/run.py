@@ -34,7 +34,17 @@ FREE = {"workers", "save_every", "save_minutes", "keep"}
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished run: its folder, resolved settings, what result.json holds, and the report's path."""
+    """A finished run.
+
+    Attributes
+    ----------
+    folder : Path
+    settings : JobSettings
+        Resolved.
+    result : dict
+        What result.json holds.
+    report : Path
+    """
 
     folder: Path
     settings: JobSettings
@@ -152,7 +162,7 @@ def _name(wanted) -> str:
 
 def _note_other_data(job, config, source):
     """Says where the images are not those of the run whose configuration is used."""
-    differs = data_record.difference(source, data_record.read(job.run.folder))
+    differs = data_record.difference(source, data_record.read(job.run.folder) or {})
     if differs:
         job.notes.append(f"the data differ from those of {Path(config).parent}: {'; '.join(differs)}")
         job.say(f"note: {job.notes[-1]}")
@@ -188,9 +198,11 @@ def _resumed(folder, values, say) -> plan.Job:
     network.apply(net, chosen)
     if fresh:
         data = job_data.write(data, folder, network.weights_of(net))
-    elif data_record.read(folder)["weights"] != network.weights_of(net):
-        raise WeightsError("the weights have changed since this run began", path=folder, found=network.weights_of(net),
-                           expected=data_record.read(folder)["weights"], remedy="put them back, or start another run")
+    else:
+        began_from, now = (data_record.read(folder) or {}).get("weights"), network.weights_of(net)
+        if began_from != now:
+            raise WeightsError("the weights have changed since this run began", path=folder, found=now,
+                               expected=began_from, remedy="put them back, or start another run")
     return plan.Job(chosen, run.config, data, net, contexts, [*notes, *data.lines], say, run)
 
 

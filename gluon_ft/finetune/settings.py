@@ -17,7 +17,7 @@ from gluon_ft.training.config import TrainConfig
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib
+    import tomli as tomllib  # pyright: ignore[reportMissingImports]  (installed on these Pythons only)
 
 AUTO = "auto"
 AUDITS = ("fix", "report", "none")

@@ -196,7 +196,7 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in sorted(value, key=str)]
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
-    if hasattr(value, "tolist"):
+    if hasattr(value, "tolist") and not isinstance(value, type):
         return plain(value.tolist())
     return str(value)
 
