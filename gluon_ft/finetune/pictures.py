@@ -2,14 +2,17 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib.style
 import mxnet as mx
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from mxnet.gluon import HybridBlock
 from sklearn.metrics import confusion_matrix
 
 from gluon_ft.data.batches import batches
@@ -24,7 +27,7 @@ NUMBERED = 30  # classes; above it the matrix is drawn without numbers and names
 THUMB = 160  # pixels of the longer edge
 
 
-def predictions(net, loader, ctx: list[mx.Context] | None = None,
+def predictions(net: HybridBlock, loader: Any, ctx: list[mx.Context] | None = None,
                 precision: str = "float32") -> tuple[np.ndarray, np.ndarray]:
     """What the network says of every image, computed as `training.metrics.evaluate` computes it.
 
@@ -55,7 +58,8 @@ def confusions(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[
     return [f"{classes[a]} taken for {classes[b]}: {matrix[a, b]}" for a, b in pairs]
 
 
-def draw_confusion(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str], path) -> Path:
+def draw_confusion(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str],
+                   path: str | os.PathLike) -> Path:
     """Writes the confusion matrix as a PNG: rows are labels, columns predictions, shades the share of a row.
 
     probabilities, labels : as of `predictions`; path : of the PNG.
@@ -82,7 +86,8 @@ def draw_confusion(probabilities: np.ndarray, labels: np.ndarray, classes: Seque
     return atomic.write(path, buffer.getvalue())
 
 
-def draw_mistakes(probabilities: np.ndarray, labels: np.ndarray, loader, path) -> Path | None:
+def draw_mistakes(probabilities: np.ndarray, labels: np.ndarray, loader: Any,
+                  path: str | os.PathLike) -> Path | None:
     """Writes the wrongly predicted images as a grid, the most confident first, titled '<label> not <predicted>'.
 
     probabilities, labels : as of `predictions`; loader : in evaluation order, with `source` and `classes`; path : of

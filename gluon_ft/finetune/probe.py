@@ -2,9 +2,12 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import mxnet as mx
@@ -37,7 +40,8 @@ _BATCH = 32
 _NO_WEIGHTS = "no pretrained weights at hand (gluon-ft weights list): advised without the probe"
 
 
-def measure(source, net=None, *, most: int = MOST, seed: int = 0, root=None) -> Facts:
+def measure(source: Any, net: HybridBlock | bool | None = None, *, most: int = MOST, seed: int = 0,
+            root: str | os.PathLike | None = None) -> Facts:
     """Facts about images, and about the features that a pretrained network makes of them.
 
     Takes about `most` / 30 seconds for MobileNetV2 at 224 pixels on two cores, a few seconds for CIFAR's networks.
@@ -116,7 +120,7 @@ def choose(edge: int | None, notes: list[str] | None = None) -> HybridBlock | No
     return pretrained_net(row.backbone, row.tag)
 
 
-def draw(labels, most: int, seed: int = 0) -> np.ndarray:
+def draw(labels: Sequence[int] | np.ndarray, most: int, seed: int = 0) -> np.ndarray:
     """Positions of at most `most` images, int64, sorted: of each class alike, as far as it goes, drawn by `seed`.
 
     Where there are more classes than `most` / 5, some classes are left out, since folds need some of each.
@@ -192,7 +196,7 @@ def _batches(found, positions, wanted: Preprocessing):
         yield Batch(mx.nd.array(data), mx.nd.array(found.labels[chosen], dtype="int32"), len(chosen))
 
 
-def separability(values, labels, seed: int = 0) -> tuple[float, float, float] | None:
+def separability(values: np.ndarray, labels: np.ndarray, seed: int = 0) -> tuple[float, float, float] | None:
     """How well a linear classifier separates classes, by cross-validation.
 
     Logistic regression on standardised values, C = 0.01, in as many stratified folds as the smallest class has images,
