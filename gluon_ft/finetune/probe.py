@@ -70,10 +70,11 @@ def measure(source: Any, net: HybridBlock | bool | None = None, *, most: int = M
         raise ConfigError("too few images to probe with", expected="20 or more", found=most)
     begun = time.perf_counter()
     found = source.source if isinstance(source, Loader) else open_source(source, root)
-    counts = np.bincount(found.labels, minlength=len(found.class_names))
+    names = found.class_names or [str(label) for label in range(int(found.labels.max()) + 1)]
+    counts = np.bincount(found.labels, minlength=len(names))
     if len(counts) < 2 or (counts > 0).sum() < 2:
         raise DataError("one class only", path=found.name, expected="two classes or more, to tell apart")
-    notes = [f"class '{name}' has no image" for name, count in zip(found.class_names, counts) if not count]
+    notes = [f"class '{name}' has no image" for name, count in zip(names, counts) if not count]
     drawn = draw(found.labels, most, seed)
     sizes, grey, pixels, kept = _looked_at(found, drawn, notes)
     edge = int(np.median(np.min(sizes, axis=1)))
