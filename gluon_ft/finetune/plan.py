@@ -5,10 +5,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import mxnet as mx
+from mxnet.gluon import HybridBlock
 
 from gluon_ft.data import loader as loaders
 from gluon_ft.data.images.augment import PROCEDURES, Augmentation
@@ -57,13 +60,13 @@ class Job:
     settings: JobSettings
     config: dict
     data: job_data.JobData
-    net: Any
-    contexts: list
+    net: Any  # a HybridBlock with what this project hangs on it
+    contexts: list[mx.Context]
     notes: list[str]
     say: Callable[[str], None]
     run: Any = None
 
-    def loader(self, part: str, train: bool):
+    def loader(self, part: str, train: bool) -> Any:
         """The images of a part, for training or in evaluation order; None where there is no such part."""
         if part not in self.data.parts:
             return None
@@ -173,7 +176,7 @@ class Decided:
     reasons: dict[str, str] = field(default_factory=dict)
 
 
-def augmentation(text: str):
+def augmentation(text: str) -> str | dict:
     """What `loaders.make_loader` takes: the name of a procedure, or a dict from JSON. ConfigError for other JSON."""
     if not text.lstrip().startswith("{"):
         return text
@@ -184,7 +187,8 @@ def augmentation(text: str):
                           expected="'gluon', 'im2rec', 'none' or fields of Augmentation as JSON") from error
 
 
-def decide(wanted: JobSettings, values: dict, data, choice, net, contexts, origins: dict | None = None) -> Decided:
+def decide(wanted: JobSettings, values: dict, data: job_data.JobData, choice: choices.Choice, net: HybridBlock,
+           contexts: list[mx.Context], origins: dict | None = None) -> Decided:
     """Every setting of a job: what was given stays, the rest is as advised for the data and the strategy.
 
     Where the strategy or its rates depend on the features, up to 300 training images are run through the network
@@ -292,7 +296,7 @@ def _rest(wanted, facts, net, strategy, contexts, given) -> dict:
     return {**{name: value for name, value in found.items() if name not in given}, **always}
 
 
-def cached(settings: JobSettings, given=()) -> JobSettings:
+def cached(settings: JobSettings, given: Container[str] = ()) -> JobSettings:
     """The settings with frozen parts computed once, unless nothing is frozen or that would not train the same.
 
     Mixed images are not what mixed features are, and rates by stage need the stages.

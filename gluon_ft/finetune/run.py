@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shlex
 import tempfile
@@ -10,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 from gluon_ft.errors import ConfigError, Interrupted, UserError, WeightsError
 from gluon_ft.evaluation import linear, model
@@ -26,6 +27,7 @@ from gluon_ft.training.feature_cache import features
 from gluon_ft.training.fit import fit
 from gluon_ft.training.metrics import evaluate
 
+AnyPath = Union[str, os.PathLike]
 LAST, BEST = "last.params", "best.params"
 FOLDS = 5  # that an SVM's settings are chosen by, where each class has as many images
 # What may differ when a run goes on: nothing that changes its result.
@@ -34,7 +36,17 @@ FREE = {"workers", "save_every", "save_minutes", "keep"}
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished run: its folder, resolved settings, what result.json holds, and the report's path."""
+    """A finished run.
+
+    Attributes
+    ----------
+    folder : Path
+    settings : JobSettings
+        Resolved.
+    result : dict
+        What result.json holds.
+    report : Path
+    """
 
     folder: Path
     settings: JobSettings
@@ -42,8 +54,9 @@ class Outcome:
     report: Path
 
 
-def train(data=None, *, run=None, runs="runs", resume: bool = False, config=None, assignments: Iterable[str] = (),
-          say: Callable[[str], None] = print, **options: Any) -> Outcome:
+def train(data: AnyPath | None = None, *, run: AnyPath | None = None, runs: AnyPath = "runs", resume: bool = False,
+          config: AnyPath | None = None, assignments: Iterable[str] = (), say: Callable[[str], None] = print,
+          **options: Any) -> Outcome:
     """Fine-tunes a network on a folder of photos; every choice that is not given is made, and explained by `say`.
 
     The run's folder then holds config.json (every setting, resolved), environment.json, data.json and the lists,
@@ -91,8 +104,8 @@ def train(data=None, *, run=None, runs="runs", resume: bool = False, config=None
         return _carried_out(job, going_on)
 
 
-def find_lr(data=None, *, lowest: float = 1e-6, highest: float = 10.0, steps: int = 100, config=None,
-            assignments: Iterable[str] = (), say: Callable[[str], None] = print,
+def find_lr(data: AnyPath | None = None, *, lowest: float = 1e-6, highest: float = 10.0, steps: int = 100,
+            config: AnyPath | None = None, assignments: Iterable[str] = (), say: Callable[[str], None] = print,
             **options: Any) -> tuple[lr_finder.Found, JobSettings]:
     """Finds a learning rate for the job that `train` would run with the same settings and a rate of its own.
 
@@ -152,7 +165,7 @@ def _name(wanted) -> str:
 
 def _note_other_data(job, config, source):
     """Says where the images are not those of the run whose configuration is used."""
-    differs = data_record.difference(source, data_record.read(job.run.folder))
+    differs = data_record.difference(source, data_record.read(job.run.folder) or {})
     if differs:
         job.notes.append(f"the data differ from those of {Path(config).parent}: {'; '.join(differs)}")
         job.say(f"note: {job.notes[-1]}")
@@ -188,9 +201,11 @@ def _resumed(folder, values, say) -> plan.Job:
     network.apply(net, chosen)
     if fresh:
         data = job_data.write(data, folder, network.weights_of(net))
-    elif data_record.read(folder)["weights"] != network.weights_of(net):
-        raise WeightsError("the weights have changed since this run began", path=folder, found=network.weights_of(net),
-                           expected=data_record.read(folder)["weights"], remedy="put them back, or start another run")
+    else:
+        began_from, now = (data_record.read(folder) or {}).get("weights"), network.weights_of(net)
+        if began_from != now:
+            raise WeightsError("the weights have changed since this run began", path=folder, found=now,
+                               expected=began_from, remedy="put them back, or start another run")
     return plan.Job(chosen, run.config, data, net, contexts, [*notes, *data.lines], say, run)
 
 
