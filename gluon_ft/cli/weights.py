@@ -36,9 +36,8 @@ def list_(backbone, wide, as_json):
     shown = [{**row, "name": row["name"] + (" *" if row["preferred"] else ""), "size": row["preprocessing"]["size"],
               "here": "yes" if row["here"] else "no", "unverified": "yes" if row["unverified"] else "no"}
              for row in rows]
-    if wide:
-        columns = ["name", "top1", "classes", "licence", "here", "unverified", "input", "origin"]
-    else:
+    columns = ["name", "top1", "classes", "licence", "here", "unverified", "input", "origin"]
+    if not wide:
         shown = [{**row, "name": row["name"] + (" ?" if row["unverified"] == "yes" else "")} for row in shown]
         columns = ["name", "top1", "classes", "size", "licence", "here"]
     console.show(shown, columns, wide, whole=["name", "here"])
