@@ -18,8 +18,8 @@ from gluon_ft.runtime import hardware, processors
 LEVELS = ("ok", "hint", "problem")
 LEAST_FREE_GB = 2.0
 PYTHONS = ((3, 9), (3, 12))
-_REQUIRED = ("click", "filelock", "imagehash", "jinja2", "matplotlib", "pillow", "pooch", "safetensors",
-             "scikit-learn", "tqdm")
+_REQUIRED = ("click", "filelock", "imagehash", "jinja2", "matplotlib", "pillow", "pooch", "requests", "safetensors",
+             "scikit-learn", "scipy", "threadpoolctl", "tqdm", "urllib3")
 _OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 _REINSTALL_OPENCV = ("pip uninstall opencv-python opencv-contrib-python && "
                      "pip install --force-reinstall --no-deps 'opencv-python-headless<4.12'")

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.abc
 import importlib.machinery
 import importlib.util
 import os
 import sys
 import types
 import warnings
-from typing import Any
+from typing import Any, cast
 
 from gluon_ft.errors import DependencyError
 from gluon_ft.runtime import amx, processors
@@ -68,13 +67,15 @@ def import_mxnet() -> types.ModuleType:
     return importlib.import_module("mxnet")
 
 
-class _Missing(importlib.abc.Loader):
+class _Missing:
     """A loader for the MXNet that is not installed: it says which of the two packages to install."""
 
-    def create_module(self, spec):
+    @staticmethod
+    def create_module(spec):
         raise DependencyError(WHICH_MXNET)
 
-    def exec_module(self, module):
+    @staticmethod
+    def exec_module(module):
         raise DependencyError(WHICH_MXNET)
 
 
@@ -129,7 +130,7 @@ class _Finder:
         with contextlib.suppress(ModuleNotFoundError):
             spec = next((s for s in (f.find_spec(name, path, target) for f in others) if s is not None), None)
         if spec is None:
-            return importlib.machinery.ModuleSpec(name, _Missing()) if name == "mxnet" else None
+            return importlib.machinery.ModuleSpec(name, cast(Any, _Missing)) if name == "mxnet" else None
         if type(spec.loader) is importlib.machinery.SourceFileLoader:
             spec.loader = (_MXNetLoader if name == "mxnet" else _GluonCVLoader)(spec.loader.name, spec.loader.path)
         return spec
