@@ -5,6 +5,7 @@ import hashlib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -99,7 +100,7 @@ def load(source=None) -> Digits:
 def _bundled() -> Digits:
     from sklearn.datasets import load_digits
 
-    data = load_digits()
+    data: Any = load_digits()
     # Rounded first: Pillow resizes 8-bit images in integers, the same on every processor, and `draw_odd_even` draws by
     # the pixels.
     small = np.rint(data.images * (255 / 16)).astype(np.uint8)
