@@ -1,6 +1,7 @@
 """PyTorch's two pickle formats, the zip archive (since 1.6) and the older stream, read without torch."""
 from __future__ import annotations
 
+import encodings.cp437  # noqa: F401  zipfile decodes names with it; so that reading a file imports nothing
 import struct
 import zipfile
 import zlib
