@@ -102,7 +102,7 @@ def open_loaders(folder: Path) -> dict:
     (folder / "images.idx").write_bytes(struct.pack(">4B3I", 0, 0, 8, 3, *images.shape) + images.tobytes())
     (folder / "labels.idx").write_bytes(struct.pack(">4BI", 0, 0, 8, 1, len(labels))
                                         + labels.astype(np.uint8).tobytes())
-    opened = functools.partial(gluon_ft.loaders.make_loader, preprocessing=COLOUR, batch_size=5, workers=0)
+    opened = functools.partial(gluon_ft.loaders.open, preprocessing=COLOUR, batch_size=5, workers=0)
     some = {
         "folder": opened(PHOTOS, train=True), "folder, evaluated": opened(PHOTOS, train=False),
         "folder, strong": opened(PHOTOS, train=True, seed=7, augment=STRONG),
@@ -159,8 +159,8 @@ def perceptual() -> dict:
     grey = {path.relative_to(PHOTOS).as_posix(): cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
             for path in sorted(PHOTOS.glob("*/0[0-2].png"))}
     grey["ramp"] = np.add.outer(np.arange(50), np.arange(70)).astype(np.uint8)
-    return {name: near_duplicates.hash_turns(near_duplicates.thumbnail(image)).tobytes().hex() for name,
-        image in grey.items()}
+    return {name: near_duplicates.hash_turns(near_duplicates.thumbnail(image)).tobytes().hex()
+            for name, image in grey.items()}
 
 
 def audited() -> dict:
