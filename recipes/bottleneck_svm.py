@@ -94,8 +94,8 @@ class Images:
     def __init__(self, sources, net, trial):
         opened, self.notes, classes = [], [], None if isinstance(sources[0], Path) else QUICK
         for source in sources:
-            opened.append(gluon_ft.loaders.open(source, preprocessing=net.preprocessing, train=False, batch_size=32,
-                                                classes=classes))
+            opened.append(gluon_ft.loaders.make_loader(source, preprocessing=net.preprocessing, train=False,
+                                                       batch_size=32, classes=classes))
             classes = opened[0].classes
         self.groups = np.arange(sum(len(loader.labels) for loader in opened))
         if all(isinstance(source, Path) for source in sources):

@@ -24,10 +24,9 @@ import mxnet as mx
 
 from gluon_ft import symbolic
 from gluon_ft.cli import console
-from gluon_ft.data import split
+from gluon_ft.data import lists, split
 from gluon_ft.data.datasets import caltech
 from gluon_ft.data.records import pack as records
-from gluon_ft.data.sources import lists
 from gluon_ft.evaluation import folds
 from gluon_ft.reporting import Run, summarise
 from gluon_ft.runtime.processors import threads
@@ -109,9 +108,10 @@ def pack(drawn, folder):
 
 def open_sets(packed, source, classes, batch_size, seed):
     """Loaders: 'train', 'plain' (the same images as they are evaluated) and 'val'."""
-    return {name: gluon_ft.loaders.open(packed["val" if name == "val" else "train"], preprocessing=source.preprocessing,
-                               train=name == "train", cache="memory", batch_size=batch_size, seed=seed,
-                                        classes=classes) for name in ("train", "plain", "val")}
+    return {name: gluon_ft.loaders.make_loader(packed["val" if name == "val" else "train"], train=name == "train",
+                                               preprocessing=source.preprocessing, cache="memory",
+                                               batch_size=batch_size, seed=seed, classes=classes)
+            for name in ("train", "plain", "val")}
 
 
 def new_network(source, classes, options, devices):

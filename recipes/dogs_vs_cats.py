@@ -28,7 +28,7 @@ import gluon_ft
 from gluon_ft.cli import console
 from gluon_ft.data import split
 from gluon_ft.data.datasets import catalog
-from gluon_ft.data.sources import parts
+from gluon_ft.data.sources import folders
 from gluon_ft.errors import ConfigError
 from gluon_ft.evaluation import folds, task
 from gluon_ft.finetune import demo_weights
@@ -101,7 +101,7 @@ def find_images(draw, data, quick, validation, per_class, **_):
                      for number, count in enumerate((per_class, 16)))
     if not 0 < validation < 1:
         raise ConfigError("--validation out of range", expected="a number between 0 and 1", found=validation)
-    folder = parts.scan_either(catalog.get("dogs-vs-cats") if data is None else Path(data))
+    folder = folders.scan_either(catalog.get("dogs-vs-cats") if data is None else Path(data))
     return split.split(folder, fraction=1 - validation, cap=per_class, seed=draw)
 
 

@@ -40,9 +40,9 @@ from benchmarks import runner
 from benchmarks.runner import SHARED
 from gluon_ft import loaders
 from gluon_ft.cli import console
-from gluon_ft.data import split
+from gluon_ft.data import lists, split
 from gluon_ft.data.datasets import digits
-from gluon_ft.data.sources import folders, lists
+from gluon_ft.data.sources import folders
 from gluon_ft.errors import ConfigError, near
 from gluon_ft.evaluation import linear
 from gluon_ft.finetune import advice, network, plan, probe
@@ -57,7 +57,7 @@ VIEWS = 4
 
 @dataclass(frozen=True)
 class Images:
-    """Training and validation sources as `loaders.open` takes them, with the folders that lists begin at."""
+    """Training and validation sources as `loaders.make_loader` takes them, with the folders that lists begin at."""
 
     train: object
     val: object
@@ -76,7 +76,7 @@ class DataSet:
 
 def hotdog(seed, folder):
     root = SHARED / "hotdog"
-    return Images(root / "train", root / "test", folders.scan(root / "train").classes)
+    return Images(root / "train", root / "test", folders.scan(root / "train").class_names)
 
 
 def _drawn(root, seed, folder, per_class):
@@ -130,11 +130,11 @@ def accuracy(name, strategy, values, seed) -> float:
         net, _ = network.build(chosen, images.classes, [mx.cpu()], seed, settings.size)
         network.apply(net, settings)
         shared = {"preprocessing": net.preprocessing, "classes": images.classes, "seed": seed, "cache": "memory"}
-        val = loaders.open(images.val, root=images.val_root, train=False, batch_size=50, **shared)
+        val = loaders.make_loader(images.val, root=images.val_root, train=False, batch_size=50, **shared)
         source = {"source": images.train, "root": images.train_root, "batch_size": settings.batch_size}
         if strategy == "svm":
-            return _svm(net, loaders.open(**source, train=False, **shared), val, seed)
-        train = loaders.open(**source, train=True, augment=plan.augmentation(settings.augment), **shared)
+            return _svm(net, loaders.make_loader(**source, train=False, **shared), val, seed)
+        train = loaders.make_loader(**source, train=True, augment=plan.augmentation(settings.augment), **shared)
         if settings.freeze != "none":
             train.views = 1 if settings.augment == "none" else min(VIEWS, settings.epochs)
             net, train, val = features.prepare(net, train, val, views=train.views)

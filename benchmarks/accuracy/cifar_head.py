@@ -49,8 +49,8 @@ def train(data, seed, config, head_lr_mult, batch_size, run):
     how = net.preprocessing
     gluon_ft.freeze(net)
     gluon_ft.replace_output(net, len(net.classes), lr_mult=head_lr_mult)
-    sets = {part: loaders.open(data / part, preprocessing=how, train=part == "train", batch_size=batch_size, seed=seed,
-                               augment="none" if part == "train" else None, cache="memory")
+    sets = {part: loaders.make_loader(data / part, preprocessing=how, train=part == "train", batch_size=batch_size,
+                                      seed=seed, augment="none" if part == "train" else None, cache="memory")
             for part in ("train", "test")}
     result = gluon_ft.fit(net, sets["train"], sets["test"], settings_of(config, seed), name=f"head, seed {seed}",
                           on_epoch=lambda record: run.log("head", seed=seed, **record))

@@ -35,8 +35,8 @@ def main(data, networks, batch_size, seed, seeds, runs, as_json):
                                      "batch_size": batch_size, "seed": seed, "seeds": seeds})
     rows = []
     for name, net in nets.items():
-        images = loaders.open(Path(data), preprocessing=net.preprocessing, train=False, batch_size=batch_size,
-                              classes=net.classes)
+        images = loaders.make_loader(Path(data), preprocessing=net.preprocessing, train=False, batch_size=batch_size,
+                                     classes=net.classes)
         found = gluon_ft.evaluate(net, images)
         rows.append({"name": name, "seed": seed, "train_accuracy": None, "validation_accuracy": found.accuracy,
                      "validation_loss": found.loss, "images": found.count})

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from benchmarks.accuracy.targets import Data, Target
 from gluon_ft import TrainConfig
-from gluon_ft.data import split
+from gluon_ft.data import lists, split
 from gluon_ft.data.audit import checks
 from gluon_ft.data.datasets import digits
 from gluon_ft.data.records import manifest
-from gluon_ft.data.sources import folders, lists
+from gluon_ft.data.sources import folders
 from gluon_ft.errors import UserError
 
 # Settings that say where something is or how many seeds were run; what they lead to is checked by itself.
@@ -82,7 +82,7 @@ def fingerprint(pairs) -> str:
 def folder_pairs(root, exclude=()) -> list[tuple[str, bytes]]:
     """What `fingerprint` takes, of a folder of classes."""
     found = folders.scan(root, exclude)
-    return [(found.classes[label], manifest.short_hash((Path(root) / path).read_bytes()))
+    return [(found.class_names[label], manifest.short_hash((Path(root) / path).read_bytes()))
             for path, label in found.files]
 
 

@@ -78,7 +78,7 @@ def load_folder(seed):
             place.parent.mkdir(exist_ok=True)
             small = random.randint(0, 255, (12, 16, 3)).astype("uint8")
             Image.fromarray(small).resize((320, 240), Image.BICUBIC).save(place, quality=90)
-        loader = loaders.open(temporary, preprocessing=Preprocessing(), train=True, batch_size=32)
+        loader = loaders.make_loader(temporary, preprocessing=Preprocessing(), train=True, batch_size=32)
 
         def epochs(count):
             for _ in range(count):

@@ -35,9 +35,8 @@ from benchmarks import runner
 from benchmarks.accuracy.targets import environment
 from benchmarks.runner import SHARED
 from gluon_ft.cli import console
-from gluon_ft.data import split
+from gluon_ft.data import lists, split
 from gluon_ft.data.records import pack
-from gluon_ft.data.sources import lists
 from gluon_ft.errors import ConfigError
 from gluon_ft.runtime import hardware
 

@@ -43,8 +43,9 @@ def seconds(name, epochs) -> tuple[float, float, float]:
     """(total, of the epochs after the first as a mean, final training loss) of one training."""
     memory, cache, views = {**PLAIN, **CACHED}[name]
     net = _network()
-    train, val = (loader.open(runner.SHARED / "hotdog" / part, preprocessing=Preprocessing(), train=part == "train",
-                              batch_size=BATCH, cache=memory) for part in ("train", "test"))
+    train, val = (loader.make_loader(runner.SHARED / "hotdog" / part, preprocessing=Preprocessing(),
+                                     train=part == "train", batch_size=BATCH, cache=memory)
+                  for part in ("train", "test"))
     config = gluon_ft.TrainConfig(epochs=epochs, lr=0.01, top_k=0, cache_features=cache, views=views)
     mx.nd.waitall()
     begun = time.perf_counter()

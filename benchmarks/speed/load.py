@@ -37,8 +37,8 @@ PREPROCESSING = Preprocessing()
 
 def ours(source, train, **options):
     """A pass over one of our loaders."""
-    loader = loaders.open(source, preprocessing=PREPROCESSING, train=train, batch_size=BATCH,
-                          augment="gluon" if train else None, **options)
+    loader = loaders.make_loader(source, preprocessing=PREPROCESSING, train=train, batch_size=BATCH,
+                                 augment="gluon" if train else None, **options)
     if options.get("cache"):
         _images_per_second(loader)
     return lambda: _images_per_second(loader)

@@ -87,8 +87,12 @@ class Group(click.Group):
             raise click.UsageError(f"no command '{args[0]}'; {near(args[0], self.list_commands(ctx))}", ctx)
         return super().resolve_command(ctx, args)
 
+    def _short_help(self, ctx, name):
+        found = self.get_command(ctx, name)
+        return "" if found is None else found.get_short_help_str(80)
+
     def format_commands(self, ctx, formatter):
-        rows = [(name, self.lazy[name][1] if name in self.lazy else self.get_command(ctx, name).get_short_help_str(80))
+        rows = [(name, self.lazy[name][1] if name in self.lazy else self._short_help(ctx, name))
                 for name in self.list_commands(ctx)]
         if rows:
             with formatter.section("Commands"):
@@ -108,7 +112,8 @@ def command(name=None, text=None, **attributes):
     return decorate
 
 
-def recipe(text: str, quick: str, seed: str, folds: str = "K folds of the training part instead.", device: bool = True):
+def recipe(text: str | None, quick: str, seed: str, folds: str = "K folds of the training part instead.",
+           device: bool = True):
     """Decorator for a recipe: a `command` that has also the options which every recipe has.
 
     text : the module's docstring; quick, seed, folds : help of --quick, --seed and --cross-validate; device : False
@@ -200,9 +205,9 @@ def setting_option(name: str, *options: str, default=None, help: str | None = No
             check_value(one, value)
         return value
 
-    return click.option(*(options or (one.option,)), type={"int": int, "float": float}.get(one.plain_kind, str),
-                        default=one.default if default is None else default, help=help or one.about.help,
-                        callback=checked)
+    return click.option(*(options or (f"--{name.replace('_', '-')}",)), help=help or one.about.help, callback=checked,
+                        type={"int": int, "float": float}.get(one.plain_kind, str),
+                        default=one.default if default is None else default)
 
 
 def _metavar(one):

@@ -19,7 +19,7 @@ def weights():
 
 @weights.command("list")
 @click.option("--backbone", help="Only those of this backbone.")
-@click.option("--wide", is_flag=True, help="Every column at its full width.")
+@console.wide_option
 @console.json_option
 def list_(backbone, wide, as_json):
     """The weights of the catalog, and which are here already.
@@ -27,7 +27,6 @@ def list_(backbone, wide, as_json):
     Fits the terminal; --wide adds what input they take, where they come from and whether that was verified, and --json
     also the hashes and notes.
     """
-    from gluon_ft.io import tables
     from gluon_ft.weights import catalog, store
 
     rows = [{"name": row.name, "preferred": row.preferred, "top1": row.top1, "classes": row.num_classes,
@@ -37,13 +36,11 @@ def list_(backbone, wide, as_json):
     shown = [{**row, "name": row["name"] + (" *" if row["preferred"] else ""), "size": row["preprocessing"]["size"],
               "here": "yes" if row["here"] else "no", "unverified": "yes" if row["unverified"] else "no"}
              for row in rows]
-    if wide:
-        columns = ["name", "top1", "classes", "licence", "here", "unverified", "input", "origin"]
-        click.echo(tables.table(shown, columns))
-    else:
+    columns = ["name", "top1", "classes", "licence", "here", "unverified", "input", "origin"]
+    if not wide:
         shown = [{**row, "name": row["name"] + (" ?" if row["unverified"] == "yes" else "")} for row in shown]
         columns = ["name", "top1", "classes", "size", "licence", "here"]
-        click.echo(tables.table(shown, columns, tables.terminal_width(), whole=["name", "here"]))
+    console.show(shown, columns, wide, whole=["name", "here"])
     click.echo(f"*: taken for pretrained=True\n{'' if wide else '?: '}unverified: addresses and figures are as "
                "published, the file was not fetched when the table was made")
     console.emit({"weights": rows}, as_json)

@@ -42,18 +42,33 @@ EIGENVALUE = 400.0
 class Facts:
     """What is known of a data set and of the weights for it; `gluon_ft.finetune.probe.measure` finds it.
 
-    images, classes, smallest_class, largest_class : counts, of the training images.
-    width, height : median, pixels, None where not known; grey : all images looked at are grey.
-    weights : name of pretrained weights at hand that fit, None where there are none.
-    input_size : of the network, pixels; stages : of the network, its output counted (`gluon_ft.stages`).
-    probe, probe_spread : accuracy of a linear classifier on the pretrained features, and its standard deviation over
-    the folds; None where it was not measured.
-    eigenvalue : the largest of the features' second moments (mean outer product of a feature vector with itself, not
-    centred), None where it was not measured.
-    pixels : accuracy of the same classifier on the images shrunk to 16 x 16; chance : of always naming the most
-    frequent class.
-    seconds : that measuring took; notes : what else was found.
-    batch : images of a batch where that is given, None where it is to be advised; accumulate : batches of one step.
+    Parameters
+    ----------
+    images, classes, smallest_class, largest_class : int
+        Counts, of the training images.
+    width, height : int, optional
+        Medians, pixels.
+    grey : bool
+        All images looked at are grey.
+    weights : str, optional
+        Name of pretrained weights at hand that fit; None where there are none.
+    input_size, stages : int, optional
+        Of the network: pixels, and its stages with the output (`gluon_ft.stages`).
+    probe, probe_spread : float
+        Accuracy of a linear classifier on the pretrained features, and its standard deviation over the folds; None
+        where it was not measured.
+    eigenvalue : float, optional
+        The largest of the features' second moments (mean outer product of a feature vector with itself, not centred).
+    pixels, chance : float, optional
+        Accuracy of the same classifier on the images shrunk to 16 x 16, and of always naming the most frequent class.
+    seconds : float, optional
+        That measuring took.
+    notes : tuple of str
+        What else was found.
+    batch : int, optional
+        Images of a batch where that is given; None where it is to be advised.
+    accumulate : int
+        Batches of one step.
     """
 
     images: int
@@ -113,8 +128,17 @@ class Facts:
 
 @dataclass(frozen=True)
 class Advice:
-    """strategy : a key of `STRATEGIES`; settings : values by their names in `finetune.settings.JobSettings` (those of
-    `TrainConfig` among them); reasons : (text, source)."""
+    """What is advised.
+
+    Attributes
+    ----------
+    strategy : str
+        A key of `STRATEGIES`.
+    settings : dict
+        Values by their names in `finetune.JobSettings` (those of `TrainConfig` among them).
+    reasons : list of (str, str)
+        Text and source.
+    """
 
     strategy: str
     settings: dict = field(default_factory=dict)
@@ -125,9 +149,18 @@ class Advice:
 class Rule:
     """A row of the tables.
 
-    condition : in words, what `holds(facts)` computes. strategy : what it decides, None in `SETTING_RULES`.
-    strategies : that its settings are for. settings : name -> value, or function of the facts whose docstring says it
-    in words. reason : text; source : paper, tutorial, or 'ours'.
+    Attributes
+    ----------
+    condition : str
+        In words, what `holds(facts)` computes.
+    reason, source : str
+        Why, and the paper or tutorial that says so, or 'ours'.
+    strategy : str, optional
+        What it decides, None in `SETTING_RULES`.
+    strategies : tuple of str
+        Those that its settings are for.
+    settings : dict
+        Name -> value, or function of the facts whose docstring says it in words.
     """
 
     condition: str
@@ -290,12 +323,20 @@ SETTING_RULES = (
 def advise(facts: Facts, strategy: str | None = None) -> Advice:
     """The strategy for the facts, its settings, and why.
 
-    strategy : one that is wanted whatever the facts say; its settings are still those for the facts.
-    Raises ConfigError for an unknown strategy (with the near names), or one that needs weights where there are none.
+    Parameters
+    ----------
+    facts : Facts
+    strategy : str, optional
+        One that is wanted whatever the facts say; its settings are still those for the facts.
+
+    Raises
+    ------
+    ConfigError
+        for an unknown strategy (with the near names), or one that needs weights where there are none.
     """
     if strategy is None:
         rule = next(rule for rule in STRATEGY_RULES if rule.holds(facts))
-        strategy, reasons = rule.strategy, [(f"{_first_fact(rule, facts)}: {rule.reason}", rule.source)]
+        strategy, reasons = rule.strategy or "", [(f"{_first_fact(rule, facts)}: {rule.reason}", rule.source)]
     else:
         _check(strategy, facts)
         reasons = [(f"'{strategy}' was asked for", "you")]

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +12,22 @@ from gluon_ft.io import locks
 
 
 @contextlib.contextmanager
-def claimed(folder, made: bool = False) -> Iterator[Path]:
+def claimed(folder: str | os.PathLike, made: bool = False) -> Iterator[Path]:
     """Makes `folder` where it is missing, and holds its lock for the block.
 
     What the block put into a new folder is removed again where it raises before anything of training is saved, and the
-    folder itself, where it was made here and nothing is in it. made : the caller has just made it.
+    folder itself, where it was made here and nothing is in it.
 
-    Raises UserError where another process has the lock, or the folder cannot be made.
+    Parameters
+    ----------
+    folder : path-like
+    made : bool
+        The caller has just made it.
+
+    Raises
+    ------
+    UserError
+        where another process has the lock, or the folder cannot be made.
     """
     folder = Path(folder)
     there = folder.is_dir() and not made
@@ -62,7 +72,7 @@ def _clear(folder):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def state(folder) -> str:
+def state(folder: str | os.PathLike) -> str:
     """'new' (nothing in it but hidden files), 'unfinished', 'finished', or 'other' (something that is no run)."""
     folder = Path(folder)
     names = {path.name for path in folder.iterdir() if not path.name.startswith(".")} if folder.is_dir() else set()

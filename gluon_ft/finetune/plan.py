@@ -5,26 +5,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import mxnet as mx
+from mxnet.gluon import HybridBlock
 
 from gluon_ft.data import loader as loaders
 from gluon_ft.data.images.augment import PROCEDURES, Augmentation
-from gluon_ft.data.images.transforms import Transform
-from gluon_ft.data.loader import Loader
-from gluon_ft.data.sources import opening
 from gluon_ft.engine import precision
 from gluon_ft.errors import ConfigError, DataError, near
 from gluon_ft.evaluation.task import EVALUATED
-from gluon_ft.finetune import advice, network, prepare, probe, settings, sources
+from gluon_ft.finetune import advice, job_data, network, probe, settings
 from gluon_ft.finetune import choice as choices
 from gluon_ft.finetune.settings import AUTO, ORIGINS, REASONS, JobSettings
 from gluon_ft.io.settings import described
 from gluon_ft.models import HEAD_LR_MULT, freezing, registry
+from gluon_ft.models.spec import ModelSpec
 from gluon_ft.models.stages import stages
 from gluon_ft.runtime import devices
 from gluon_ft.runtime.processors import threads
@@ -61,22 +60,22 @@ class Job:
 
     settings: JobSettings
     config: dict
-    data: prepare.Data
-    net: Any
-    contexts: list
+    data: job_data.JobData
+    net: Any  # a HybridBlock with what this project hangs on it
+    contexts: list[mx.Context]
     notes: list[str]
     say: Callable[[str], None]
     run: Any = None
 
-    def loader(self, part: str, train: bool):
+    def loader(self, part: str, train: bool) -> Any:
         """The images of a part, for training or in evaluation order; None where there is no such part."""
         if part not in self.data.parts:
             return None
-        source, chosen = self.data.parts[part], self.settings
-        return loaders.open(source.source, root=source.root, classes=self.data.classes, train=train,
-                            preprocessing=self.net.preprocessing, seed=chosen.seed, workers=chosen.workers,
-                            batch_size=chosen.batch_size if train else EVALUATED, cache="memory",
-                            augment=augmentation(chosen.augment) if train else None)
+        chosen = self.settings
+        return loaders.make_loader(self.data.parts[part], classes=self.data.class_names, train=train,
+                                   preprocessing=self.net.preprocessing, seed=chosen.seed, workers=chosen.workers,
+                                   batch_size=chosen.batch_size if train else EVALUATED, cache="memory",
+                                   augment=augmentation(chosen.augment) if train else None)
 
 
 def check(wanted: JobSettings, values: dict, origins: dict) -> tuple:
@@ -93,7 +92,7 @@ def check(wanted: JobSettings, values: dict, origins: dict) -> tuple:
     Returns
     -------
     tuple
-        What `sources.find` returns.
+        What `job_data.find` returns.
 
     Raises
     ------
@@ -106,7 +105,7 @@ def check(wanted: JobSettings, values: dict, origins: dict) -> tuple:
     strategy = network.strategy_of(wanted)
     check_strategy(strategy, by_steps(wanted, values, origins), wanted)
     _check_network(wanted, strategy, contexts)
-    train, val = sources.find(wanted)
+    train, val = job_data.find(wanted)
     if val is not None and origins.get("validation") in ("key=value", "option"):
         raise ConfigError("validation images are given, so that none are drawn",
                           found=f"validation {wanted.validation}",
@@ -140,14 +139,14 @@ def begin(wanted: JobSettings, values: dict, origins: dict, found: tuple, say: C
 
     Parameters are those of `check`, whose result is `found`. Nothing is written; weights may be fetched.
     """
-    data = prepare.prepare(wanted, found)
+    data = job_data.prepare(wanted, found)
     _say_data(data, say)
     contexts = devices.contexts(wanted.devices)
-    size = prepare.typical_size(data.parts["train"])
+    size = job_data.typical_size(data.parts["train"])
     chosen = choices.choose(wanted.backbone, wanted.pretrained, size=wanted.size or size,
                             gpu=contexts[0].device_type == "gpu", strategy=network.strategy_of(wanted) or AUTO)
     say(f"network: {chosen.backbone}, weights: {chosen.pretrained} ({chosen.reason})")
-    net, notes = network.build(chosen, data.classes, contexts, wanted.seed, wanted.size)
+    net, notes = network.build(chosen, data.class_names, contexts, wanted.seed, wanted.size)
     decided = decide(wanted, values, data, chosen, net, contexts, origins)
     say(f"strategy: {decided.settings.strategy}")
     for reason in decided.reasons.values():
@@ -160,9 +159,9 @@ def begin(wanted: JobSettings, values: dict, origins: dict, found: tuple, say: C
 
 
 def _say_data(data, say):
-    counts = ", ".join(f"{part.images} for {'training' if name == 'train' else name}"
+    counts = ", ".join(f"{len(part)} for {'training' if name == 'train' else name}"
                        for name, part in data.parts.items())
-    say(f"images: {counts}; {len(data.classes)} classes")
+    say(f"images: {counts}; {len(data.class_names)} classes")
     if data.facts and not any(data.facts.values()):
         say("  audited: no copies, no bad files")
     for line in data.lines:
@@ -178,8 +177,8 @@ class Decided:
     reasons: dict[str, str] = field(default_factory=dict)
 
 
-def augmentation(text: str):
-    """What `loaders.open` takes: the name of a procedure, or a dict from JSON. ConfigError for other JSON."""
+def augmentation(text: str) -> str | dict:
+    """What `loaders.make_loader` takes: the name of a procedure, or a dict from JSON. ConfigError for other JSON."""
     if not text.lstrip().startswith("{"):
         return text
     try:
@@ -189,7 +188,8 @@ def augmentation(text: str):
                           expected="'gluon', 'im2rec', 'none' or fields of Augmentation as JSON") from error
 
 
-def decide(wanted: JobSettings, values: dict, data, choice, net, contexts, origins: dict | None = None) -> Decided:
+def decide(wanted: JobSettings, values: dict, data: job_data.JobData, choice: ModelSpec, net: HybridBlock,
+           contexts: list[mx.Context], origins: dict | None = None) -> Decided:
     """Every setting of a job: what was given stays, the rest is as advised for the data and the strategy.
 
     Where the strategy or its rates depend on the features, up to 300 training images are run through the network
@@ -201,7 +201,7 @@ def decide(wanted: JobSettings, values: dict, data, choice, net, contexts, origi
         The settings given, with defaults.
     values, origins : dict
         Those that were given, by name.
-    data : prepare.Data
+    data : job_data.JobData
     choice : ModelSpec
     net : HybridBlock
         With weights and a new output.
@@ -274,15 +274,7 @@ def _advised(wanted, facts, strategy, given) -> advice.Advice:
 
 
 def _facts(data, choice, net, wanted, probing):
-    part = data.parts["train"]
-    if part.files is None:
-        source = str(part.source)
-    else:
-        labels = [label for _, label in part.files]
-        paths = [str(Path(part.root) / path) for path, _ in part.files]
-        files = opening.Files(part.root, paths, np.array(labels), data.classes)
-        source = Loader(files, Transform(net.preprocessing), 1, 0, 0, None, False, 0)
-    facts = probe.measure(source, net if probing else False, seed=wanted.seed)
+    facts = probe.measure(data.parts["train"], net if probing else False, seed=wanted.seed)
     facts = replace(facts, batch=wanted.batch_size, accumulate=wanted.accumulate)
     if choice.pretrained == choices.NONE or facts.weights is not None:
         return facts
@@ -305,7 +297,7 @@ def _rest(wanted, facts, net, strategy, contexts, given) -> dict:
     return {**{name: value for name, value in found.items() if name not in given}, **always}
 
 
-def cached(settings: JobSettings, given=()) -> JobSettings:
+def cached(settings: JobSettings, given: Container[str] = ()) -> JobSettings:
     """The settings with frozen parts computed once, unless nothing is frozen or that would not train the same.
 
     Mixed images are not what mixed features are, and rates by stage need the stages.

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shlex
 import tempfile
@@ -10,12 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 from gluon_ft.errors import ConfigError, Interrupted, UserError, WeightsError
 from gluon_ft.evaluation import linear, model
 from gluon_ft.finetune import folder as folders
-from gluon_ft.finetune import network, pictures, plan, prepare, settings
+from gluon_ft.finetune import job_data, network, pictures, plan, settings
 from gluon_ft.finetune.settings import ORIGINS, REASONS, JobSettings
 from gluon_ft.models.spec import resolve
 from gluon_ft.reporting import Run, data_record, html
@@ -26,6 +27,7 @@ from gluon_ft.training.feature_cache import features
 from gluon_ft.training.fit import fit
 from gluon_ft.training.metrics import evaluate
 
+AnyPath = Union[str, os.PathLike]
 LAST, BEST = "last.params", "best.params"
 FOLDS = 5  # that an SVM's settings are chosen by, where each class has as many images
 # What may differ when a run goes on: nothing that changes its result.
@@ -34,7 +36,17 @@ FREE = {"workers", "save_every", "save_minutes", "keep"}
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished run: its folder, resolved settings, what result.json holds, and the report's path."""
+    """A finished run.
+
+    Attributes
+    ----------
+    folder : Path
+    settings : JobSettings
+        Resolved.
+    result : dict
+        What result.json holds.
+    report : Path
+    """
 
     folder: Path
     settings: JobSettings
@@ -42,8 +54,9 @@ class Outcome:
     report: Path
 
 
-def train(data=None, *, run=None, runs="runs", resume: bool = False, config=None, assignments: Iterable[str] = (),
-          say: Callable[[str], None] = print, **options: Any) -> Outcome:
+def train(data: AnyPath | None = None, *, run: AnyPath | None = None, runs: AnyPath = "runs", resume: bool = False,
+          config: AnyPath | None = None, assignments: Iterable[str] = (), say: Callable[[str], None] = print,
+          **options: Any) -> Outcome:
     """Fine-tunes a network on a folder of photos; every choice that is not given is made, and explained by `say`.
 
     The run's folder then holds config.json (every setting, resolved), environment.json, data.json and the lists,
@@ -76,7 +89,7 @@ def train(data=None, *, run=None, runs="runs", resume: bool = False, config=None
     place, wanted, found = Path(run if run is not None else runs), None, None
     if not going_on:
         wanted = JobSettings(**values)
-        prepare.check_outside(place, wanted)
+        job_data.check_outside(place, wanted)
         found = plan.check(wanted, values, origins)
     source = None if config is None else data_record.read(Path(config).parent)
     with contextlib.ExitStack() as stack:
@@ -91,8 +104,8 @@ def train(data=None, *, run=None, runs="runs", resume: bool = False, config=None
         return _carried_out(job, going_on)
 
 
-def find_lr(data=None, *, lowest: float = 1e-6, highest: float = 10.0, steps: int = 100, config=None,
-            assignments: Iterable[str] = (), say: Callable[[str], None] = print,
+def find_lr(data: AnyPath | None = None, *, lowest: float = 1e-6, highest: float = 10.0, steps: int = 100,
+            config: AnyPath | None = None, assignments: Iterable[str] = (), say: Callable[[str], None] = print,
             **options: Any) -> tuple[lr_finder.Found, JobSettings]:
     """Finds a learning rate for the job that `train` would run with the same settings and a rate of its own.
 
@@ -128,7 +141,7 @@ def find_lr(data=None, *, lowest: float = 1e-6, highest: float = 10.0, steps: in
     wanted = JobSettings(**values)
     job = plan.begin(wanted, values, origins, plan.check(wanted, values, origins), say)
     with tempfile.TemporaryDirectory() as folder:
-        job.data = prepare.write(job.data, folder)
+        job.data = job_data.write(job.data, folder)
         found = lr_finder.find_lr(job.net, job.loader("train", True), job.settings.training(), lowest=lowest,
                                   highest=highest, steps=steps, ctx=job.contexts)
     return found, job.settings
@@ -152,7 +165,7 @@ def _name(wanted) -> str:
 
 def _note_other_data(job, config, source):
     """Says where the images are not those of the run whose configuration is used."""
-    differs = data_record.difference(source, data_record.read(job.run.folder))
+    differs = data_record.difference(source, data_record.read(job.run.folder) or {})
     if differs:
         job.notes.append(f"the data differ from those of {Path(config).parent}: {'; '.join(differs)}")
         job.say(f"note: {job.notes[-1]}")
@@ -170,7 +183,7 @@ def _begun(folder, wanted, values, origins, found, say) -> plan.Job:
     say(f"run: {folder}")
     job = plan.begin(wanted, values, origins, found, say)
     job.run = Run(name=_name(wanted), folder=folder, config=job.config)
-    job.data = prepare.write(job.data, folder, network.weights_of(job.net))
+    job.data = job_data.write(job.data, folder, network.weights_of(job.net))
     return job
 
 
@@ -179,18 +192,20 @@ def _resumed(folder, values, say) -> plan.Job:
     run = Run(name=re.sub(r"[^\w.-]+", "-", folder.resolve().name).strip("-._") or "train", folder=folder, resume=True)
     known, _ = settings.collect(folder / "config.json")
     chosen = JobSettings(**{**known, **_same(folder, known, values)})
-    data = prepare.reopen(folder)
+    data = job_data.reopen(folder)
     fresh = data is None
-    data = prepare.prepare(chosen) if fresh else data
+    data = job_data.prepare(chosen) if fresh else data
     contexts = devices.contexts(chosen.devices)
     began_with = resolve(chosen.backbone, chosen.pretrained)
-    net, notes = network.build(began_with, data.classes, contexts, chosen.seed, chosen.size)
+    net, notes = network.build(began_with, data.class_names, contexts, chosen.seed, chosen.size)
     network.apply(net, chosen)
     if fresh:
-        data = prepare.write(data, folder, network.weights_of(net))
-    elif data_record.read(folder)["weights"] != network.weights_of(net):
-        raise WeightsError("the weights have changed since this run began", path=folder, found=network.weights_of(net),
-                           expected=data_record.read(folder)["weights"], remedy="put them back, or start another run")
+        data = job_data.write(data, folder, network.weights_of(net))
+    else:
+        began_from, now = (data_record.read(folder) or {}).get("weights"), network.weights_of(net)
+        if began_from != now:
+            raise WeightsError("the weights have changed since this run began", path=folder, found=now,
+                               expected=began_from, remedy="put them back, or start another run")
     return plan.Job(chosen, run.config, data, net, contexts, [*notes, *data.lines], say, run)
 
 
@@ -217,8 +232,8 @@ def _carried_out(job, going_on) -> Outcome:
            "validation_accuracy": result["validation_accuracy"], "seconds": result["seconds"]}
     summary = {**result, **more, REASONS: job.run.config.get(REASONS, {}),
                "strategy": job.settings.strategy, "backbone": job.settings.backbone,
-               "pretrained": job.settings.pretrained, "classes": len(job.data.classes),
-               "images": {name: part.images for name, part in job.data.parts.items()}, "audit": job.data.facts,
+               "pretrained": job.settings.pretrained, "classes": len(job.data.class_names),
+               "images": {name: len(part) for name, part in job.data.parts.items()}, "audit": job.data.facts,
                "total_seconds": round(time.perf_counter() - begun, 1)}
     _save_cards(job, history)
     job.run.config = _explained(job.run.config)
@@ -263,7 +278,7 @@ def _by_svm(job, going_on) -> dict:
     images, labels = features.extract(job.net, job.loader("train", False), job.contexts, "training features")
     smallest = min(Counter(labels.tolist()).values())
     found = linear.fit(images, labels, "svm", k=min(FOLDS, smallest), seed=job.settings.seed)
-    linear.set_output(job.net, *found.dense(), job.data.classes)
+    linear.set_output(job.net, *found.dense(), job.data.class_names)
     for name in (LAST, BEST):
         checkpoint.save_parameters(job.net, job.run.folder / name)
     validation = job.loader("validation", False)
@@ -281,7 +296,7 @@ def _looked_at(job) -> tuple[list[Path], dict]:
         job.notes.append("no validation images: how good this network is on others is not known")
         return [], {}
     probabilities, labels = pictures.predictions(job.net, loader, job.contexts, job.settings.precision)
-    folder, classes = job.run.folder, job.data.classes
+    folder, classes = job.run.folder, job.data.class_names
     shown = [pictures.draw_confusion(probabilities, labels, classes, folder / "confusion_matrix_of_validation.png"),
              pictures.draw_mistakes(probabilities, labels, loader, folder / "most_confident_mistakes.png")]
     return [path for path in shown if path], {"confusions": pictures.confusions(probabilities, labels, classes)}

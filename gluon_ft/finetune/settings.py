@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from gluon_ft.training.config import TrainConfig
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib
+    import tomli as tomllib  # pyright: ignore[reportMissingImports]  (installed on these Pythons only)
 
 AUTO = "auto"
 AUDITS = ("fix", "report", "none")
@@ -113,7 +114,8 @@ def default_words(name: str) -> str | None:
     return f"{text}, or as advised" if name in SOMETIMES else text
 
 
-def collect(config=None, assignments: Iterable[str] = (), options: dict | None = None) -> tuple[dict, dict]:
+def collect(config: str | os.PathLike | None = None, assignments: Iterable[str] = (),
+            options: dict | None = None) -> tuple[dict, dict]:
     """Settings that were given, from the weakest to the strongest layer: config file, `key=value`, options.
 
     Parameters
@@ -170,7 +172,7 @@ def _stronger(origins, one, other, layers):
     return order.index(origins[one]) > order.index(origins[other])
 
 
-def read_config(path) -> dict:
+def read_config(path: str | os.PathLike) -> dict:
     """The settings in a .toml or .json file; ConfigError where it cannot be read as one."""
     path = Path(path)
     try:

@@ -226,7 +226,7 @@ def _tar_members(archive: Path, opener: Callable[..., Any], limit: int) -> Itera
                 kind = "a link"
             yield _Member(info.name, kind, info.size,
                           lambda info=info: opened.extractfile(_filtered(info, str(archive.parent))))
-            opened.members = []  # tarfile keeps every header otherwise
+            cast(Any, opened).members = []  # tarfile keeps every header otherwise
         # tarfile takes a damaged or missing header after the first one for the end of the archive.
         bounded.seek(opened.offset)
         if bounded.read(_BLOCK) != bytes(_BLOCK):

@@ -171,7 +171,7 @@ def to_dict(settings: Any) -> dict:
     return plain(dataclasses.asdict(settings))
 
 
-def from_dict(kind: Callable, values: Mapping, what: str):
+def from_dict(kind: Callable, values: Mapping, what: str) -> Any:
     """`kind(**values)`; what is missing has its default. ConfigError for an unknown key, with the near ones."""
     known = [field.name for field in dataclasses.fields(kind)]  # pyright: ignore[reportArgumentType]
     for key in values:
@@ -196,7 +196,7 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in sorted(value, key=str)]
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
-    if hasattr(value, "tolist"):
+    if hasattr(value, "tolist") and not isinstance(value, type):
         return plain(value.tolist())
     return str(value)
 

@@ -141,7 +141,7 @@ def _class_weights(config, train, classes):
     if labels is None or not classes:
         raise ConfigError("balance 'weights' needs the labels beforehand", expected="a loader with labels, and a "
                           "network whose output is found", found=type(train).__name__,
-                          remedy="use gluon_ft.loaders.open, or an ArrayLoader")
+                          remedy="use gluon_ft.loaders.make_loader, or an ArrayLoader")
     return balance.class_weights(labels, classes)
 
 
@@ -151,7 +151,7 @@ def _steps_per_epoch(train, config):
     if config.schedule == "constant" and not config.warmup:
         return None
     raise ConfigError("a schedule needs the number of batches beforehand", expected="a loader that has a length",
-                      found=type(train).__name__, remedy="use gluon_ft.loaders.open, or the schedule 'constant'")
+                      found=type(train).__name__, remedy="use gluon_ft.loaders.make_loader, or the schedule 'constant'")
 
 
 def _shares(data, label, label_b, contexts):

@@ -1,4 +1,4 @@
-"""Where weights files are kept: the cache, the look-aside folders of `GLUON_FT_WEIGHTS`, and getting them there."""
+"""Where weights files are kept: the cache and the look-aside folders of `GLUON_FT_WEIGHTS`; fetches what is missing."""
 from __future__ import annotations
 
 import os
@@ -60,7 +60,7 @@ def is_here(row: Row) -> bool:
                for files in row.sources)
 
 
-def _alike(path, file):
+def _alike(path: Path, file: File) -> bool:
     return path.is_file() and file.checksums.size in (None, path.stat().st_size)
 
 
@@ -73,8 +73,18 @@ def path(row: Row) -> Path | None:
 def get(row: Row, offline: bool = False, progress: bool = True) -> Stored:
     """The files of the row; those not here are fetched into the cache, from the first source that works.
 
-    offline : fetch nothing. Raises DownloadError with every address tried and its reason, the hash expected, and the
-    folders in which the file is looked for.
+    Parameters
+    ----------
+    row : Row
+    offline : bool
+        Fetch nothing.
+    progress : bool
+        Whether a progress bar is shown.
+
+    Raises
+    ------
+    DownloadError
+        With every address tried and its reason, the hash expected, and the folders in which the file is looked for.
     """
     found = stored(row)
     if found:
@@ -94,7 +104,7 @@ def get(row: Row, offline: bool = False, progress: bool = True) -> Stored:
                                f"origin: {row.origin}")
 
 
-def _get(file, offline, progress):
+def _get(file: File, offline: bool, progress: bool) -> Path:
     addresses = () if offline else file.addresses
     try:
         return fetch(addresses, folder() / file.name, member=file.member, look_aside=look_aside(), progress=progress,

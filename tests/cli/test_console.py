@@ -36,7 +36,7 @@ def eat(food, times, as_json):
     return {"nothing": 1, "yes": True}.get(food)
 
 
-@click.group(cls=console.Group, lazy={"doctor": ("gluon_ft.cli.doctor:doctor", "One line on doctor.")})
+@click.group(cls=console.Group, lazy={"doctor": ("gluon_ft.cli.main:doctor", "One line on doctor.")})
 def kitchen():
     """Kitchen."""
 

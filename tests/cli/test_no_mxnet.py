@@ -2,13 +2,10 @@
 from __future__ import annotations
 
 import json
-import os
-import resource
 import subprocess
 import sys
 
 import photos
-import pytest
 
 from gluon_ft.cli.main import COMMANDS
 
@@ -50,18 +47,3 @@ def test_data_and_runs(tmp_path):
 
 def test_audit(tmp_path):
     assert "copies" in run(["audit", photos.make(tmp_path / "photos", count=4)])
-
-
-def seconds(*arguments) -> float:
-    """Processor time of a Python process: other work on the machine does not count."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, *arguments], check=True, capture_output=True,
-                   env={**os.environ, "OMP_NUM_THREADS": "1"})
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no processor time of child processes there")
-def test_help_takes_under_a_tenth_of_importing_mxnet():
-    code = "import sys; from gluon_ft.cli.main import main; main(['split', '--help'])"
-    assert min(seconds("-c", code) for _ in range(3)) < 0.1 * seconds("-c", "import gluon_ft, mxnet")

@@ -44,7 +44,7 @@ def photos(tmp_path):
 
 
 def test_as_the_evaluation_loader_sees_them(net, photos):
-    loader = loaders.open(photos, preprocessing=HOW, train=False, batch_size=8)
+    loader = loaders.make_loader(photos, preprocessing=HOW, train=False, batch_size=8)
     expected = mx.nd.softmax(net(next(iter(loader)).data)).asnumpy()
     found = predict(net, photos, batch_size=3, top=2)
     assert [p.path for p in found] == [loader.source.where(i) for i in range(8)]

@@ -67,7 +67,7 @@ def test_settings_are_those_of_a_job(known, strategy):
     assert found.strategy == strategy and found.reasons[0] == (f"'{strategy}' was asked for", "you")
     if strategy != "svm":
         assert {"lr", "epochs", "batch_size", "freeze", "augment"} <= set(found.settings)
-        loader.open((np.zeros((2, 8, 8, 3), np.uint8), [0, 1]), preprocessing=Preprocessing(size=8, resize=8),
+        loader.make_loader((np.zeros((2, 8, 8, 3), np.uint8), [0, 1]), preprocessing=Preprocessing(size=8, resize=8),
                      train=True, batch_size=2, augment=plan.augmentation(chosen.augment))
 
 

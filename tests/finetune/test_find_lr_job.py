@@ -10,8 +10,8 @@ from train_runs import make_source, quiet
 
 from gluon_ft import finetune, freezing
 from gluon_ft.data import split
+from gluon_ft.data.lists import list_file
 from gluon_ft.data.records import pack
-from gluon_ft.data.sources.lists import list_file
 from gluon_ft.errors import ConfigError
 from gluon_ft.finetune import run as module
 from gluon_ft.training.feature_cache.select import arrange

@@ -85,8 +85,8 @@ def masked(text: str, folder: Path) -> str:
 
 
 def untimed(record: dict) -> list:
-    """An epoch's record without what depends on the clock; as pairs, so that the order counts."""
-    return [[key, value] for key, value in record.items() if key not in ("time", "seconds")]
+    """An epoch's record, without its values that depend on the clock; as pairs, so that the order counts."""
+    return [[key, None if key in ("time", "seconds") else value] for key, value in record.items()]
 
 
 def unpacked(name: str, folder: Path) -> Path:

@@ -15,9 +15,8 @@ from pinned.common import CLASSES, IMAGES, PHOTOS, PLACE, RECORDS, cli, digest, 
 import gluon_ft
 from gluon_ft import symbolic
 from gluon_ft.cli.main import main
-from gluon_ft.data import sampler
+from gluon_ft.data import lists, sampler
 from gluon_ft.data.images import near_duplicates
-from gluon_ft.data.sources import lists
 from gluon_ft.finetune import JobSettings
 from gluon_ft.finetune import settings as of_jobs
 from gluon_ft.training.feature_cache.views import Images
@@ -160,8 +159,8 @@ def perceptual() -> dict:
     grey = {path.relative_to(PHOTOS).as_posix(): cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
             for path in sorted(PHOTOS.glob("*/0[0-2].png"))}
     grey["ramp"] = np.add.outer(np.arange(50), np.arange(70)).astype(np.uint8)
-    return {name: near_duplicates.hash_turns(near_duplicates.thumbnail(image)).tobytes().hex() for name,
-        image in grey.items()}
+    return {name: near_duplicates.hash_turns(near_duplicates.thumbnail(image)).tobytes().hex()
+            for name, image in grey.items()}
 
 
 def audited() -> dict:

@@ -36,7 +36,7 @@ from PIL import Image  # noqa: E402
 from pinned import common, data, runs, trainings  # noqa: E402
 
 from gluon_ft import finetune  # noqa: E402
-from gluon_ft.data.sources import lists  # noqa: E402
+from gluon_ft.data import lists  # noqa: E402
 from gluon_ft.errors import Interrupted  # noqa: E402
 
 COLOURS = ((220, 60, 60), (60, 220, 60), (60, 60, 220))

@@ -95,7 +95,8 @@ FITS = {
                                  decay_bias_and_norm=False, wd=0.01, patience=2, keep=1),
     "phases": gluon_ft.TrainConfig(epochs=3, optimizer="rmsprop", lr=0.01, head_epochs=1, layer_decay=0.5,
                                    balance="sampling", schedule="one-cycle"),
-    "rare": gluon_ft.TrainConfig(epochs=2, lr=0.02, balance="weights", schedule="multistep", milestones=(1,), seed=11),
+    "rare": gluon_ft.TrainConfig(epochs=6, lr=0.02, balance="weights", schedule="multistep", milestones=(1,), seed=11,
+                                 patience=1),
     "nag": gluon_ft.TrainConfig(epochs=2, optimizer="nag", lr=0.02),
     "kept": gluon_ft.TrainConfig(epochs=3, lr=0.1, cache_features="memory", schedule="step", lr_every=1, seed=4),
 }
@@ -188,6 +189,7 @@ def symbolic_fit(name: str, **options):
 
 
 def symbolic_arrays(result) -> dict:
+    """Parameters and running statistics by name."""
     return numpy_of({**result.arg_params, **result.aux_params})
 
 

@@ -19,7 +19,7 @@ from gluon_ft.io.paths import cache_home
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib
+    import tomli as tomllib  # pyright: ignore[reportMissingImports] not installed on later versions
 
 _TABLE = Path(__file__).with_name("catalog.toml")
 
@@ -33,7 +33,7 @@ class DataFile:
 
     name: str
     addresses: tuple[str, ...] = ()
-    expected: Checksums = field(default_factory=Checksums)
+    checksums: Checksums = field(default_factory=Checksums)
     archive: bool = False
     unverified: bool = False
 
@@ -80,7 +80,7 @@ def _rows() -> dict[str, DataSet]:
 
 def _file(row):
     hashes = {kind: row.pop(kind) for kind in ("sha256", "sha1", "md5", "size") if kind in row}
-    return DataFile(addresses=tuple(row.pop("addresses")), expected=Checksums(**hashes), **row)
+    return DataFile(addresses=tuple(row.pop("addresses")), checksums=Checksums(**hashes), **row)
 
 
 def datasets() -> list[DataSet]:
@@ -149,7 +149,7 @@ def _obtain(data, file, source, progress):
     if not file.addresses and not target.is_file():
         raise DownloadError(f"{data.name} can only be fetched by hand", expected=f"{file.name} from {data.home}",
                             remedy=f"put it into {target.parent}, or give it with --from")
-    return fetch(file.addresses, target, progress=progress, **vars(file.expected))
+    return fetch(file.addresses, target, progress=progress, **vars(file.checksums))
 
 
 def _copy_at_hand(data, file, source):
@@ -160,7 +160,7 @@ def _copy_at_hand(data, file, source):
                         expected="a folder with " + ", ".join(f.name for f in data.files))
     if not source.is_file():
         raise DataError("no such file", path=source, expected=f"{file.name} of {data.name}")
-    fault = file.expected.fault(source)
+    fault = file.checksums.fault(source)
     if fault:
         raise DataError(f"not {file.name} as published", path=source, found=fault,
                         remedy=f"get it from {(*file.addresses, data.home)[0]}")

@@ -108,7 +108,7 @@ def prepare(net, train, val=None, config: TrainConfig | None = None, *, views: i
     ----------
     net : HybridBlock
         As it will be trained: what is frozen now stays so, and its Parameters are those that are trained.
-    train, val : of `loaders.open` (engines 'threads' and 'dataset'), or ArrayLoader
+    train, val : of `loaders.make_loader` (engines 'threads' and 'dataset'), or ArrayLoader
     config : what the training will be told, to refuse at once what mixes images; default TrainConfig()
     views, store, ctx, disk_bytes : see `cached`
     exact : see `cached`. Default: True, unless the output layer alone is trained from beginning to end. Training more
@@ -158,7 +158,7 @@ def cached(loader, parts: Cut, *, views: int = 0, exact: bool = True, precision:
 
     Parameters
     ----------
-    loader : of `loaders.open` (engines 'threads' and 'dataset'), or ArrayLoader
+    loader : of `loaders.make_loader` (engines 'threads' and 'dataset'), or ArrayLoader
     views : of each image; epoch e has view e % views, as with `loader.views`. 0: as many as `loader.views` says, or,
         where that is 0 too, the image as in evaluation, without augmentation. Of no effect without augmentation.
     exact : True: computed as in a training step (for `train=False`, as in evaluation), to the last bit. False: in the

@@ -35,5 +35,5 @@ def tell_loader(train, config: TrainConfig) -> None:
         if wanted:
             if not hasattr(train, attribute):
                 raise ConfigError(f"{'balance sampling' if attribute == 'balanced' else 'views'} needs a loader that "
-                                  "can", found=type(train).__name__, remedy="use gluon_ft.loaders.open")
+                                  "can", found=type(train).__name__, remedy="use gluon_ft.loaders.make_loader")
             setattr(train, attribute, value)

@@ -27,8 +27,9 @@ class Images:
 
     def __init__(self, loader, views: int):
         if not isinstance(loader, (Loader, ArrayLoader)):
-            raise ConfigError("features can be kept of loaders whose order is known beforehand", found=type(
-                loader).__name__, expected="gluon_ft.loaders.open with engine 'threads' or 'dataset', or ArrayLoader")
+            raise ConfigError("features can be kept of loaders whose order is known beforehand",
+                              found=type(loader).__name__, expected="gluon_ft.loaders.make_loader with engine "
+                              "'threads' or 'dataset', or ArrayLoader")
         wanted, own = _whole_views(views), getattr(loader, "views", 0)
         if wanted and own and wanted != own:
             raise ConfigError("views differ", expected=f"{own}, the loader's", found=wanted)

@@ -28,7 +28,10 @@ def backbones() -> list[str]:
 def of(backbone: str, style: str | None = None) -> tuple[NameMap, ...]:
     """The maps of a backbone, or the one in the given style.
 
-    Raises WeightsError where the backbone has no map, or none in that style.
+    Raises
+    ------
+    WeightsError
+        The backbone has no map, or none in that style.
     """
     table = all_maps()
     if backbone not in table:

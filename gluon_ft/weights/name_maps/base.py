@@ -15,9 +15,17 @@ COUNTER = "num_batches_tracked"
 class Inserted:
     """Blocks here that have no counterpart there, because there they do nothing.
 
-    paths : of their parameters; make : from the parameters already mapped (path -> array) and the shapes of those to
-    make (path -> shape) to their arrays; holds : whether such parameters (path -> array) still do nothing, so that
-    the network can go back; why : for messages.
+    Parameters
+    ----------
+    paths : tuple of str
+        Their parameters.
+    make : callable
+        From the parameters already mapped (path -> array) and the shapes of those to make (path -> shape) to the arrays
+        of these.
+    holds : callable
+        Whether such parameters (path -> array) still do nothing, so that the network can go back.
+    why : str
+        For messages.
     """
 
     paths: tuple[str, ...]
@@ -28,13 +36,31 @@ class Inserted:
 
 @dataclass(frozen=True)
 class NameMap:
-    """One network there and the backbone here that equals it.
+    """One network there (in PyTorch, say) and the backbone here that equals it.
 
-    backbone : the name here; style : whose names ('torchvision', 'timm', 'akamaster', 'imgclsmob'); model : the
-    network's name there; layers : module there -> block here; output : the module that makes the classes;
-    weight_shapes : shapes there of weights that are matrices there and convolutions here, or the reverse (-1: the
-    number of rows); dropped : beginnings of names that are left out, with the reason; markers : shapes of some
-    weights, to tell networks apart that have the same names; batchnorm : how a BatchNorm's parameters are named.
+    Parameters
+    ----------
+    backbone : str
+        The name here.
+    style : str
+        Whose names: 'torchvision', 'timm', 'akamaster' or 'imgclsmob'.
+    model : str
+        The network's name there.
+    layers : dict
+        Module there -> block here.
+    output : str
+        The module there that makes the classes.
+    weight_shapes : dict
+        Module there -> shape there, of weights that are matrices there and convolutions here, or the reverse; -1 stands
+        for the number of rows.
+    dropped : dict
+        Beginnings of names that are left out -> the reason.
+    inserted : tuple of Inserted
+        Blocks here that have no counterpart there.
+    markers : dict
+        Name -> shape of some weights, to tell networks apart that have the same names; -1 for any number of rows.
+    batchnorm : dict
+        Names of a BatchNorm's parameters, there -> here.
     """
 
     backbone: str

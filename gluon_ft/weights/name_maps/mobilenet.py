@@ -77,7 +77,7 @@ def _identity():
     return Inserted(paths, make, holds, "an expansion by the factor 1")
 
 
-def relu6_moments(mean, deviation):
+def relu6_moments(mean: np.ndarray, deviation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance of min(max(x, 0), 6) for x normal with the given means and standard deviations (arrays)."""
     mean, deviation = np.asarray(mean, "float64"), np.maximum(np.abs(np.asarray(deviation, "float64")), 1e-12)
     low, high = (0 - mean) / deviation, (6 - mean) / deviation

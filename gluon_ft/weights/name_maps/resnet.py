@@ -52,7 +52,7 @@ def _resnets():
                       inserted=(_padded_shortcuts(),), markers={"conv1.weight": (16, 3, 3, 3)})
 
 
-def v1b_layers(depth, deep_stem=False, pooled=False):
+def v1b_layers(depth: int, deep_stem: bool = False, pooled: bool = False) -> dict[str, str]:
     """Modules of a torchvision or timm ResNet; GluonCV's v1b and its relatives have the same names.
 
     deep_stem : three 3x3 convolutions; pooled : the shortcut begins with an average pooling, which counts.
@@ -79,7 +79,7 @@ def _v1_layers(depth):
     return layers
 
 
-def basic_unit(there, here):
+def basic_unit(there: str, here: str) -> dict[str, str]:
     """A unit of two 3x3 convolutions: named there, numbered here."""
     return {f"{there}.conv1": f"{here}.body.0", f"{there}.bn1": f"{here}.body.1",
             f"{there}.conv2": f"{here}.body.3", f"{there}.bn2": f"{here}.body.4"}
@@ -102,7 +102,7 @@ def _padded_shortcuts():
                     "a shortcut that copies every second pixel and pads the channels with zeros")
 
 
-def padding_kernel(channels, in_channels):
+def padding_kernel(channels: int, in_channels: int) -> np.ndarray:
     """Weight of the 1x1 convolution that passes `in_channels` on as the middle ones of `channels`, float32."""
     kernel = np.zeros((channels, in_channels, 1, 1), "float32")
     before = (channels - in_channels) // 2

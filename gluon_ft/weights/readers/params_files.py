@@ -29,7 +29,7 @@ _LONGEST_NAME = 500
 _LARGEST_EXTENT = 1 << 40
 
 
-def check_whole(path) -> None:
+def check_whole(path: str | os.PathLike) -> None:
     """OSError where a file that MXNet has just written is cut: it does not notice a disk that is full."""
     try:
         read_params(mapped(path))
@@ -63,7 +63,7 @@ class _Cursor:
         return struct.unpack_from(form, self.data, self.skip(struct.calcsize(form)))
 
 
-def read_params(data) -> tuple[dict[str, np.ndarray], list[str]]:
+def read_params(data: memoryview) -> tuple[dict[str, np.ndarray], list[str]]:
     """The arrays of a .params file by name, and the names that were marked as auxiliary states.
 
     Parameters

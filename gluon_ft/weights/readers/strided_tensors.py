@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -70,7 +71,7 @@ def itemsize(dtype: str) -> int:
     return np.dtype(DTYPES[dtype]).itemsize
 
 
-def whole_numbers(values, what: str) -> tuple[int, ...]:
+def whole_numbers(values: Any, what: str) -> tuple[int, ...]:
     """`values` as a tuple of non-negative ints, or WeightsError."""
     if type(values) not in (tuple, list) or len(values) > MOST_DIMENSIONS:
         raise WeightsError(f"a tensor's {what} is not a tuple of at most {MOST_DIMENSIONS} numbers")
@@ -79,7 +80,7 @@ def whole_numbers(values, what: str) -> tuple[int, ...]:
     return tuple(values)
 
 
-def strided(storage, offset, shape, strides, dtype: str | None = None) -> Tensor:
+def strided(storage: object, offset: object, shape: object, strides: object, dtype: str | None = None) -> Tensor:
     """A Tensor, checked: WeightsError where it leaves its storage, or unfolds a small one to more than it holds.
     """
     if not isinstance(storage, Storage):
@@ -133,7 +134,7 @@ def native(view: np.ndarray, dtype: str) -> np.ndarray:
     return view.astype(view.dtype.newbyteorder("="), order="C", copy=True)
 
 
-def check_copies(tensors, file_size: int) -> None:
+def check_copies(tensors: Collection[Tensor], file_size: int) -> None:
     """Raises WeightsError where copying `tensors` takes far more memory than the file has bytes.
 
     Many names for one storage are cheap in the file and dear in memory. Twice the file (tied weights, an EMA copy)

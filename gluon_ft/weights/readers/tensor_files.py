@@ -1,4 +1,4 @@
-"""One way in for every file of weights: what it is, is seen from its content; nothing in it is run."""
+"""Reads the tensors of a weights file of any known format, told by its content; nothing in it is run."""
 from __future__ import annotations
 
 import contextlib
@@ -41,14 +41,23 @@ _OTHERS = (
 class TensorFile:
     """The tensors of a file.
 
-    path : the file.
-    format : 'torch zip', 'torch legacy', 'safetensors' or 'mxnet params'.
-    tensors : name -> C-contiguous array of its own, in the file's order; dtypes as stored, but bfloat16 as float32.
-    sha256 : of the whole file, in hexadecimal.
-    key : under which key of a checkpoint the tensors stood ('state_dict', 'model.net'), '' for none.
-    prefix : what was removed before every name ('module.' of DataParallel), '' for nothing.
-    metadata : small values beside the tensors (epoch, best accuracy, class names; the safetensors header's).
-    auxiliary : names marked 'aux:' in an MXNet file (BatchNorm's running statistics).
+    Parameters
+    ----------
+    path : Path
+    format : str
+        'torch zip', 'torch legacy', 'safetensors' or 'mxnet params'.
+    tensors : dict
+        Name -> C-contiguous array of its own, in the file's order; dtypes as stored, but bfloat16 as float32.
+    sha256 : str
+        Of the whole file, in hexadecimal.
+    key : str
+        Under which key of a checkpoint the tensors stood ('state_dict', 'model.net'), '' for none.
+    prefix : str
+        What was removed before every name ('module.' of DataParallel), '' for nothing.
+    metadata : dict
+        Small values beside the tensors (epoch, best accuracy, class names; the safetensors header's).
+    auxiliary : tuple of str
+        Names marked 'aux:' in an MXNet file (BatchNorm's running statistics).
     """
 
     path: Path
@@ -61,7 +70,7 @@ class TensorFile:
     auxiliary: tuple[str, ...] = ()
 
 
-def read_tensors(path, key: str | None = None) -> TensorFile:
+def read_tensors(path: str | os.PathLike, key: str | None = None) -> TensorFile:
     """The tensors in a PyTorch (zip or older), safetensors or MXNet .params file.
 
     Parameters
@@ -99,7 +108,7 @@ def read_tensors(path, key: str | None = None) -> TensorFile:
 
 
 @contextlib.contextmanager
-def refusing(path) -> Iterator[None]:
+def refusing(path: Path) -> Iterator[None]:
     """For the block, every error that a damaged or hostile file can provoke leaves as a WeightsError with `path`.
 
     The readers check what they use; this is for the rest: a byte string that is no UTF-8, a tuple where a number

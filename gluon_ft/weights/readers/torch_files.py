@@ -1,12 +1,14 @@
 """PyTorch's two pickle formats, the zip archive (since 1.6) and the older stream, read without torch."""
 from __future__ import annotations
 
+import encodings.cp437  # noqa: F401  zipfile decodes names with it; so that reading a file imports nothing
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -33,20 +35,24 @@ _UTF8, _ENCRYPTED = 0x800, 0x1  # flags of a member
 class TorchFile:
     """What a PyTorch file holds.
 
-    content : the pickled object: dicts, lists, tuples, numbers, text, and Tensor or NumpyArray for arrays.
-    read : callable, Tensor -> np.ndarray of its own (`strided_tensors.copied`); checks the checksum if there is one.
+    Parameters
+    ----------
+    content : object
+        The pickled object: dicts, lists, tuples, numbers, text, and Tensor or NumpyArray for arrays.
+    read : callable
+        Tensor -> np.ndarray of its own (`strided_tensors.copied`); checks the checksum if there is one.
     """
 
     content: object
     read: Callable[[Tensor], np.ndarray]
 
 
-def read_torch_zip(path, data) -> TorchFile:
+def read_torch_zip(path: Path, data: memoryview) -> TorchFile:
     """The zip archive that `torch.save` writes: `<name>/data.pkl`, `<name>/data/<key>`, `<name>/byteorder`.
 
     Parameters
     ----------
-    path : path-like
+    path : Path
     data : memoryview
         The whole file.
 
@@ -90,7 +96,7 @@ class Member:
     crc: int
 
 
-def members(path, data) -> dict[str, Member]:
+def members(path: Path, data: memoryview) -> dict[str, Member]:
     """Name -> Member of every file in a zip archive that stores its members uncompressed, as PyTorch does.
 
     `zipfile` reads the directory; whether that says the truth is checked here, so that members can be used where they
@@ -98,7 +104,7 @@ def members(path, data) -> dict[str, Member]:
 
     Parameters
     ----------
-    path : path-like
+    path : Path
     data : memoryview
         The whole file.
 
@@ -133,7 +139,7 @@ def members(path, data) -> dict[str, Member]:
     return {name: member for name, member in found.items() if not name.endswith("/")}
 
 
-def _located(data, entry: zipfile.ZipInfo) -> Member:
+def _located(data: memoryview, entry: zipfile.ZipInfo) -> Member:
     """The member's bytes, behind its own header, which must name it too."""
     name, size, at = entry.orig_filename, entry.file_size, entry.header_offset
     parts = name.split("/")
@@ -156,7 +162,7 @@ def _located(data, entry: zipfile.ZipInfo) -> Member:
     return Member(name, at, start, size, entry.CRC)
 
 
-def _refuse_overlaps(found, directory: int) -> None:
+def _refuse_overlaps(found: Iterable[Member], directory: int) -> None:
     before = 0
     for member in sorted(found, key=lambda m: (m.header, m.start)):
         if member.header < before:
@@ -166,12 +172,12 @@ def _refuse_overlaps(found, directory: int) -> None:
         raise WeightsError("a member of the archive overlaps its directory")
 
 
-def _check_crc(data, member: Member) -> None:
+def _check_crc(data: memoryview, member: Member) -> None:
     if zlib.crc32(data[member.start:member.start + member.size]) != member.crc:
         raise WeightsError(f"the member {printable(member.name)} is damaged: its checksum differs")
 
 
-def _byteorder(data, member: Member | None) -> Literal["<", ">"]:
+def _byteorder(data: memoryview, member: Member | None) -> Literal["<", ">"]:
     if member is None:
         return "<"
     said = bytes(data[member.start:member.start + min(member.size, 16)])
@@ -184,7 +190,7 @@ def _byteorder(data, member: Member | None) -> Literal["<", ">"]:
 class _ZipStorages:
     """Finds the storages that the pickle names, and reads tensors out of them."""
 
-    data: Any
+    data: memoryview
     found: dict[str, Member]
     folder: str
     byteorder: Literal["<", ">"]
@@ -213,7 +219,7 @@ class _ZipStorages:
         return copied(tensor, raw, self.byteorder)
 
 
-def read_torch_legacy(data) -> TorchFile:
+def read_torch_legacy(data: memoryview) -> TorchFile:
     """The stream that `torch.save` wrote before 1.6 (and still writes with `_use_new_zipfile_serialization=False`).
 
     Five pickles (magic number, protocol, system, the object, the storages' keys), then for each key the number of
@@ -224,8 +230,11 @@ def read_torch_legacy(data) -> TorchFile:
     data : memoryview
         The whole file.
 
-    Raises WeightsError for storages that the file does not hold, or not in the declared length, for bytes after the
-    last one, and what `unpickle` refuses.
+    Raises
+    ------
+    WeightsError
+        Storages that the file does not hold, or not in the declared length, bytes after the last one, and what
+        `unpickle` refuses.
     """
     if LEGACY_MAGIC.to_bytes(10, "little") not in bytes(data[:32]):
         raise WeightsError("a pickle, but not one that torch.save wrote", remedy=NOT_RUN)

@@ -233,7 +233,7 @@ _REBUILD = tuple(ADMITTED["torch._utils", name] for name in
                  ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_parameter"))
 
 
-def storage_dtype(mark) -> str:
+def storage_dtype(mark: object) -> str:
     """The dtype (a key of DTYPES) that a storage class of the pickle stands for."""
     dtype = mark.value if isinstance(mark, Admitted) and "Storage" in mark.name else None
     if not isinstance(dtype, str) or dtype not in DTYPES:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import codecs
+import glob
 import math
 import operator
 import os
@@ -53,6 +54,39 @@ def classes_file(prefix) -> Path:
     return Path(f"{os.fspath(prefix)}.classes.txt")
 
 
+def without_suffix(lst) -> Path:
+    """The path of a list without its `.lst`."""
+    text = os.fspath(lst)
+    return Path(text[:-4] if text.endswith(".lst") else text)
+
+
+def find_lists(prefix) -> list[Path]:
+    """The lists of a prefix: itself where it ends in .lst, else `<prefix>.lst`, `<prefix>-*.lst`, `<prefix>_*.lst`.
+
+    Raises DataError where there are none.
+    """
+    text = os.fspath(prefix)
+    if text.endswith(".lst"):
+        return [Path(text)]
+    found = [Path(f"{text}.lst")] if os.path.isfile(f"{text}.lst") else []
+    found += sorted(Path(p) for mark in "-_" for p in glob.glob(f"{glob.escape(text)}{mark}*.lst"))
+    if not found:
+        raise DataError("no list", path=f"{text}.lst", expected=f"it, or {text}-train.lst and the like",
+                        remedy="write lists with gluon-ft split")
+    return found
+
+
+def find_class_names(lst) -> list[str] | None:
+    """Class names of a list: `<prefix>.classes.txt` with the longest prefix that its name begins with; None if none."""
+    path = without_suffix(lst)
+    ends = [match.start() for match in re.finditer("[-_]", path.name)]
+    for end in [len(path.name), *reversed(ends)]:
+        names = path.with_name(f"{path.name[:end]}.classes.txt") if path.name[:end] else None
+        if names is not None and names.is_file():
+            return read_classes(names)
+    return None
+
+
 class Entries(Sequence):
     """The entries of a list that was read: its text, parsed again where it is looked at.
 
@@ -74,7 +108,7 @@ class Entries(Sequence):
     def __eq__(self, other):
         return isinstance(other, Sequence) and len(self) == len(other) and all(map(operator.eq, self, other))
 
-    __hash__ = None
+    __hash__ = None  # pyright: ignore[reportAssignmentType] - equal to lists, which have no hash
 
 
 def read(path) -> Entries:
@@ -220,7 +254,7 @@ def _shown(text: str) -> str:
     return shown if len(shown) <= 80 else f"{shown[:77]}..."
 
 
-def to_bytes(entries: Iterable[Entry], name="image list") -> bytes:
+def to_bytes(entries: Iterable[Entry], name: str | os.PathLike = "image list") -> bytes:
     """A list of one class label a line, byte for byte as `tools/im2rec.py --list` writes it.
 
     Raises DataError where nothing is listed, an index is there twice, a label is not a class, or a path cannot stand
@@ -250,7 +284,7 @@ def _is_utf8(text: str) -> bool:
     return text.encode("utf-8", "ignore").decode("utf-8") == text
 
 
-def classes_to_bytes(names: Iterable[str], name="class names") -> bytes:
+def classes_to_bytes(names: Iterable[str], name: str | os.PathLike = "class names") -> bytes:
     """Class names as `read_classes` reads them; DataError for a name that could not be read back."""
     names = list(names)
     for each in names:

@@ -13,8 +13,8 @@ from pathlib import Path
 import mxnet
 import pytest
 
-from gluon_ft.data.sources import lists
-from gluon_ft.data.sources.lists import Entry
+from gluon_ft.data import lists
+from gluon_ft.data.lists import Entry
 from gluon_ft.errors import DataError
 from gluon_ft.io import atomic
 
