@@ -17,6 +17,7 @@ import numpy as np
 
 from gluon_ft.errors import DataError
 from gluon_ft.io import atomic
+from gluon_ft.io.paths import AnyPath
 
 MAX_BYTES = 1 << 30  # ImageNet-21k's 14 million lines take about 0.7 GB
 MAX_LINE = 1 << 20  # bytes; a detection label of thousands of boxes still fits
@@ -44,23 +45,23 @@ class Entry(NamedTuple):
         return int(self.labels[0])
 
 
-def list_file(prefix, part: str) -> Path:
+def list_file(prefix: AnyPath, part: str) -> Path:
     """`<prefix>-<part>.lst`; part is train, val, test or fold<i>-train, fold<i>-val."""
     return Path(f"{os.fspath(prefix)}-{part}.lst")
 
 
-def classes_file(prefix) -> Path:
+def classes_file(prefix: AnyPath) -> Path:
     """`<prefix>.classes.txt`, one name a line in label order."""
     return Path(f"{os.fspath(prefix)}.classes.txt")
 
 
-def without_suffix(lst) -> Path:
+def without_suffix(lst: AnyPath) -> Path:
     """The path of a list without its `.lst`."""
     text = os.fspath(lst)
     return Path(text[:-4] if text.endswith(".lst") else text)
 
 
-def find_lists(prefix) -> list[Path]:
+def find_lists(prefix: AnyPath) -> list[Path]:
     """The lists of a prefix: itself where it ends in .lst, else `<prefix>.lst`, `<prefix>-*.lst`, `<prefix>_*.lst`.
 
     Raises DataError where there are none.
@@ -76,7 +77,7 @@ def find_lists(prefix) -> list[Path]:
     return found
 
 
-def find_class_names(lst) -> list[str] | None:
+def find_class_names(lst: AnyPath) -> list[str] | None:
     """Class names of a list: `<prefix>.classes.txt` with the longest prefix that its name begins with; None if none."""
     path = without_suffix(lst)
     ends = [match.start() for match in re.finditer("[-_]", path.name)]
@@ -111,7 +112,7 @@ class Entries(Sequence):
     __hash__ = None  # pyright: ignore[reportAssignmentType] - equal to lists, which have no hash
 
 
-def read(path) -> Entries:
+def read(path: AnyPath) -> Entries:
     """Reads a list; whatever it accepts, MXNet's `tools/im2rec.py` reads the same way.
 
     A line with one label column is a class: a whole number from 0 to 2**24. With several columns (in every line, or
@@ -174,7 +175,7 @@ def _label(text: str, is_class: bool, where: str) -> float:
     return value
 
 
-def read_classes(path) -> list[str]:
+def read_classes(path: AnyPath) -> list[str]:
     """Reads class names, one a line; the line number from 0 is the label.
 
     Raises DataError with `path:line` for an empty name, a name met twice, another encoding or a control character,
@@ -296,6 +297,6 @@ def classes_to_bytes(names: Iterable[str], name: str | os.PathLike = "class name
     return "".join(f"{each}\n" for each in names).encode("utf-8")
 
 
-def write(path, entries: Iterable[Entry], *, force: bool = False) -> None:
+def write(path: AnyPath, entries: Iterable[Entry], *, force: bool = False) -> None:
     """Writes one list atomically (see `to_bytes`, `atomic.write_together`)."""
     atomic.write_together({Path(path): to_bytes(entries, path)}, force=force)

@@ -4,6 +4,7 @@ from __future__ import annotations
 import operator
 import warnings
 from collections.abc import Generator, Iterator, Sequence
+from typing import Any
 
 import mxnet as mx
 import numpy as np
@@ -20,6 +21,7 @@ from gluon_ft.data.sources.base import ImageSource
 from gluon_ft.data.sources.opening import open_source
 from gluon_ft.data.sources.records import RecordSource
 from gluon_ft.errors import ConfigError, DataError, near
+from gluon_ft.io.paths import AnyPath
 from gluon_ft.runtime.processors import threads
 
 ENGINES = ("threads", "native", "dataset")
@@ -28,10 +30,11 @@ CACHE_BYTES = 1 << 30  # 1,800 photos of 500 x 375 pixels, or 5,200 of 256 x 256
 _SEEDS = 1 << 32
 
 
-def make_loader(source, *, preprocessing: Preprocessing, train: bool, batch_size: int, seed: int = 0,
-                workers: int | None = None, augment: str | dict | Augmentation | None = None, root=None,
-                classes: Sequence[str] | None = None, engine: str = "threads", cache: str | None = None,
-                cache_bytes: int = CACHE_BYTES, exact_decoding: bool = False, ahead: int = 2) -> Loader | NativeLoader:
+def make_loader(source: Any, *, preprocessing: Preprocessing, train: bool, batch_size: int, seed: int = 0,
+                workers: int | None = None, augment: str | dict | Augmentation | None = None,
+                root: AnyPath | None = None, classes: Sequence[str] | None = None, engine: str = "threads",
+                cache: str | None = None, cache_bytes: int = CACHE_BYTES, exact_decoding: bool = False,
+                ahead: int = 2) -> Loader | NativeLoader:
     """A loader over `source`: iterate it once an epoch for `Batch(data, label, valid)`.
 
     data is float32 (n, channels, size, size) as `preprocessing` says, label int32 (n,); rows from `valid` on are
@@ -117,7 +120,7 @@ def make_loader(source, *, preprocessing: Preprocessing, train: bool, batch_size
     return Loader(found, transform, batch_size, seed, workers, memory, exact_decoding, ahead)
 
 
-def open(source, **options) -> Loader | NativeLoader:
+def open(source: Any, **options) -> Loader | NativeLoader:
     """The earlier name of `make_loader`, which hides a builtin. Deprecated."""
     warnings.warn("gluon_ft.loaders.open is now called gluon_ft.loaders.make_loader", DeprecationWarning, stacklevel=2)
     return make_loader(source, **options)

@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 
-def epoch_order(labels, seed: int, epoch: int, shuffle: bool, balanced: bool = False) -> np.ndarray:
+def epoch_order(labels: np.ndarray | Sequence[int], seed: int, epoch: int, shuffle: bool,
+                balanced: bool = False) -> np.ndarray:
     """The order in which an epoch visits the images: a function of the arguments only.
 
     Parameters
@@ -37,7 +38,7 @@ def epoch_order(labels, seed: int, epoch: int, shuffle: bool, balanced: bool = F
     return order
 
 
-def balanced_order(labels, rng: np.random.RandomState, count: int) -> np.ndarray:
+def balanced_order(labels: np.ndarray | Sequence[int], rng: np.random.RandomState, count: int) -> np.ndarray:
     """Positions in `labels`, shuffled, in which each class that has any comes equally often.
 
     To within one; which classes get the one more is drawn. Within a class every image comes before any comes again.

@@ -21,6 +21,7 @@ from gluon_ft.data.sources.files import FileSource
 from gluon_ft.data.sources.folders import scan, sort_key
 from gluon_ft.errors import ConfigError, DataError
 from gluon_ft.io import atomic
+from gluon_ft.io.paths import AnyPath
 
 SMALLEST = 2  # images of a class: one to train on and one to validate with
 
@@ -90,9 +91,9 @@ def _training_key(seed: int, path: str) -> tuple[bytes, str]:
     return draw_key(seed, "order of training", path), path
 
 
-def split(folder, *, per_class: int | None = None, fraction: float | None = None, folds: int | None = None,
-          test: int | float | None = None, cap: int | None = None, exclude: Iterable[str] = (), seed: int = 0,
-          allow_short: bool = False) -> Split:
+def split(folder: AnyPath | FileSource, *, per_class: int | None = None, fraction: float | None = None,
+          folds: int | None = None, test: int | float | None = None, cap: int | None = None,
+          exclude: Iterable[str] = (), seed: int = 0, allow_short: bool = False) -> Split:
     """Draws training, validation and test images, class by class.
 
     In the seeded order of a class (see `draw_key`) the first `cap` images are used; the test part takes the first of
@@ -130,24 +131,24 @@ def split(folder, *, per_class: int | None = None, fraction: float | None = None
     options = _checked({"per_class": per_class, "fraction": fraction, "folds": folds, "test": test, "cap": cap})
     seed = _whole("seed", seed, None)
     exclude = [exclude] if isinstance(exclude, str) else sorted(exclude)
-    folder = _folder(folder, exclude)
-    classes = list(folder.class_names or ())
+    found = _folder(folder, exclude)
+    classes = list(found.class_names or ())
     by_class: list[list[str]] = [[] for _ in classes]
-    for path, label in folder.files:
+    for path, label in found.files:
         by_class[label].append(path)
-    _check_enough(folder.root, dict(zip(classes, map(len, by_class))), options, allow_short)
+    _check_enough(found.root, dict(zip(classes, map(len, by_class))), options, allow_short)
     names = [f"fold{i}-{part}" for i in range(folds) for part in ("train", "val")] if folds else ["train", "val"]
     chosen: dict[str, set[str]] = {name: set() for name in [*names, *(["test"] if test is not None else [])]}
     for name, paths in zip(classes, by_class):
         order = _seeded_order(seed, name, paths)
         for part, drawn in _draw(order[:cap], draw_key(seed, name), options).items():
             chosen[part].update(drawn)
-    parts = {part: [Entry(i, (label,), path) for i, (path, label) in enumerate(folder.files) if path in drawn]
+    parts = {part: [Entry(i, (label,), path) for i, (path, label) in enumerate(found.files) if path in drawn]
              for part, drawn in chosen.items()}
     for part in parts:
         if part.endswith("train"):
             parts[part].sort(key=lambda entry: _training_key(seed, entry.path))
-    return Split(folder.root, classes, parts, seed,
+    return Split(found.root, classes, parts, seed,
                  {**options, "exclude": exclude, "allow_short": allow_short})
 
 
@@ -356,7 +357,8 @@ def linked(count: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
     return np.array([find(i) for i in range(count)], dtype=np.int64)
 
 
-def own_parts(folder, train: str = "train", test: str = "test", cap: int | None = None, seed: int = 0) -> Split:
+def own_parts(folder: AnyPath, train: str = "train", test: str = "test", cap: int | None = None,
+              seed: int = 0) -> Split:
     """The data's own two parts as lists 'train' and 'test', each class after class in sorted order.
 
     Parameters
@@ -393,7 +395,7 @@ def own_parts(folder, train: str = "train", test: str = "test", cap: int | None 
     return Split(folder, classes, parts, seed, {"cap": cap})
 
 
-def write(split: Split, prefix, *, force: bool = False) -> list[Path]:
+def write(split: Split, prefix: AnyPath, *, force: bool = False) -> list[Path]:
     """Writes `<prefix>-<part>.lst` for each part and `<prefix>.classes.txt`, all or none; returns their paths.
 
     Parameters

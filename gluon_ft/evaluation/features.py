@@ -5,10 +5,12 @@ import json
 import math
 from typing import Any
 
+import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock
 
 from gluon_ft.data.sampler import digest
+from gluon_ft.io.paths import AnyPath
 from gluon_ft.models import tracing
 from gluon_ft.runtime import devices
 from gluon_ft.runtime.gluon_internals import is_initialised
@@ -16,7 +18,8 @@ from gluon_ft.training.feature_cache import features, subgraph
 from gluon_ft.training.feature_cache import store as features_store
 
 
-def penultimate(net: HybridBlock, loader, store="disk", ctx=None) -> tuple[np.ndarray, np.ndarray]:
+def penultimate(net: HybridBlock, loader: Any, store: AnyPath = "disk",
+                ctx: mx.Context | list[mx.Context] | None = None) -> tuple[np.ndarray, np.ndarray]:
     """The features of the layer before the output, computed once: see `training.feature_cache.features.extract`.
 
     Parameters

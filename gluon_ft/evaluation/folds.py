@@ -6,6 +6,7 @@ import operator
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +43,8 @@ class CrossValidation:
         return f"{tables.table(self.rows, columns)}\n\n{tables.table(self.summary)}"
 
 
-def folds(labels, k: int, seed: int = 0, groups=None) -> list[tuple[np.ndarray, np.ndarray]]:
+def folds(labels: np.ndarray | Sequence[int], k: int, seed: int = 0,
+          groups: np.ndarray | Sequence[int] | None = None) -> list[tuple[np.ndarray, np.ndarray]]:
     """Draws `k` folds, in which every image is validated once.
 
     Each class has nearly the same share in every fold (sklearn's StratifiedKFold, or StratifiedGroupKFold).
@@ -89,7 +91,8 @@ def folds(labels, k: int, seed: int = 0, groups=None) -> list[tuple[np.ndarray, 
     return drawn
 
 
-def cross_validate(k: int, labels, seed: int, run_fold: Callable, groups=None) -> CrossValidation:
+def cross_validate(k: int, labels: np.ndarray | Sequence[int], seed: int, run_fold: Callable,
+                   groups: np.ndarray | Sequence[int] | None = None) -> CrossValidation:
     """Trains and validates `k` times, each image being validated once.
 
     Parameters
@@ -107,7 +110,7 @@ def cross_validate(k: int, labels, seed: int, run_fold: Callable, groups=None) -
     return CrossValidation(rows, summarise_folds(rows))
 
 
-def cross_validate_loaders(k: int, train, plain, seed: int, run_fold: Callable, audited: Sequence = ()
+def cross_validate_loaders(k: int, train: Any, plain: Any, seed: int, run_fold: Callable, audited: Sequence = ()
                            ) -> CrossValidation:
     """`cross_validate` of the images of a loader.
 
@@ -137,7 +140,8 @@ def summarise_folds(rows: list[dict]) -> list[dict]:
     return summary
 
 
-def subset(loader: ArrayLoader | Loader, positions, batch_size: int | None = None) -> ArrayLoader | Loader:
+def subset(loader: ArrayLoader | Loader, positions: np.ndarray | Sequence[int],
+           batch_size: int | None = None) -> ArrayLoader | Loader:
     """A loader of the same kind over some of the images only, as if they were all there were.
 
     Parameters

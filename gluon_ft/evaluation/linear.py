@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import mxnet as mx
 import numpy as np
@@ -44,8 +46,8 @@ class Linear:
     """
 
     kind: str
-    classifier: object
-    scaler: object
+    classifier: Any
+    scaler: Any
     calibration: Calibration
     C: float
     scores: list[dict] = field(default_factory=list)
@@ -54,18 +56,19 @@ class Linear:
         """`as_dense` of it."""
         return as_dense(self.classifier, self.scaler, self.calibration)
 
-    def logits(self, features) -> np.ndarray:
+    def logits(self, features: np.ndarray) -> np.ndarray:
         """float64 (n, classes), computed by scikit-learn; what `dense` gives for the same features."""
         found = np.asarray(self.classifier.decision_function(self.scaler.transform(features)), np.float64)
         values = self.calibration.scale * found + self.calibration.offset
         return np.stack([-values / 2, values / 2], axis=1) if values.ndim == 1 else values
 
-    def probabilities(self, features) -> np.ndarray:
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
         """float64 (n, classes), calibrated."""
         return _softmax(self.logits(features))
 
 
-def fit(features, labels, kind: str = "svm", k: int = 5, seed: int = 0, groups=None, grid=GRID) -> Linear:
+def fit(features: np.ndarray, labels: np.ndarray, kind: str = "svm", k: int = 5, seed: int = 0,
+        groups: np.ndarray | Sequence[int] | None = None, grid: Sequence[float] = GRID) -> Linear:
     """Fits a linear classifier to features; everything about it is chosen inside, by `k` folds of these images.
 
     Parameters
@@ -90,6 +93,7 @@ def fit(features, labels, kind: str = "svm", k: int = 5, seed: int = 0, groups=N
         warnings.filterwarnings("ignore", message=".*(onverge|increase the number of iterations)")
         search.fit(features, labels)
         held_out = cross_val_predict(search.best_estimator_, features, labels, cv=splits, method="decision_function")
+    held_out = np.asarray(held_out)
     found = search.cv_results_
     scores = [{"C": c, "mean": mean, "sd": sd} for c, mean, sd in zip(
         sorted(grid), found["mean_test_score"].tolist(), found["std_test_score"].tolist())]
@@ -111,7 +115,7 @@ def _pipeline(kind, seed):
     return Pipeline([("scaler", StandardScaler()), ("classifier", classifier)])
 
 
-def calibrate(decisions, labels) -> Calibration:
+def calibrate(decisions: np.ndarray, labels: np.ndarray) -> Calibration:
     """The calibration under which held-out decision values are most likely, see the module's text.
 
     decisions : float (n,) for two classes, (n, classes) for more; labels : int (n,). Labels are softened as Platt has
@@ -143,10 +147,12 @@ def calibrate(decisions, labels) -> Calibration:
         values = math.exp(log_scale) * decisions
         return (logsumexp(values, axis=1) - (wanted * values).sum(axis=1)).mean()
 
-    return Calibration(float(math.exp(minimize_scalar(surprise, bounds=(-_MOST, _MOST), method="bounded").x)))
+    best: Any = minimize_scalar(surprise, bounds=(-_MOST, _MOST), method="bounded")
+    return Calibration(float(math.exp(best.x)))
 
 
-def as_dense(classifier, scaler=None, calibration: Calibration = Calibration()) -> tuple[np.ndarray, np.ndarray]:
+def as_dense(classifier: Any, scaler: Any = None,
+             calibration: Calibration = Calibration()) -> tuple[np.ndarray, np.ndarray]:
     """Weight float32 (classes, d) and bias float32 (classes,) of the Dense layer that equals a linear classifier.
 
     classifier : scikit-learn's, fitted, with `coef_` and `intercept_` (LinearSVC, LogisticRegression, SGDClassifier,
@@ -174,7 +180,7 @@ def as_dense(classifier, scaler=None, calibration: Calibration = Calibration()) 
     return weight.astype(np.float32), bias.astype(np.float32)
 
 
-def set_output(net: HybridBlock, weight, bias, classes: list[str] | None = None) -> HybridBlock:
+def set_output(net: HybridBlock, weight: np.ndarray, bias: np.ndarray, classes: list[str] | None = None) -> HybridBlock:
     """Puts a Dense layer's weight (k, d) and bias (k,) in the place of a network's output, in place.
 
     The network then gives features @ weight.T + bias, with the features of `training.feature_cache.features.extract`;
@@ -198,7 +204,7 @@ def set_output(net: HybridBlock, weight, bias, classes: list[str] | None = None)
     return net
 
 
-def log_loss(probabilities, labels) -> float:
+def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Mean -log of the labels' probabilities, in nats: low where they are both right and calibrated."""
     chosen = np.asarray(probabilities)[np.arange(len(labels)), np.asarray(labels)]
     return float(np.log(1 / np.maximum(chosen, 1e-15)).mean())

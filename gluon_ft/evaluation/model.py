@@ -11,6 +11,7 @@ from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.errors import CheckpointError, ConfigError, NetworkError, WeightsError
 from gluon_ft.io import atomic
 from gluon_ft.io.checksums import sha256_of
+from gluon_ft.io.paths import AnyPath
 from gluon_ft.io.settings import plain
 from gluon_ft.models import heads, pretrained, registry, tracing
 from gluon_ft.runtime.gluon_internals import parameters_by_path, set_array
@@ -22,8 +23,9 @@ from gluon_ft.weights.readers.tensor_files import read_tensors
 IN_FOLDER = ("best.params", "model.params", "last.params")  # what a run's folder may hold
 
 
-def save_model(net: HybridBlock, path, *, classes: list[str] | None = None, preprocessing: Preprocessing | None = None,
-               options: dict | None = None, notes: tuple[str, ...] = (), **extra) -> Path:
+def save_model(net: HybridBlock, path: AnyPath, *, classes: list[str] | None = None,
+               preprocessing: Preprocessing | None = None, options: dict | None = None, notes: tuple[str, ...] = (),
+               **extra) -> Path:
     """Writes the parameters to `path` and the card to `<path>.json`, each whole or not at all.
 
     Parameters
@@ -62,7 +64,7 @@ def save_model(net: HybridBlock, path, *, classes: list[str] | None = None, prep
     return path
 
 
-def load_model(path, ctx=None) -> HybridBlock:
+def load_model(path: AnyPath, ctx: mx.Context | list[mx.Context] | None = None) -> HybridBlock:
     """The network that `save_model` saved, in float32, hybridised, with `classes`, `preprocessing` and `weights`.
 
     path : of the parameters, or of a folder with one of `IN_FOLDER`, the first of which is taken; ctx : context or list

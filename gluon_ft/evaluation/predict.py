@@ -55,8 +55,9 @@ class Prediction:
     error: str | None = None
 
 
-def predict(net: HybridBlock | str | os.PathLike, images, *, batch_size: int = 32, top: int = 5,
-            preprocessing: Preprocessing | None = None, workers: int | None = None, ctx=None) -> list[Prediction]:
+def predict(net: HybridBlock | str | os.PathLike, images: Any, *, batch_size: int = 32, top: int = 5,
+            preprocessing: Preprocessing | None = None, workers: int | None = None,
+            ctx: mx.Context | list[mx.Context] | None = None) -> list[Prediction]:
     """The classes of images, one Prediction each, in their order; of a folder in the order of its files' names.
 
     Parameters

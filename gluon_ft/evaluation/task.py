@@ -9,6 +9,7 @@ from typing import Any
 from gluon_ft.data import lists, loader, split
 from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.evaluation import folds
+from gluon_ft.io.paths import AnyPath
 
 EVALUATED = 64  # images a batch in evaluation; nothing but memory and speed depends on it
 
@@ -71,7 +72,8 @@ class Task:
         return folds.cross_validate(k, whole.plain.labels, seed, run).rows
 
 
-def make(images, folder, preprocessing: Preprocessing, batch_size: int, classes: list[str] | None = None) -> Task:
+def make(images: Any, folder: AnyPath, preprocessing: Preprocessing, batch_size: int,
+         classes: list[str] | None = None) -> Task:
     """The task of a split, whose lists are written to `<folder>/images-<part>.lst`; or of two pairs of arrays.
 
     Parameters

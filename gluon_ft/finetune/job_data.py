@@ -21,6 +21,7 @@ from gluon_ft.errors import ConfigError, DataError, near
 from gluon_ft.finetune.examine import examine
 from gluon_ft.finetune.settings import JobSettings
 from gluon_ft.io import atomic
+from gluon_ft.io.paths import AnyPath
 from gluon_ft.reporting import data_record
 
 TRAIN_NAMES = ("train", "training")
@@ -172,7 +173,7 @@ def _check_classes(part: Images, class_names: list[str], allow_empty: bool) -> N
                         remedy="add images, or leave the class out (--exclude)")
 
 
-def check_outside(folder, settings: JobSettings) -> None:
+def check_outside(folder: AnyPath, settings: JobSettings) -> None:
     """ConfigError where a run's folder would be inside of the photos, which are never changed."""
     inside = Path(folder).resolve()
     for source in (settings.data, settings.train, settings.val):
@@ -183,7 +184,7 @@ def check_outside(folder, settings: JobSettings) -> None:
                               remedy="name another with --run or --runs")
 
 
-def write(data: JobData, folder, weights: dict | None = None) -> JobData:
+def write(data: JobData, folder: AnyPath, weights: dict | None = None) -> JobData:
     """Writes the lists and data.json into a run's folder, the latter last; returns the data as read from those lists.
 
     weights : source and SHA-256 of the pretrained weights, see `network.weights_of`.
@@ -201,7 +202,7 @@ def write(data: JobData, folder, weights: dict | None = None) -> JobData:
     return JobData(parts, data.class_names, data.left_out, data.lines, data.facts)
 
 
-def reopen(folder) -> JobData | None:
+def reopen(folder: AnyPath) -> JobData | None:
     """The data of a run that was begun in `folder`; None where it had not come so far.
 
     Raises DataError where an image was changed, removed or added to the lists since, saying which.

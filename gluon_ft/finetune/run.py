@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shlex
 import tempfile
@@ -11,13 +10,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
 from gluon_ft.errors import ConfigError, Interrupted, UserError, WeightsError
 from gluon_ft.evaluation import linear, model
 from gluon_ft.finetune import folder as folders
 from gluon_ft.finetune import job_data, network, pictures, plan, settings
 from gluon_ft.finetune.settings import ORIGINS, REASONS, JobSettings
+from gluon_ft.io.paths import AnyPath
 from gluon_ft.models.spec import resolve
 from gluon_ft.reporting import Run, data_record, report
 from gluon_ft.reporting import run as reporting
@@ -27,7 +27,6 @@ from gluon_ft.training.feature_cache import features
 from gluon_ft.training.fit import fit
 from gluon_ft.training.metrics import evaluate
 
-AnyPath = Union[str, os.PathLike]
 LAST, BEST = "last.params", "best.params"
 FOLDS = 5  # that an SVM's settings are chosen by, where each class has as many images
 # What may differ when a run goes on: nothing that changes its result.

@@ -8,6 +8,7 @@ import shutil
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import IO, Any
 
 from gluon_ft.errors import DataError, UserError
 
@@ -138,7 +139,7 @@ def put(temporary: str | os.PathLike, path: str | os.PathLike) -> None:
     os.replace(temporary, path)
 
 
-def sync(file) -> None:
+def sync(file: IO[Any]) -> None:
     """Flushes an open file to the disk."""
     file.flush()
     os.fsync(file.fileno())

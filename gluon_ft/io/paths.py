@@ -3,6 +3,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Union
+
+# What a parameter that names a file or a folder takes.
+AnyPath = Union[str, os.PathLike]
 
 HOME_VARIABLE = "GLUON_FT_HOME"
 

@@ -11,6 +11,7 @@ from gluon_ft.data.sources.records import RecordSource
 from gluon_ft.errors import DataError
 from gluon_ft.io import atomic, reporter
 from gluon_ft.io.checksums import sha256_of
+from gluon_ft.io.paths import AnyPath
 
 NAME = "data.json"
 
@@ -48,7 +49,7 @@ def _hash(root, path):
         raise DataError("image cannot be read", path=os.path.join(root, path), found=error.strerror or error) from error
 
 
-def write(folder, described: dict) -> Path:
+def write(folder: AnyPath, described: dict) -> Path:
     """Writes data.json, one image a line."""
     return atomic.write(Path(folder) / NAME, _text(described) + "\n")
 
@@ -63,7 +64,7 @@ def _text(described):
     return json.dumps(rest, indent=1, ensure_ascii=False)[:-2] + ',\n "parts": {\n' + ",\n".join(parts) + "\n}}"
 
 
-def read(folder) -> dict | None:
+def read(folder: AnyPath) -> dict | None:
     """The data.json of a run folder; None where there is none. DataError where it is damaged."""
     path = Path(folder) / NAME
     if not path.is_file():

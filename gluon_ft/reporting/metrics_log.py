@@ -5,9 +5,10 @@ import json
 from pathlib import Path
 
 from gluon_ft.errors import DataError, UserError
+from gluon_ft.io.paths import AnyPath
 
 
-def read_metrics(path) -> list[dict]:
+def read_metrics(path: AnyPath) -> list[dict]:
     """The records of a `metrics.jsonl`, in order; a last line that a crash cut short is left out.
 
     Raises UserError where there is no such file, DataError where any other line is not a record.

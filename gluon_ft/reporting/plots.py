@@ -8,10 +8,13 @@ import io
 import math
 import textwrap
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib.style
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -19,6 +22,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from gluon_ft.errors import DataError
 from gluon_ft.io.atomic import write as write_atomic
+from gluon_ft.io.paths import AnyPath
 
 # Okabe and Ito's colours that differ for every kind of colour vision (https://jfly.uni-koeln.de/color/), without
 # the yellow, which is too pale on white.
@@ -33,7 +37,7 @@ LOG_RATIO = 50
 MARKED_POINTS = 20
 
 
-def curves(series: dict[str, list[dict]], path, title: str | None = None,
+def curves(series: dict[str, list[dict]], path: AnyPath, title: str | None = None,
            metrics: tuple[str, ...] = ("loss", "accuracy")) -> Path:
     """Draws the histories of several runs into one PNG and returns its path.
 
@@ -55,7 +59,8 @@ def curves(series: dict[str, list[dict]], path, title: str | None = None,
     return write_atomic(path, curves_png(series, title, metrics))
 
 
-def curves_png(series, title=None, metrics=("loss", "accuracy"), columns: int | None = None) -> bytes:
+def curves_png(series: dict[str, list[dict]], title: str | None = None, metrics: Sequence[str] = ("loss", "accuracy"),
+               columns: int | None = None) -> bytes:
     """The PNG that `curves` writes, with `columns` panels a row (default: all of them)."""
     lines = {(name, metric, part): _median_and_range(records, f"{part}_{metric}")
              for name, records in series.items() for metric in metrics for part in ("train", "validation")}
@@ -66,7 +71,7 @@ def curves_png(series, title=None, metrics=("loss", "accuracy"), columns: int | 
     rows = math.ceil(len(metrics) / columns)
     with matplotlib.style.context("default"):
         figure = Figure(figsize=(5 * columns, 3.7 * rows + 0.5 + 0.15 * len(series)), dpi=DPI, layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08)
+        figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
         for panel, metric in zip(panels, metrics):
             _panel(panel, metric, {(name, part): line for (name, m, part), line in lines.items() if m == metric},
@@ -77,7 +82,7 @@ def curves_png(series, title=None, metrics=("loss", "accuracy"), columns: int | 
         return png(figure)
 
 
-def image_grid(images, titles, path, columns: int = 8) -> Path:
+def image_grid(images: Sequence[np.ndarray], titles: Sequence[str], path: AnyPath, columns: int = 8) -> Path:
     """Draws sample images with a title each into one PNG and returns its path.
 
     Parameters
@@ -108,7 +113,7 @@ def image_grid(images, titles, path, columns: int = 8) -> Path:
         return write_atomic(path, png(figure))
 
 
-def first_and_last(loader, path, count: int = 8) -> Path:
+def first_and_last(loader: Any, path: AnyPath, count: int = 8) -> Path:
     """Draws the first and the last `count` images of what `loaders.open` reads, with their classes; returns the PNG.
 
     They are shown as decoded, without the network's preprocessing, in the source's order: of a folder of classes they
@@ -140,8 +145,8 @@ def _median_and_range(records, key):
     for record in records:
         if record.get("epoch") is not None and key in record:
             value = record[key]
-            finite = value is not None and math.isfinite(value)
-            values[record.get("seed"), int(record["epoch"])] = float(value) if finite else np.nan
+            number = np.nan if value is None else float(value)
+            values[record.get("seed"), int(record["epoch"])] = number if math.isfinite(number) else np.nan
     if not values:
         return None
     seeds = list(dict.fromkeys(seed for seed, _ in values))
@@ -241,7 +246,7 @@ def _legend(figure, handles, labels, place, columns):
     return legend
 
 
-def shortened(text, most) -> str:
+def shortened(text: object, most: int) -> str:
     """One line of at most `most` characters, an ellipsis where it was longer."""
     text = " ".join(str(text).split())
     return text if len(text) <= most else text[:most - 1] + "…"
@@ -251,7 +256,7 @@ def _wrapped(title, width=19, lines=2):
     return "\n".join(textwrap.wrap(title, width, max_lines=lines, placeholder="…"))
 
 
-def png(figure) -> bytes:
+def png(figure: Figure) -> bytes:
     """The figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
@@ -261,7 +266,7 @@ def png(figure) -> bytes:
     return buffer.getvalue()
 
 
-def frame(panel) -> None:
+def frame(panel: Axes) -> None:
     """The frame of every plot: a pale grid behind the lines, and axes at the left and the bottom only."""
     panel.grid(color="#dddddd", linewidth=0.6)
     panel.set_axisbelow(True)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib.style
 import numpy as np
@@ -10,10 +11,11 @@ from matplotlib.ticker import PercentFormatter
 
 from gluon_ft.errors import DataError
 from gluon_ft.io.atomic import write as write_atomic
+from gluon_ft.io.paths import AnyPath
 from gluon_ft.reporting.plots import COLOURS, DASHES, DPI, frame, png, shortened
 
 
-def rate_curve(rows: list[dict], path, guessing: float | None = None, title: str | None = None) -> Path:
+def rate_curve(rows: list[dict], path: AnyPath, guessing: float | None = None, title: str | None = None) -> Path:
     """Draws the rows of `training.rate_sweep.sweep` into one PNG and returns its path.
 
     Parameters
@@ -55,7 +57,7 @@ def rate_curve(rows: list[dict], path, guessing: float | None = None, title: str
         return write_atomic(path, png(figure))
 
 
-def rate_plot(found, path, title: str | None = None) -> Path:
+def rate_plot(found: Any, path: AnyPath, title: str | None = None) -> Path:
     """Draws the result of `training.find_lr.find_lr` into one PNG, 1050 pixels wide, and returns its path.
 
     found : Found; path : written whole or not at all.

@@ -6,6 +6,7 @@ import dataclasses
 import io
 import re
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from PIL import Image
@@ -139,7 +140,7 @@ def percent(value: float | None) -> str:
     return "none" if value is None else f"{100 * value:.1f}%"
 
 
-def cell(value: object, column: str) -> str:
+def cell(value: Any, column: str) -> str:
     """A value of the table of all runs: accuracies as percent, other floats with four digits."""
     if column.endswith(("accuracy", "top5")) and (value is None or type(value) in (int, float)):
         return percent(value)

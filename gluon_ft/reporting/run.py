@@ -12,6 +12,7 @@ from pathlib import Path
 from gluon_ft.errors import ConfigError, DataError, UserError, near
 from gluon_ft.io import atomic
 from gluon_ft.io.atomic import write as write_atomic
+from gluon_ft.io.paths import AnyPath
 from gluon_ft.io.settings import plain
 from gluon_ft.reporting import plots, report
 from gluon_ft.reporting.environment import environment
@@ -209,7 +210,7 @@ def _row_notes(rows) -> list[str]:
     return notes
 
 
-def new_folder(root, name: str) -> Path:
+def new_folder(root: AnyPath, name: str) -> Path:
     """Makes `<root>/<name>-<YYYYmmdd-HHMMSS>`, with `-2`, `-3` ... where that is taken. UserError where it cannot."""
     root = Path(root)
     stem, number = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}", 1

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gluon_ft.errors import DataError
 from gluon_ft.io import locks
+from gluon_ft.io.paths import AnyPath
 from gluon_ft.reporting import data_record
 from gluon_ft.reporting.report import flatten
 
@@ -13,7 +14,7 @@ from gluon_ft.reporting.report import flatten
 _TRIVIAL = {"environment": ("date", "command"), "configuration": ("origins.", "reasons"), "result": ("reasons",)}
 
 
-def find(root="runs") -> list[dict]:
+def find(root: AnyPath = "runs") -> list[dict]:
     """The runs in a folder, oldest first; or the run itself, where `root` is one.
 
     Each is a dict: name (of the folder), folder (Path), date (UTC, ISO 8601, None where not recorded), state
@@ -30,12 +31,12 @@ def find(root="runs") -> list[dict]:
     return sorted(map(describe, folders), key=lambda run: (run["date"] or "", run["name"]))
 
 
-def is_run(folder) -> bool:
+def is_run(folder: AnyPath) -> bool:
     """Whether a folder holds a run: config.json and environment.json."""
     return all((Path(folder) / name).is_file() for name in ("config.json", "environment.json"))
 
 
-def describe(folder) -> dict:
+def describe(folder: AnyPath) -> dict:
     """One entry of `find`."""
     folder = Path(folder)
     config, environment, result = (_read(folder / f"{name}.json") for name in ("config", "environment", "result"))
@@ -49,7 +50,7 @@ def describe(folder) -> dict:
             "seconds": round(sum(seconds), 1) if seconds else None}
 
 
-def compare(first, second) -> dict[str, list[dict] | list[str]]:
+def compare(first: AnyPath, second: AnyPath) -> dict[str, list[dict] | list[str] | None]:
     """What differs between two runs.
 
     `configuration`, `environment` and `result` are lists of dicts: key (dotted), first, second (as text, None where
@@ -91,8 +92,8 @@ def _differences(one, other):
 
 
 def _data(first, second):
-    known = [data_record.read(folder) for folder in (first, second)]
-    return None if None in known else data_record.difference(*known)
+    one, other = data_record.read(first), data_record.read(second)
+    return None if one is None or other is None else data_record.difference(one, other)
 
 
 def _read(path: Path) -> dict:

@@ -20,6 +20,7 @@ from gluon_ft.data.records import pool
 from gluon_ft.data.records.manifest import short_hash
 from gluon_ft.errors import ConfigError, DataError
 from gluon_ft.io import reporter
+from gluon_ft.io.paths import AnyPath
 from gluon_ft.runtime.processors import usable_processors
 
 TINY = near_duplicates.SIDE  # pixels; an image with a shorter edge has less detail than what confirms near duplicates
@@ -45,7 +46,7 @@ class Facts(NamedTuple):
 
 
 def audit(sources: Iterable, *, workers: int | None = None, near: int | None = near_duplicates.NEAR,
-          root=None) -> Report:
+          root: AnyPath | None = None) -> Report:
     """Examines one data set (one source) or its parts (training, validation, ...), each on its own and together.
 
     Parameters

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from gluon_ft.data.sources.base import ImageRef, ImageSource
 from gluon_ft.data.sources.opening import open_unchecked
+from gluon_ft.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,11 @@ def open_source(number: int, source: ImageSource | str | os.PathLike[str],
                 root: str | os.PathLike[str] | None = None) -> Source:
     """The images of source `number`, none of them decoded; of a path as `sources.open_unchecked` opens it."""
     found = source if isinstance(source, ImageSource) else open_unchecked(source, root)
-    items = [Item(number, found.image_name(i), found.label_name(i), *found.ref(i)) for i in range(len(found))]
+    references = [found.ref(i) for i in range(len(found))]
+    if None in references:
+        raise DataError("images in memory cannot be audited", path=found.name, expected="a folder, a .lst or a .rec")
+    items = [Item(number, found.image_name(i), found.label_name(i), where.path, where.offset)
+             for i, where in enumerate(references) if where is not None]
     numbers = sorted({item.label for item in items if item.label is not None}, key=float) \
         if found.class_names is None else found.class_names
     return Source(found.name, found.kind, items, numbers, found.class_names is not None, found.left_out)

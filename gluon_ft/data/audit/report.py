@@ -12,6 +12,7 @@ from gluon_ft.data.images import decode, header
 from gluon_ft.data.images.contact_sheet import contact_sheet, save
 from gluon_ft.errors import DataError
 from gluon_ft.io import tables
+from gluon_ft.io.paths import AnyPath
 
 UNBALANCED = 3.0  # largest class over smallest from which a source is called unbalanced
 MOST_SHOWN = 60  # pairs on a contact sheet
@@ -164,7 +165,7 @@ class Report:
         yield "files: " + (", ".join(bad) if bad else "nothing to report")
 
 
-def pair_sheet(report: Report, out, most: int = MOST_SHOWN) -> int:
+def pair_sheet(report: Report, out: AnyPath, most: int = MOST_SHOWN) -> int:
     """Writes the first `most` pairs side by side as a PNG, numbered as in the text; returns how many.
 
     Without a pair nothing is written and the result is 0. Raises DataError where it cannot be written.

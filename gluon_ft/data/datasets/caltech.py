@@ -9,9 +9,10 @@ from gluon_ft.errors import ConfigError
 from gluon_ft.io import paths
 from gluon_ft.io.archives import unpack
 from gluon_ft.io.checksums import sha256_of
+from gluon_ft.io.paths import AnyPath
 
 
-def image_folder(data=None) -> Path:
+def image_folder(data: AnyPath | None = None) -> Path:
     """The folder that holds the class folders.
 
     data : that folder, one that has it alone in it, or an archive of it, which is unpacked once into the cache; None:
@@ -26,7 +27,7 @@ def image_folder(data=None) -> Path:
     return inside[0] if len(inside) == 1 and any(p.is_dir() for p in inside[0].glob("*")) else folder
 
 
-def clutter_folders(images, choice: str | None) -> list[str]:
+def clutter_folders(images: AnyPath, choice: str | None) -> list[str]:
     """The classes to leave out: none, or 257.clutter where `choice` is 'drop'.
 
     Raises ConfigError where the folder has it and `choice` is neither 'keep' nor 'drop'.

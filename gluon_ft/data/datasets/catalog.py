@@ -14,7 +14,7 @@ from gluon_ft.io import atomic
 from gluon_ft.io.archives import unpack
 from gluon_ft.io.checksums import Checksums
 from gluon_ft.io.downloads import fetch, locked
-from gluon_ft.io.paths import cache_home
+from gluon_ft.io.paths import AnyPath, cache_home
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -95,18 +95,18 @@ def find(name: str) -> DataSet:
     return _rows()[name]
 
 
-def where(name: str, to=None) -> Path:
+def where(name: str, to: AnyPath | None = None) -> Path:
     """The folder that `get` puts a data set in: `<to>/<name>`, by default in `<cache>/data`."""
     return (cache_home() / "data" if to is None else Path(to).absolute()) / find(name).name
 
 
-def path(name: str, to=None) -> Path | None:
+def path(name: str, to: AnyPath | None = None) -> Path | None:
     """The folder with the images, where the data set is there already."""
     folder = where(name, to)
     return (folder / find(name).folder) if folder.is_dir() else None
 
 
-def get(name: str, *, source=None, to=None, progress: bool = True) -> Path:
+def get(name: str, *, source: AnyPath | None = None, to: AnyPath | None = None, progress: bool = True) -> Path:
     """The folder with a data set's images, ready to be split and packed; fetched and unpacked where it is not there.
 
     Parameters

@@ -9,13 +9,14 @@ from PIL import Image
 
 from gluon_ft.errors import DataError
 from gluon_ft.io import reporter
+from gluon_ft.io.paths import AnyPath
 
 _RECORD = 1 + 3 * 32 * 32  # label, then the red, green and blue planes (https://www.cs.toronto.edu/~kriz/cifar.html)
 _PARTS = {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": ["test_batch.bin"]}
 _NAMES = "batches.meta.txt"
 
 
-def read_batch(path) -> tuple[np.ndarray, np.ndarray]:
+def read_batch(path: AnyPath) -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 (n, 32, 32, 3) in RGB and labels int64 (n,) of one `.bin` file. DataError where it is not one."""
     raw = np.fromfile(path, dtype=np.uint8)
     if not len(raw) or len(raw) % _RECORD:
@@ -28,7 +29,7 @@ def read_batch(path) -> tuple[np.ndarray, np.ndarray]:
     return rows[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), rows[:, 0].astype(np.int64)
 
 
-def class_names(folder) -> list[str]:
+def class_names(folder: AnyPath) -> list[str]:
     """The ten class names in the order of the labels."""
     path = Path(folder) / _NAMES
     try:
@@ -40,7 +41,7 @@ def class_names(folder) -> list[str]:
     return names
 
 
-def write_folders(batches, target) -> int:
+def write_folders(batches: AnyPath, target: AnyPath) -> int:
     """Writes `<target>/<train|test>/<class>/<number>.png`; returns how many.
 
     batches : folder with `data_batch_1.bin` ... `test_batch.bin` and `batches.meta.txt`. The number is the image's

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from gluon_ft.data.sources import folders, idx
 from gluon_ft.data.split import draw_key, share
 from gluon_ft.errors import ConfigError, DataError
 from gluon_ft.io import reporter
+from gluon_ft.io.paths import AnyPath
 
 SIZE = 28  # pixels; MNIST's, which LeNet takes
 NAMES = [str(digit) for digit in range(10)]
@@ -41,7 +43,8 @@ class Digits:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, positions, labels=None, classes=None, name=None) -> Digits:
+    def take(self, positions: Iterable[int], labels: np.ndarray | None = None, classes: list[str] | None = None,
+             name: str | None = None) -> Digits:
         """Those at `positions`, in that order; optionally under other labels."""
         positions = np.asarray(positions, dtype=np.int64)
         labels = self.labels[positions] if labels is None else np.asarray(labels, dtype=np.int64)
@@ -62,7 +65,7 @@ class OddEven:
     source_held_out: Digits
 
 
-def load(source=None) -> Digits:
+def load(source: AnyPath | None = None) -> Digits:
     """Digits from a source.
 
     Parameters
@@ -146,7 +149,7 @@ def _complete(digits: Digits, source: Path) -> Digits:
     return digits
 
 
-def read_image(path) -> np.ndarray:
+def read_image(path: AnyPath) -> np.ndarray:
     """An image file as uint8 (28, 28), grey; one that is 28x28 and grey already comes back unchanged.
 
     Alpha is put on white, 16 bits are scaled to 8, of an animation the first frame counts, EXIF orientation is

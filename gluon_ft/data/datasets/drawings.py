@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -79,7 +80,7 @@ _THINGS = {"hotdog": _hotdog, "pizza": _pizza, "burger": _burger, "banana": _ban
 THINGS = tuple(_THINGS)
 
 
-def draw(things, seed: int = 0, size: int = 32, noise: float = 8.0) -> np.ndarray:
+def draw(things: Sequence[str], seed: int = 0, size: int = 32, noise: float = 8.0) -> np.ndarray:
     """Pictures of the things named, each with its own colours, place, angle, size and background.
 
     Parameters

@@ -147,19 +147,21 @@ def apply(image: np.ndarray, augmentation: Augmentation, rng: np.random.RandomSt
     return erase(image, augmentation.erasing, augmentation.erasing_area, augmentation.erasing_ratio, rng)
 
 
-def rotate_translate(picture: Image.Image, degrees: float, share: float, rng, fill: int = 128) -> Image.Image:
+def rotate_translate(picture: Image.Image, degrees: float, share: float, rng: np.random.RandomState,
+                     fill: int = 128) -> Image.Image:
     """Rotated about its centre and moved by random amounts, bilinear, of the same size.
 
     The angle is uniform in [-degrees, degrees], each shift in [-share, share] of the width or height
     (torchvision's `RandomAffine(degrees, translate)`).
     """
     angle = rng.uniform(-degrees, degrees)
-    shift = [round(rng.uniform(-share, share) * side) for side in picture.size]
+    width, height = picture.size
+    shift = round(rng.uniform(-share, share) * width), round(rng.uniform(-share, share) * height)
     return picture.rotate(angle, Image.Resampling.BILINEAR, translate=shift, fillcolor=_filled(picture, fill))
 
 
 def colour_jitter(picture: Image.Image, brightness: float, contrast: float, saturation: float, hue: float,
-                  rng) -> Image.Image:
+                  rng: np.random.RandomState) -> Image.Image:
     """Random brightness, contrast, saturation and hue in random order; see `Augmentation` for the ranges.
 
     As torchvision's `ColorJitter`: brightness blends with black, contrast with the mean grey, saturation with the
@@ -186,7 +188,7 @@ def _turn_hue(picture, turns):
 
 
 def erase(image: np.ndarray, probability: float, area: tuple[float, float], ratio: tuple[float, float],
-          rng) -> np.ndarray:
+          rng: np.random.RandomState) -> np.ndarray:
     """With `probability`, a random rectangle is replaced by noise, uniform in 0..255 for each value.
 
     Random Erasing, Zhong et al. 2017, https://arxiv.org/abs/1708.04896 (RE-R; its s_l, s_h = 0.02, 0.4 and r_1 = 0.3
@@ -208,7 +210,7 @@ def erase(image: np.ndarray, probability: float, area: tuple[float, float], rati
     return image
 
 
-def rand_augment(picture: Image.Image, n: int, m: int, rng, fill: int = 128) -> Image.Image:
+def rand_augment(picture: Image.Image, n: int, m: int, rng: np.random.RandomState, fill: int = 128) -> Image.Image:
     """`n` operations, each drawn from `OPERATIONS` with equal chance, all of strength `m` (0..30).
 
     RandAugment, Cubuk et al. 2019, https://arxiv.org/abs/1909.13719, with the 14 operations of its section 3 and

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from gluon_ft.errors import DataError
 from gluon_ft.io import atomic
+from gluon_ft.io.paths import AnyPath
 
 _MARGIN, _CAPTION = 6, 16  # pixels
 
@@ -43,7 +44,7 @@ def contact_sheet(pictures: Sequence[tuple[Image.Image, str]], *, columns: int =
     return sheet
 
 
-def save(picture: Image.Image, out) -> None:
+def save(picture: Image.Image, out: AnyPath) -> None:
     """Writes a sheet as PNG, whole or not at all. Raises DataError where that cannot be done."""
     try:
         with atomic.replacing(out) as temporary:

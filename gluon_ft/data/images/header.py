@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageFile
 
+from gluon_ft.io.paths import AnyPath
+
 MAX_MEGAPIXELS = 100  # 10^6 pixels; decoded as colour they take 300 MB
 MAX_FILE_BYTES = 256 << 20
 
@@ -36,7 +38,7 @@ class Probe:
     transparent: bool
 
 
-def read_file(path) -> bytes:
+def read_file(path: AnyPath) -> bytes:
     """The bytes of an image file; Unreadable where it is missing, empty, no regular file or over 256 MB."""
     try:
         status = os.stat(path)
@@ -161,6 +163,6 @@ def exif_orientation(exif: bytes) -> int:
     return 1
 
 
-def text_of(error) -> str:
+def text_of(error: BaseException) -> str:
     """An exception's text on one line, or its kind where it has none."""
     return " ".join(str(error).split()) or type(error).__name__

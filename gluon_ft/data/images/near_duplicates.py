@@ -7,6 +7,7 @@ and a similar layout is not. Images with hardly any texture have meaningless has
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import cv2
@@ -71,7 +72,7 @@ def hash_turns(small: Image.Image) -> np.ndarray:
 
 
 def near_pairs(hashes: np.ndarray, thumbnails: np.ndarray, near: int = NEAR, *, most_pairs: int = 200_000,
-               most_alignments: int = 50_000, tick=None) -> Search:
+               most_alignments: int = 50_000, tick: Callable[[float], object] | None = None) -> Search:
     """All pairs whose hashes differ in at most `near` bits and whose thumbnails confirm it.
 
     Parameters

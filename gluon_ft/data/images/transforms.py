@@ -47,7 +47,12 @@ class Transform:
 
     @property
     def _resized_crop(self) -> bool:
-        return self.augmentation is not None and self.augmentation.crop == "resized"
+        return self._part is not None
+
+    @property
+    def _part(self) -> Augmentation | None:
+        """The augmentation, where it draws a part of the image."""
+        return self.augmentation if self.augmentation is not None and self.augmentation.crop == "resized" else None
 
     def decode_resize(self) -> int:
         """What `images.decode` is told as `resize`: it may reduce a JPEG to twice that and no further; 0: not at all.
@@ -56,9 +61,9 @@ class Transform:
         can draw keeps at least the input's size, where it has it without reduction.
         """
         wanted = self.preprocessing
-        if not self._resized_crop:
+        if self._part is None:
             return wanted.resize or 0
-        share, ratios = self.augmentation.scale[0], self.augmentation.ratio
+        share, ratios = self._part.scale[0], self._part.ratio
         return math.ceil(wanted.size / math.sqrt(share * min(ratios[0], 1 / ratios[1])) / 2)
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
@@ -78,7 +83,7 @@ class Transform:
     def finish(self, image: np.ndarray, out: np.ndarray, rng: np.random.RandomState | None = None) -> None:
         """Writes what the network takes into `out`, float32 (channels, size, size); `rng` in training only."""
         wanted, chosen = self.preprocessing, self.augmentation
-        if chosen is not None:
+        if chosen is not None and rng is not None:
             if self._resized_crop:
                 image = random_resized_crop(image, wanted.size, rng, chosen.scale, chosen.ratio, wanted.interpolation)
             elif chosen.crop == "random":
@@ -135,8 +140,8 @@ def _enlarged(image, size, interpolation):
     return image
 
 
-def random_part(height: int, width: int, rng: np.random.RandomState, scale=(0.08, 1.0),
-                ratio=(3 / 4, 4 / 3)) -> tuple[int, int, int, int] | None:
+def random_part(height: int, width: int, rng: np.random.RandomState, scale: tuple[float, float] = (0.08, 1.0),
+                ratio: tuple[float, float] = (3 / 4, 4 / 3)) -> tuple[int, int, int, int] | None:
     """(left, top, width, height) of a random part; None where none fitted in ten tries.
 
     The area's share is uniform in `scale`, the logarithm of width over height in that of `ratio` (Szegedy et al.
@@ -151,8 +156,9 @@ def random_part(height: int, width: int, rng: np.random.RandomState, scale=(0.08
     return None
 
 
-def random_resized_crop(image: np.ndarray, size: int, rng: np.random.RandomState, scale=(0.08, 1.0),
-                        ratio=(3 / 4, 4 / 3), interpolation: str = "bilinear") -> np.ndarray:
+def random_resized_crop(image: np.ndarray, size: int, rng: np.random.RandomState,
+                        scale: tuple[float, float] = (0.08, 1.0), ratio: tuple[float, float] = (3 / 4, 4 / 3),
+                        interpolation: str = "bilinear") -> np.ndarray:
     """A random part (`random_part`) resized to `size` x `size`.
 
     Where none fits, as in a very long image, the middle square of `size`, or of the shorter edge where that is less;

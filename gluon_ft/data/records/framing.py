@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 import struct
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 
 from gluon_ft.errors import DataError
+from gluon_ft.io.paths import AnyPath
 
 MAGIC = 0xCED7230A
 MAGIC_BYTES = struct.pack("<I", MAGIC)
@@ -85,7 +87,7 @@ def _aligned_magics(payload: bytes) -> Iterator[int]:
         at = payload.find(MAGIC_BYTES, at + (4 if at % 4 == 0 else 1))
 
 
-def read_record(file, offset: int, size: int, number: int = 0) -> Record:
+def read_record(file: BinaryIO, offset: int, size: int, number: int = 0) -> Record:
     """The record at byte `offset` of a file of `size` bytes.
 
     Nothing is read that the file does not hold. Raises Damaged where a part has no magic number, ends after the file,
@@ -122,7 +124,7 @@ def _part_header(file, at, size):
     return word >> 29, word & MAX_PART
 
 
-def scan(file, size: int) -> Iterator[Record | Damage]:
+def scan(file: BinaryIO, size: int) -> Iterator[Record | Damage]:
     """Every record of an open file of `size` bytes in order; a Damage in place of each that cannot be read.
 
     After damage the search goes on at the next byte where a record begins. A record whose declared length leads to a
@@ -175,7 +177,7 @@ def _whole_words(data: bytes) -> bytes:
     return data[:len(data) // 4 * 4]
 
 
-def pack_header(labels, record_id: int) -> bytes:
+def pack_header(labels: Sequence[float], record_id: int) -> bytes:
     """The image header as `mx.recordio.pack` writes it: one label in the header itself, several after it."""
     if len(labels) == 1:
         return _HEADER.pack(0, labels[0], record_id, 0)
@@ -196,7 +198,7 @@ def read_header(payload: bytes) -> ImageHeader:
     return ImageHeader(tuple(labels.tolist()), record_id, end)
 
 
-def read_index(path) -> tuple[array, array]:
+def read_index(path: AnyPath) -> tuple[array, array]:
     """Keys and byte offsets of a `.idx` file, two arrays of unsigned 64-bit numbers in the file's order.
 
     Raises DataError with the line for anything but two whole numbers separated by a tab.

@@ -7,12 +7,15 @@ import json
 import platform
 import zlib
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from gluon_ft.data.records.writer import Target
 from gluon_ft.errors import DataError
+from gluon_ft.io.paths import AnyPath
 
 FORMAT, VERSION = "gluon_ft records", 1
 HASH_BYTES = 16  # of each source's SHA-256; 128 bits are enough to compare images by
@@ -30,7 +33,8 @@ class Tally:
     source_hashes: bytearray = field(default_factory=bytearray)
     packed_crcs: bytearray = field(default_factory=bytearray)
 
-    def add(self, labels, source_size, size, source_hash: bytes, packed_crc: bytes) -> None:
+    def add(self, labels: Sequence[float], source_size: tuple[int, int], size: tuple[int, int], source_hash: bytes,
+            packed_crc: bytes) -> None:
         """One record: labels, (width, height) before and after, the source's `short_hash` and its own `crc`."""
         if len(labels) == 1:
             self.counts[labels[0]] = self.counts.get(labels[0], 0) + 1
@@ -73,12 +77,11 @@ def crc(payload: bytes) -> bytes:
     return zlib.crc32(payload).to_bytes(CRC_BYTES, "big")
 
 
-def statistics(values) -> dict:
+def statistics(values: Sequence[float]) -> dict:
     """{'min', 'median', 'max'} of pixel counts; empty where there are none."""
     if not len(values):
         return {}
-    values = np.asarray(values)
-    return {"min": int(values.min()), "median": float(np.median(values)), "max": int(values.max())}
+    return {"min": int(np.min(values)), "median": float(np.median(values)), "max": int(np.max(values))}
 
 
 def versions() -> dict:
@@ -92,8 +95,8 @@ def versions() -> dict:
             "python": platform.python_version()}
 
 
-def to_bytes(tally: Tally, target, about: dict) -> bytes:
-    """The manifest of a written target (`rectarget.Target`) as JSON; `about` is what is known without reading.
+def to_bytes(tally: Tally, target: Target, about: dict) -> bytes:
+    """The manifest of a written target (`records.writer.Target`) as JSON; `about` is what is known without reading.
 
     It holds no date, folder of the target or number of workers: the same input gives the same bytes.
     """
@@ -121,7 +124,7 @@ def own_hash(content: dict) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def read(path) -> Manifest:
+def read(path: AnyPath) -> Manifest:
     """Reads a manifest and checks it against its own hash.
 
     Raises DataError where it cannot be read, is no manifest of this version, or was changed or damaged.

@@ -18,6 +18,7 @@ from gluon_ft.data.records import framing, manifest, pool
 from gluon_ft.data.records.writer import Target, with_suffix
 from gluon_ft.errors import ConfigError, DataError
 from gluon_ft.io import reporter
+from gluon_ft.io.paths import AnyPath
 
 DEFAULT_QUALITY = {".jpg": 95, ".png": 3}  # im2rec's for JPEG, OpenCV's for PNG
 MOST_SHOWN = 20  # unreadable images named on the terminal; the report has them all
@@ -56,9 +57,10 @@ class UnreadableImages(DataError):
                          "--on-error skip; nothing was packed")
 
 
-def pack(lst, root, out_prefix=None, *, resize=0, center_crop=False, quality=None, color=1, encoding=".jpg",
-         pass_through=False, max_megapixels=header.MAX_MEGAPIXELS, workers=1, shards=1, shard=None, on_error="fatal",
-         force=False) -> list[Packed]:
+def pack(lst: AnyPath, root: AnyPath, out_prefix: AnyPath | None = None, *, resize: int = 0, center_crop: bool = False,
+         quality: int | None = None, color: int = 1, encoding: str = ".jpg", pass_through: bool = False,
+         max_megapixels: float = header.MAX_MEGAPIXELS, workers: int | None = 1, shards: int = 1,
+         shard: int | None = None, on_error: str = "fatal", force: bool = False) -> list[Packed]:
     """Packs the images of a list; the result is the same, byte for byte, whatever the number of workers.
 
     Parameters

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import Any, BinaryIO
+from typing import Any
 
 from gluon_ft.errors import ConfigError, DataError
 
@@ -133,7 +133,7 @@ class _Workers:
             process.kill()  # whatever they still do, nobody will ask for
         self._threads.shutdown(wait=True, cancel_futures=True)
         for process in self._processes:
-            for pipe in (process.stdin, process.stdout):
+            for pipe in filter(None, (process.stdin, process.stdout)):
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()
             process.wait()
@@ -173,13 +173,13 @@ def _answer(prepare, function, task) -> bytes:
         return pickle.dumps((None, error), pickle.HIGHEST_PROTOCOL)
 
 
-def _send(pipe: BinaryIO, message: bytes) -> None:
+def _send(pipe: Any, message: bytes) -> None:
     pipe.write(len(message).to_bytes(8, "little"))
     pipe.write(message)
     pipe.flush()
 
 
-def _receive(pipe: BinaryIO) -> bytes:
+def _receive(pipe: Any) -> bytes:
     head = pipe.read(8)
     size = int.from_bytes(head, "little")
     message = pipe.read(size) if len(head) == 8 else b""

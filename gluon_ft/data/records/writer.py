@@ -9,11 +9,12 @@ from pathlib import Path
 from gluon_ft.data.records import framing
 from gluon_ft.errors import DataError
 from gluon_ft.io import atomic, locks
+from gluon_ft.io.paths import AnyPath
 
 KINDS = (".rec", ".idx", ".manifest.json")
 
 
-def with_suffix(prefix, kind: str) -> Path:
+def with_suffix(prefix: AnyPath, kind: str) -> Path:
     """`<prefix><kind>`; dots in the prefix's name stay."""
     return Path(f"{os.fspath(prefix)}{kind}")
 

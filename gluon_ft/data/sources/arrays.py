@@ -9,6 +9,7 @@ import numpy as np
 from gluon_ft.data.sources import idx
 from gluon_ft.data.sources.base import ImageSource
 from gluon_ft.errors import DataError
+from gluon_ft.io.paths import AnyPath
 
 
 class ArraySource(ImageSource):
@@ -60,6 +61,6 @@ def _whole_labels(labels, name) -> np.ndarray:
     return labels.astype(np.int64)
 
 
-def from_idx(images, labels, class_names: Sequence[str] | None = None) -> ArraySource:
+def from_idx(images: AnyPath, labels: AnyPath, class_names: Sequence[str] | None = None) -> ArraySource:
     """The images and labels of two IDX files, see `idx.read_pair`, whose errors it raises."""
     return ArraySource(*idx.read_pair(images, labels), class_names, str(images))

@@ -13,6 +13,7 @@ from gluon_ft.data.images.decode import decode_rgb
 from gluon_ft.data.records import record_file
 from gluon_ft.data.sampler import digest
 from gluon_ft.errors import DataError
+from gluon_ft.io.paths import AnyPath
 
 
 class ImageRef(NamedTuple):
@@ -124,7 +125,7 @@ class ImageSource(ABC):
         are. Reads every image; DataError for one that cannot be read."""
         return digest(self.contents())
 
-    def subset(self, positions) -> Subset:
+    def subset(self, positions: np.ndarray | Sequence[int]) -> Subset:
         """Some of the images, in the order of `positions` (int)."""
         return Subset(self, positions)
 
@@ -161,7 +162,7 @@ class Subset(ImageSource):
         yield from self.whole.contents()
 
 
-def check_labels(labels: np.ndarray, class_names: Sequence[str], name) -> None:
+def check_labels(labels: np.ndarray, class_names: Sequence[str], name: AnyPath) -> None:
     """Raises DataError where there is one class only, a class name twice, or a label that no class has."""
     if len(class_names) < 2 or len(set(class_names)) < len(class_names):
         raise DataError("one class only" if len(class_names) == 1 else "bad class names", path=name,

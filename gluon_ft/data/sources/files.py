@@ -10,6 +10,7 @@ import numpy as np
 from gluon_ft.data import lists
 from gluon_ft.data.images import header
 from gluon_ft.data.sources.base import ImageRef, ImageSource
+from gluon_ft.io.paths import AnyPath
 
 
 class FileSource(ImageSource):
@@ -63,7 +64,7 @@ class FileSource(ImageSource):
     def read(self, position: int) -> bytes:
         return header.read_file(self.where(position))
 
-    def take(self, positions) -> FileSource:
+    def take(self, positions: np.ndarray | Sequence[int]) -> FileSource:
         """The images at these positions (int), in that order, as a source of its own; see `subset` for one that keeps
         the identity of the whole."""
         positions = np.asarray(positions, dtype=np.int64)
@@ -78,7 +79,7 @@ class FileSource(ImageSource):
                           left_out=self.left_out)
 
 
-def from_list(path, root=None, one_label: bool = True) -> FileSource:
+def from_list(path: AnyPath, root: AnyPath | None = None, one_label: bool = True) -> FileSource:
     """The images of a list (`.lst`) whose paths begin at `root`, by default at the list's own folder.
 
     Class names are those of the `.classes.txt` beside it, None without one. Whether the files are there is not looked

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gluon_ft.data.sources.files import FileSource
 from gluon_ft.errors import DataError, near
+from gluon_ft.io.paths import AnyPath
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
 
@@ -26,7 +27,7 @@ def sort_key(name: str) -> tuple[str, str]:
     return unicodedata.normalize("NFC", name), name
 
 
-def scan(root, exclude: Iterable[str] = ()) -> FileSource:
+def scan(root: AnyPath, exclude: Iterable[str] = ()) -> FileSource:
     """Lists the images under `root`: each subfolder is a class, with all that is below it.
 
     Hidden files and folders (a leading dot) are left out, and so are files without an image suffix (`SUFFIXES`, in
@@ -74,7 +75,7 @@ def scan(root, exclude: Iterable[str] = ()) -> FileSource:
     return FileSource(root, root, paths, labels, classes, left_out=sorted(left_out, key=sort_key))
 
 
-def scan_names(folder) -> FileSource:
+def scan_names(folder: AnyPath) -> FileSource:
     """Images in one folder whose names begin with their class: `cat.0.jpg`, `dog.17.jpg`, as Kaggle packs them.
 
     Returns what `scan` returns, for `split.split`: its root is the folder above, nothing is moved. Raises
@@ -95,7 +96,7 @@ def scan_names(folder) -> FileSource:
                       left_out=[name for name in names if name not in named])
 
 
-def scan_either(folder) -> FileSource:
+def scan_either(folder: AnyPath) -> FileSource:
     """`scan_names` of a folder of images named by class, or of its `train`; else `scan`, of its `train` too."""
     folder = Path(folder)
     for place in (folder, folder / "train"):

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from gluon_ft.errors import DataError
+from gluon_ft.io.paths import AnyPath
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 MAX_BYTES = 1 << 30  # of values, unpacked; EMNIST's largest file has 0.55e9
@@ -27,7 +28,7 @@ PARTS = {"train": "train", "test": "t10k"}  # MNIST's own name of its test part
 REMEDY = "fetch the file again"
 
 
-def read(path, *, limit: int = MAX_BYTES) -> np.ndarray:
+def read(path: AnyPath, *, limit: int = MAX_BYTES) -> np.ndarray:
     """The array in an IDX file, in the machine's byte order.
 
     Whether it is gzipped is told from its first bytes, not from its name.
@@ -108,7 +109,7 @@ def _read(stream: io.BufferedIOBase, count: int) -> bytearray:
     return data
 
 
-def read_pair(images, labels) -> tuple[np.ndarray, np.ndarray]:
+def read_pair(images: AnyPath, labels: AnyPath) -> tuple[np.ndarray, np.ndarray]:
     """The images and labels of two IDX files.
 
     Returns
@@ -134,7 +135,7 @@ def read_pair(images, labels) -> tuple[np.ndarray, np.ndarray]:
     return pixels, classes
 
 
-def find(folder) -> dict[str, tuple[Path, Path]]:
+def find(folder: AnyPath) -> dict[str, tuple[Path, Path]]:
     """MNIST's files in a folder: {'train': (images, labels), 'test': (images, labels)}, or one of the two.
 
     The names are `train-images-idx3-ubyte` and so on, or with a dot before `idx`, with or without `.gz`; of several

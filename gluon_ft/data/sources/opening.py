@@ -12,12 +12,13 @@ from gluon_ft.data.sources.base import ImageSource, check_labels, describe_class
 from gluon_ft.data.sources.files import FileSource, from_list
 from gluon_ft.data.sources.records import RecordSource, open_records, scan_records
 from gluon_ft.errors import DataError, near
+from gluon_ft.io.paths import AnyPath
 
 MAX_UNNAMED = 1 << 16  # classes that are numbered where nothing names them; ImageNet-21k has 21,843
 EXPECTED = "a folder of classes, a .lst, a .rec, two IDX files or (images, labels)"
 
 
-def open_source(source: Any, root=None, class_names: Sequence[str] | None = None) -> ImageSource:
+def open_source(source: Any, root: AnyPath | None = None, class_names: Sequence[str] | None = None) -> ImageSource:
     """Opens images to train on or to evaluate: each has one label, which fits the class names.
 
     Parameters
@@ -111,7 +112,7 @@ def _checked(found: ImageSource, class_names) -> ImageSource:
     return found
 
 
-def open_unchecked(path, root=None) -> FileSource | RecordSource:
+def open_unchecked(path: AnyPath, root: AnyPath | None = None) -> FileSource | RecordSource:
     """Opens images to look for what is wrong with them: files may be missing, images have several labels.
 
     Parameters

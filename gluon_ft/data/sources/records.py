@@ -8,6 +8,7 @@ from pathlib import Path
 from gluon_ft.data.records.record_file import RecordFile
 from gluon_ft.data.sources.base import ImageRef, ImageSource
 from gluon_ft.errors import DataError
+from gluon_ft.io.paths import AnyPath
 
 
 class RecordSource(ImageSource):
@@ -46,7 +47,7 @@ class RecordSource(ImageSource):
         return self.ref(position).read()
 
 
-def open_records(path) -> RecordSource:
+def open_records(path: AnyPath) -> RecordSource:
     """The images of a `.rec` in the order of its index, without reading them: only where they are, and their labels.
 
     Class names are those of the manifest, else of the `.classes.txt` of the list of that name; None without either.
@@ -61,7 +62,7 @@ def open_records(path) -> RecordSource:
     return RecordSource(path, records.offsets, records.class_labels(), records.class_names, records.sha256)
 
 
-def scan_records(path) -> RecordSource:
+def scan_records(path: AnyPath) -> RecordSource:
     """The images of a `.rec` in the file's own order, whatever their labels are; the index is not looked at.
 
     Class names as of `open_records`. Raises DataError where the file cannot be read, is damaged or holds no record.

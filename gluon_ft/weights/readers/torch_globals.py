@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -19,14 +20,14 @@ _OBJECT_BYTES = 400
 class StateDict(dict, Stateful):
     """`collections.OrderedDict`; its state is torch's `_metadata` (versions of modules), which nothing here needs."""
 
-    def set_state(self, state, account: Account) -> None:
+    def set_state(self, state: Any, account: Account) -> None:
         pass
 
 
 class Namespace(dict, Stateful):
     """`argparse.Namespace`: the options of the training script, as a dict."""
 
-    def set_state(self, state, account: Account) -> None:
+    def set_state(self, state: Any, account: Account) -> None:
         if type(state) is not dict:
             raise WeightsError("the state of an argparse.Namespace is no dict")
         account.charge(100 * len(state))
@@ -41,7 +42,7 @@ class NumpyDtype(Stateful):
             raise WeightsError(f"a NumPy array of dtype {printable(code)}", expected="plain numbers", remedy=NOT_RUN)
         self.dtype = np.dtype(code)
 
-    def set_state(self, state, account: Account) -> None:
+    def set_state(self, state: Any, account: Account) -> None:
         if type(state) is not tuple or len(state) < 2 or state[1] not in tuple("<>|="):
             raise WeightsError("the state of a NumPy dtype is damaged")
         self.dtype = self.dtype.newbyteorder(state[1])
@@ -50,7 +51,7 @@ class NumpyDtype(Stateful):
 class NumpyArray(Inline, Stateful):
     """`numpy.ndarray`, which pickles as an empty one and a state (version, shape, dtype, is Fortran order, bytes)."""
 
-    def set_state(self, state, account: Account) -> None:
+    def set_state(self, state: Any, account: Account) -> None:
         if type(state) is not tuple or len(state) != 5 or not isinstance(state[2], NumpyDtype) \
                 or type(state[4]) is not bytes or type(state[3]) is not bool:
             raise WeightsError("the state of a NumPy array is damaged")

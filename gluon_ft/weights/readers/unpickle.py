@@ -75,8 +75,9 @@ class Account:
                                expected="a name or a number", remedy=NOT_RUN)
 
 
-def unpickle(data, admitted: Mapping[tuple[str, str], Admitted], persistent: Callable[[tuple, Account], object] | None,
-             start: int = 0, account: Account | None = None) -> tuple[object, int]:
+def unpickle(data: bytes | memoryview, admitted: Mapping[tuple[str, str], Admitted],
+             persistent: Callable[[tuple, Account], object] | None, start: int = 0,
+             account: Account | None = None) -> tuple[object, int]:
     """The object that the pickle at `data[start:]` describes, and the position after it.
 
     Parameters
