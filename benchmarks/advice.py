@@ -46,7 +46,7 @@ from gluon_ft.evaluation import linear
 from gluon_ft.finetune import advice, choice, network, plan, probe
 from gluon_ft.finetune.facts import Facts
 from gluon_ft.finetune.settings import JobSettings
-from gluon_ft.training.feature_cache import features
+from gluon_ft.training.feature_cache import features, select
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 POINT = 0.01
@@ -135,7 +135,7 @@ def accuracy(name, strategy, values, seed) -> float:
         train = loaders.open(**source, train=True, augment=plan.augmentation(settings.augment), **shared)
         if settings.freeze != "none":
             train.views = 1 if settings.augment == "none" else min(VIEWS, settings.epochs)
-            net, train, val = features.prepare(net, train, val, views=train.views)
+            net, train, val = select.prepare(net, train, val, views=train.views)
         gluon_ft.fit(net, train, None, settings.training(), name=f"{name}, {strategy}, seed {seed}")
         return gluon_ft.evaluate(net, val, top_k=0).accuracy
 

@@ -37,7 +37,7 @@ from gluon_ft.models.class_init import output_from_classes
 from gluon_ft.reporting import Run, summarise
 from gluon_ft.reporting.rate_curve import rate_curve
 from gluon_ft.reporting.samples import first_and_last
-from gluon_ft.training import rate_sweep
+from gluon_ft.training import lr_finder
 from gluon_ft.training.feature_cache import features
 
 PUBLISHED = gluon_ft.TrainConfig(epochs=5, lr=0.01, momentum=0.0, wd=0.001, top_k=0)
@@ -82,10 +82,10 @@ def main(runs, as_json, **options):
 
     table = None
     if options["lr_sweep"]:
-        guessing = rate_sweep.reach_of_guessing(work.sets(0).val.labels)
-        table, rows = rate_sweep.sweep(lambda lr: [train("fine-tuned", replace(each, lr=lr), work.sets(each.seed),
-                                                         series=f"lr {lr:g}") for each in configs], config.lr, guessing)
-        pictures.append(rate_curve(table, run.folder / "rates.png", guessing))
+        chance = lr_finder.chance_accuracy_bound(work.sets(0).val.labels)
+        table, rows = lr_finder.sweep(lambda lr: [train("fine-tuned", replace(each, lr=lr), work.sets(each.seed),
+                                                         series=f"lr {lr:g}") for each in configs], config.lr, chance)
+        pictures.append(rate_curve(table, run.folder / "rates.png", chance))
     elif options["cross_validate"]:
         rows = [row for each in configs for row in work.cross_validate(
             options["cross_validate"], each.seed, lambda fold, sets, each=each: [

@@ -13,7 +13,7 @@ from gluon_ft.reporting.plots import COLOURS, DPI, png, rate_axes
 
 
 def rate_curve(rows: list[dict], path, guessing: float | None = None, title: str | None = None) -> Path:
-    """Draws the rows of `training.rate_sweep.sweep` into one PNG and returns its path.
+    """Draws the rows of `training.lr_finder.sweep` into one PNG and returns its path.
 
     Parameters
     ----------

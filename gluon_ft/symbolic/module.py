@@ -10,7 +10,7 @@ from gluon_ft.models import graph
 from gluon_ft.symbolic.head import DATA
 from gluon_ft.symbolic.iterators import filled
 from gluon_ft.symbolic.plan import PADDING, Plan
-from gluon_ft.training import optimizers
+from gluon_ft.training import checkpoint
 
 
 @dataclass
@@ -120,11 +120,11 @@ def synchronised(trainee: Trainee) -> tuple[dict, dict]:
 
 def saved_state(trainee: Trainee) -> dict:
     """The optimiser's arrays for a checkpoint."""
-    return optimizers.optimizer_state(trainee.updater, trainee.keys)
+    return checkpoint.optimizer_state(trainee.updater, trainee.keys)
 
 
 def restore(trainee: Trainee, arrays: dict, updates: int) -> None:
     """Puts a checkpoint's arrays and number of updates into the optimiser."""
     weights = {k: v for k, v in trainee.module.get_params()[0].items() if k in trainee.plan.lr}
-    optimizers.restore_optimizer(trainee.updater, trainee.keys, arrays, weights, updates)
+    checkpoint.restore_optimizer(trainee.updater, trainee.keys, arrays, weights, updates)
     trainee.updates = updates

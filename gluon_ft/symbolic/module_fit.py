@@ -22,9 +22,9 @@ from gluon_ft.runtime import seeds
 from gluon_ft.symbolic import checkpoints, checks, legacy, module, plan
 from gluon_ft.symbolic.head import DATA
 from gluon_ft.training.config import TrainConfig
-from gluon_ft.training.fit import Result, epoch_record
+from gluon_ft.training.fit import Result
 from gluon_ft.training.losses import cross_entropy
-from gluon_ft.training.metrics import Meter, Metrics
+from gluon_ft.training.metrics import Meter, Metrics, epoch_record
 
 # The published procedure's: SGD without momentum or weight decay.
 AS_PUBLISHED = TrainConfig(epochs=8, lr=0.01, momentum=0.0, wd=0.0)

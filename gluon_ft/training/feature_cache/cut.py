@@ -56,7 +56,7 @@ class Suffix(SymbolBlock):
         super().__init__(subgraph.part(graph, graph.head, entry), subgraph.input_variable(graph),
                          params=graph.parameters)
         # In a function, for a block that is an attribute would become a part of this one.
-        self._whole, self._entry, self._length = (lambda: net), entry, len(graph.nodes)
+        self._whole = lambda: net
         output = tracing.output_layer(net).block
         if output.weight.name in self.params:
             # So that `tracing.output_layer` finds it, and labels are compared with its classes.
@@ -66,19 +66,6 @@ class Suffix(SymbolBlock):
     def whole(self) -> Block:
         """The network that this is a part of."""
         return self._whole()
-
-    def retraced(self) -> Suffix:
-        """The same part of the network as it is now, cut at the same place.
-
-        For a change that the graph holds and that leaves the prefix alone: stages behind the cut that were frozen or
-        set free, whose BatchNorm then works in another way. NetworkError where the network has become another one.
-        """
-        graph = subgraph.trace(self.whole)
-        if len(graph.nodes) != self._length or self._entry[0] not in _fixed(graph):
-            raise NetworkError("the network has changed since it was cut", remedy="cut it again")
-        suffix = Suffix(graph, self._entry, self.whole)
-        suffix.hybridize()
-        return suffix
 
     def hybridize(self, active=True, **kwargs):
         # Not the output layer itself, which is the network's.
