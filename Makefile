@@ -45,10 +45,10 @@ test-pythons:
 	@sh tests/pythons.sh
 
 bench: $(READY)
-	$(BIN)/python benchmarks/accuracy.py --quick
+	$(BIN)/python benchmarks/accuracy/check.py --quick
 
 bench-speed: $(READY)
-	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/speed/all.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

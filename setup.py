@@ -25,7 +25,7 @@ setup(
         "imagehash",
         "jinja2",
         "matplotlib>=3.7",
-        # GluonCV brings it; on servers without a display put opencv-python-headless in its place (see `gluon-ft doctor`).
+        # GluonCV asks for it; on servers without a display put opencv-python-headless in its place (gluon-ft doctor).
         "opencv-python",
         "pillow>=9.1",
         "pooch>=1.6",

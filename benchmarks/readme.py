@@ -1,61 +1,48 @@
-"""Writes benchmarks/README.md from targets.toml and results/*.csv, so that no figure in it is typed by hand.
+"""Writes benchmarks/README.md from accuracy/targets.toml and results/*.csv, so that no figure in it is typed by hand.
 
     python benchmarks/readme.py            # writes it
     python benchmarks/readme.py --check    # exit status 1 where the file differs from what would be written
 """
 from __future__ import annotations
 
-import csv
+import sys
 from pathlib import Path
 
-import behind
-import click
-import recording
-import targets
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the project's folder
 
+import click
+
+from benchmarks import runner
+from benchmarks.accuracy import targets
+from benchmarks.peers import slower_than_peers
+from benchmarks.runner import latest, read
 from gluon_ft.cli import console
-from gluon_ft.errors import DataError
 from gluon_ft.io import atomic
 
 README = Path(__file__).with_name("README.md")
 MOST = 60  # lines of a table of figures
 HEAD = """# Benchmarks
 
-Made by `python benchmarks/readme.py` from `targets.toml` and `results/*.csv`, not by hand. Figures are medians, with
-minimum and maximum. Rates and times of one machine are comparable with each other only; ratios were taken in turn in
-one run. A '+' after a commit: the code differed from it.
+Made by `python benchmarks/readme.py` from `accuracy/targets.toml` and `results/*.csv`, not by hand. Figures are
+medians, with minimum and maximum. Rates and times of one machine are comparable with each other only; ratios were taken
+in turn in one run. A '+' after a commit: the code differed from it.
+
+| folder | what it measures |
+|---|---|
+| `accuracy/` | accuracy of the recipes against targets with bounds on both sides; the advice against all strategies |
+| `speed/` | loading, packing, training steps, threads, precision, cached features |
+| `peers/` | other people's programs against ours on the same images, network and steps |
+| `compare/` | one commit against another |
+| `results/` | every figure, with date, commit, machine, versions and settings |
 
 ```
-make bench                                                        # all rows that two cores can check, one seed each
-python benchmarks/accuracy.py                                     # every target whose data and weights are here
-python benchmarks/accuracy.py --only caltech256-resnet50 --run    # the full thing, on a machine with GPUs
-python benchmarks/compare.py                                      # this commit against an older one
-python benchmarks/compare_peers.py                                # against others' ways of doing the same
+make bench                                                              # rows that two cores can check, one seed
+python benchmarks/accuracy/check.py                                     # every target whose data and weights are here
+python benchmarks/accuracy/check.py --only caltech256-resnet50 --run    # the full thing, on a machine with GPUs
+python benchmarks/compare/compare.py                                    # this commit against an older one
+python benchmarks/peers/compare_peers.py                                # against others' ways of doing the same
 ```
 """
-
-
-def read(path) -> list[dict]:
-    """The rows of a results file; DataError where it is not one."""
-    with open(path, newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        rows = list(reader)
-        if not reader.fieldnames or "date" not in reader.fieldnames:
-            raise DataError("not a file of results", path=path, expected="a column 'date'",
-                            found=", ".join(reader.fieldnames or []) or "nothing")
-    short = next((i for i, row in enumerate(rows) if None in row or None in row.values()), None)
-    if short is not None:
-        raise DataError(f"row {short + 1} has another number of columns", path=path)
-    return rows
-
-
-def latest(rows: list[dict]) -> list[dict]:
-    """Of each setting and quantity the last row, in the order in which they first appear."""
-    last = {}
-    for row in rows:
-        key = row["benchmark"], row["settings"], row["quantity"]
-        last[key] = row
-    return list(last.values())
 
 
 def table(columns: list[str], lines: list[list[str]]) -> str:
@@ -147,7 +134,7 @@ def section(path: Path) -> str:
         return f"## {path.stem}\n\nNo figures yet."
     if path.stem == "weights_parity":
         return f"## {path.stem}\n\n{parity(rows)}"
-    if set(recording.COLUMNS) <= set(rows[0]):
+    if set(runner.COLUMNS) <= set(rows[0]):
         shown = latest(rows)
         lines = [[row["settings"], row["quantity"], row["unit"], spread(row), row["runs"]] for row in shown]
         body = table(["settings", "quantity", "unit", "median (min to max)", "runs"], lines[-MOST:])
@@ -164,8 +151,8 @@ def others_ahead(folder: Path) -> str:
     """The ratios that say that others are faster, with the reasons."""
     rows = [row for name in ("peers", "training_speed") if (folder / f"{name}.csv").is_file()
             for row in latest(read(folder / f"{name}.csv"))]
-    found, reasons = behind.ahead_of_us(rows), behind.load()
-    lines = [[row["settings"], row["quantity"], spread(row), behind.reason(row, reasons)] for row in found]
+    found, reasons = slower_than_peers.ahead_of_us(rows), slower_than_peers.load()
+    lines = [[row["settings"], row["quantity"], spread(row), slower_than_peers.reason(row, reasons)] for row in found]
     shown = table(["settings", "ratio", "median (min to max)", "why"], lines) if lines else "Nowhere that was measured."
     return f"## Where others are ahead\n\n{shown}"
 
@@ -176,7 +163,7 @@ def cut(lines) -> str:
     return f"\n\nThe latest {MOST} lines; {more} more are in the file." if more > 0 else ""
 
 
-def render(folder: Path = recording.RESULTS, found: list[targets.Target] | None = None) -> str:
+def render(folder: Path = runner.RESULTS, found: list[targets.Target] | None = None) -> str:
     """The whole file."""
     found = targets.load() if found is None else found
     files = [path for path in sorted(folder.glob("*.csv")) if path.stem != "accuracy"]

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterable
 
@@ -15,13 +16,14 @@ class UserError(ValueError):
         What is wrong, as a phrase without a final stop.
     path : path-like, optional
         The file or folder concerned; stands first in the line.
-    expected, found : optional
+    expected, found : object, optional
         What should have been there, and what was.
     remedy : str, optional
         What to do next, as an imperative.
     """
 
-    def __init__(self, message, *, path=None, expected=None, found=None, remedy=None):
+    def __init__(self, message: str, *, path: str | os.PathLike | None = None, expected: object = None,
+                 found: object = None, remedy: str | None = None):
         self.message, self.path, self.expected, self.found, self.remedy = message, path, expected, found, remedy
         super().__init__(self._line())
 
@@ -93,3 +95,19 @@ def near(name: str, known: Iterable[str], most: int = 3) -> str:
     if len(known) <= 24:
         return f"known: {', '.join(known)}"
     return f"known: {', '.join(known[:8])}, ..."
+
+
+def printable(value: object, most: int = 80) -> str:
+    """Text from a file, safe to print: ASCII, no control characters, at most `most` characters.
+
+    Of anything but text, the name of its type.
+    """
+    text = value if isinstance(value, str) else type(value).__name__
+    shown = text[:most + 1].encode("unicode_escape").decode("ascii")
+    return shown if len(shown) <= most else shown[:most - 3] + "..."
+
+
+def last_line(error: BaseException) -> str:
+    """The telling line of MXNet's errors, which begin with a stack trace."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

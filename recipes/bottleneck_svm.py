@@ -25,13 +25,11 @@ import numpy as np
 
 import gluon_ft
 from gluon_ft.cli import console
-from gluon_ft.data import loader as loaders
 from gluon_ft.data.audit import checks
 from gluon_ft.data.datasets import catalog
 from gluon_ft.evaluation import folds as cross_validation
 from gluon_ft.evaluation import linear
 from gluon_ft.evaluation.features import penultimate
-from gluon_ft.evaluation.model import save_model
 from gluon_ft.finetune import demo_weights
 from gluon_ft.finetune.pictures import draw_confusion
 from gluon_ft.reporting import Run, summarise
@@ -40,45 +38,43 @@ HELD_OUT = ("test", "val", "valid", "validation")
 QUICK = ("cat", "dog", "donut")  # the drawings of a trial without --data
 
 
-@console.command(text=__doc__)
+@console.recipe(__doc__, quick="A trial: 24 images a class; without --data drawings, and a small network.",
+                seed="Of the split and the folds.", folds="Report K folds of all images instead.")
 @click.option("--data", type=click.Path(), help="Folder of images; default: the hot dog data set, fetched.")
 @click.option("--backbone", help="Default resnet18_v2.")
 @click.option("--pretrained", help="Weights: a tag or a file for --backbone, or BACKBONE:TAG; default: the catalog's.")
 @click.option("--folds", default=5, type=click.IntRange(2), help="By which C and the calibration are chosen.")
-@click.option("--cross-validate", type=click.IntRange(2), metavar="K", help="Report K folds of all images instead.")
-@click.option("--seed", default=0, type=click.IntRange(0), help="Of the split and the folds.")
-@click.option("--seeds", default=1, type=click.IntRange(1), help="Number of runs, with seeds from --seed on.")
-@click.option("--quick", is_flag=True, help="A trial: 24 images a class; without --data drawings, and a small network.")
-@click.option("--device", default="cpu", help="cpu, cpu:2, gpu, gpu:2, ...")
-@click.option("--runs", default="runs", type=click.Path(), help="Folder for the run folders.")
 def main(data, backbone, pretrained, folds, cross_validate, seed, seeds, quick, device, runs, as_json):
-    if quick and not (data or backbone or pretrained):
-        backbone, pretrained = demo_weights.BACKBONE, str(demo_weights.weights())
-    elif pretrained and ":" in pretrained and not Path(pretrained).is_file():
-        backbone, _, pretrained = pretrained.partition(":")
-    net = gluon_ft.pretrained_net(backbone or "resnet18_v2", pretrained or True, ctx=gluon_ft.contexts(device))
+    net = network(data, backbone, pretrained, quick, gluon_ft.contexts(device))
     images = Images(find(data, quick), net, seed if quick and data else None)
     train, _ = images.parts(seed, cross_validate)[0]
     cross_validation.folds(images.labels[train], folds, seed, images.groups[train])  # before a folder is made
     run = Run(runs, "bottleneck_svm", {
         "data": data or ("drawings" if quick else "hot-dog"), "weights": net.weights.source, "folds": folds,
         "cross_validate": cross_validate, "seed": seed, "seeds": seeds, "quick": quick})
-    rows, table, pictures = [], None, {}
+    rows, pictures = [], {}
     for number in range(seed, seed + seeds):
         for fold, parts in enumerate(images.parts(number, cross_validate)):
             for kind in linear.KINDS:
-                row, found = fit(images, kind, *parts, folds, number)
+                row, found = fit(images, kind, parts, folds, number)
                 rows.append({**row, "fold": fold} if cross_validate else row)
                 if not cross_validate:
                     pictures[kind] = keep(images, found, parts[1], net, run.folder / f"{kind}-{number}", row)
-    if cross_validate or seeds > 1:
-        table = cross_validation.summarise_folds(rows) if cross_validate else summarise(rows)
-    summary = {"images": len(images.labels), "features": images.features.shape[1], "classes": images.classes}
-    report = run.finish(rows, {**summary, "table": table}, list(pictures.values()), [*net.weights.notes, *images.notes])
-    print(console.table([{**row, "C": f"{row['C']:g}"} for row in rows]))
-    print(f"\n{console.table(table)}\n" if table else "")
-    print(f"report: {report}")
-    console.emit({"recipe": "bottleneck_svm", "run": str(run.folder), **summary, "table": table, "rows": rows}, as_json)
+    table = (cross_validation.summarise_folds(rows) if cross_validate else summarise(rows) if seeds > 1 else None)
+    console.conclude(
+        run, rows, as_json, table,
+        {"images": len(images.labels), "features": images.features.shape[1], "classes": images.classes},
+        [[{**row, "C": f"{row['C']:g}"} for row in rows], *([table] if table else [])],
+        pictures=list(pictures.values()), notes=[*net.weights.notes, *images.notes])
+
+
+def network(data, backbone, pretrained, quick, ctx):
+    """The network whose features are used; for a quick run without data the one of drawings."""
+    if quick and not (data or backbone or pretrained):
+        backbone, pretrained = demo_weights.BACKBONE, str(demo_weights.weights())
+    elif pretrained and ":" in pretrained and not Path(pretrained).is_file():
+        backbone, _, pretrained = pretrained.partition(":")
+    return gluon_ft.pretrained_net(backbone or "resnet18_v2", pretrained or True, ctx=ctx)
 
 
 def find(data, quick):
@@ -101,8 +97,8 @@ class Images:
     def __init__(self, sources, net, trial):
         opened, self.notes, classes = [], [], None if isinstance(sources[0], Path) else QUICK
         for source in sources:
-            opened.append(loaders.open(source, preprocessing=net.preprocessing, train=False, batch_size=32,
-                                       classes=classes))
+            opened.append(gluon_ft.loaders.make_loader(source, preprocessing=net.preprocessing, train=False,
+                                                       batch_size=32, classes=classes))
             classes = opened[0].classes
         self.groups = np.arange(sum(len(loader.labels) for loader in opened))
         if all(isinstance(source, Path) for source in sources):
@@ -132,8 +128,9 @@ def drawn(labels, seed, most=24):
     return np.sort(np.concatenate([order[labels[order] == label][:most] for label in np.unique(labels)]))
 
 
-def fit(images, kind, train, val, folds, seed):
-    """A row, and the classifier."""
+def fit(images, kind, parts, folds, seed):
+    """A row, and the classifier. parts : positions to train on, and to validate with."""
+    train, val = parts
     found = linear.fit(images.features[train], images.labels[train], kind, folds, seed, images.groups[train])
     row = {"name": kind, "seed": seed}
     for part, rows in (("train", train), ("validation", val)):
@@ -141,10 +138,11 @@ def fit(images, kind, train, val, folds, seed):
         row[f"{part}_accuracy"] = float((probabilities.argmax(axis=1) == images.labels[rows]).mean())
     return {**row, "validation_log_loss": linear.log_loss(probabilities, images.labels[val]), "C": found.C}, found
 
+
 def keep(images, found, rows, net, folder, row):
     """Saves the network with the classifier as its output, and draws what it takes for what; the picture's path."""
     linear.set_output(net, *found.dense(), images.classes)
-    save_model(net, folder / "model.params", recipe="bottleneck_svm", **row)
+    gluon_ft.save_model(net, folder / "model.params", recipe="bottleneck_svm", **row)
     return draw_confusion(found.probabilities(images.features[rows]), images.labels[rows], images.classes,
                           folder.parent / f"confusion-{folder.name}.png")
 

@@ -24,17 +24,18 @@ import mxnet as mx
 
 from gluon_ft import symbolic
 from gluon_ft.cli import console
-from gluon_ft.data import loader, split
+from gluon_ft.data import lists, split
 from gluon_ft.data.datasets import caltech
 from gluon_ft.data.records import pack as records
-from gluon_ft.data.sources import lists
 from gluon_ft.evaluation import folds
 from gluon_ft.reporting import Run, summarise
 from gluon_ft.runtime.processors import threads
 from gluon_ft.symbolic.sources import INPUTS, with_size
 
 
-@console.command(text=__doc__)
+@console.recipe(__doc__, quick="A trial: four training images a class, two for validation, one epoch.",
+                seed="Of the split, the new layer and the order of images.",
+                folds="K folds of the training images instead.", device=False)
 @click.option("--data", type=click.Path(), help="Folder of class folders, or an archive of it; default: fetched.")
 @click.option("--clutter", type=click.Choice(["keep", "drop"]), help="257.clutter as a class, or not.")
 @click.option("--path", type=click.Choice(["symbolic", "gluon"]), default="symbolic", help="Module, or Gluon's loop.")
@@ -42,21 +43,16 @@ from gluon_ft.symbolic.sources import INPUTS, with_size
 @click.option("--pretrained", help="Weights: a tag or a file for --backbone, or BACKBONE:TAG of the catalog.")
 @click.option("--checkpoint", nargs=2, metavar="PREFIX EPOCH", help="A symbolic model instead: PREFIX-symbol.json, ...")
 @click.option("--input", "takes", type=click.Choice(list(INPUTS)), help="What the network takes, where not known.")
-@click.option("--size", type=click.IntRange(8), help="Height and width of the input; default the network's.")
+@console.setting_option("size", help="Height and width of the input; default the network's.")
 @click.option("--layer", help="Layer of a checkpoint below the new one, such as flatten0; default: found.")
 @click.option("--frozen", multiple=True, metavar="PATTERN", help="Parameters that are not trained, by name.")
 @click.option("--per-class", default=60, help="Training images a class; the others are for validation.")
 @click.option("--batch-per-device", default=16, type=click.IntRange(1), help="Images a device in each batch.")
-@click.option("--devices", default="auto", help="cpu, cpu:2 (two contexts), gpu, gpu:8, auto.")
-@click.option("--epochs", default=8)
-@click.option("--lr", default=0.01)
-@click.option("--momentum", default=0.0)
-@click.option("--head-lr-mult", default=1.0, help="Learning-rate multiplier of the new layer.")
-@click.option("--cross-validate", type=click.IntRange(2), metavar="K", help="K folds of the training images instead.")
-@click.option("--seed", default=0, help="Of the split, the new layer and the order of images.")
-@click.option("--seeds", default=1, type=click.IntRange(1), help="Number of runs, with seeds from --seed on.")
-@click.option("--quick", is_flag=True, help="A trial: four training images a class, two for validation, one epoch.")
-@click.option("--runs", default="runs", type=click.Path(), help="Folder for the run folders.")
+@console.setting_option("devices", help="cpu, cpu:2 (two contexts), gpu, gpu:8, auto.")
+@console.setting_option("epochs", default=8)
+@console.setting_option("lr", default=0.01)
+@console.setting_option("momentum", default=0.0)
+@console.setting_option("head_lr_mult", default=1.0)
 def main(data, clutter, per_class, epochs, lr, momentum, cross_validate, seed, seeds, quick, runs, as_json, **options):
     if quick:
         per_class, epochs = min(per_class, 4), 1
@@ -73,26 +69,26 @@ def main(data, clutter, per_class, epochs, lr, momentum, cross_validate, seed, s
     run = Run(runs, "caltech256", {"data": data or "caltech-256", "clutter": clutter, "per_class": per_class,
                                    "cross_validate": cross_validate, "seed": seed, "seeds": seeds, "quick": quick,
                                    **options, "config": config.to_dict()})
-    rows, table = [], None
+    rows = []
     for number in range(seed, seed + seeds):
         drawn = split.split(images, **chosen, seed=number)
-        packed = pack(drawn, run.folder / f"data-{number}")
-        settings = (options, replace(config, seed=number), devices, run)
-        sets = open_sets(packed, source, drawn.classes, options["batch_size"], number)
-        if cross_validate:
-            rows += folds.cross_validate_loaders(
-                cross_validate, sets["train"], sets["plain"], number,
-                lambda fold, *parts, settings=settings: train(*parts, *settings, fold), [packed["train"]]).rows
-        else:
-            rows.append(train(sets["train"], sets["val"], *settings))
-    if cross_validate or seeds > 1:
-        table = folds.summarise_folds(rows) if cross_validate else summarise(rows)
-    summary = {"classes": len(drawn.classes), "images": {part: len(entries) for part, entries in drawn.parts.items()}}
-    report = run.finish(rows, {**summary, "table": table}, notes=list(source.notes))
-    print(console.table(table or rows))
-    print(f"report: {report}")
-    console.emit({"recipe": "caltech256", "run": str(run.folder), **summary, "table": table, "rows": rows},
-                 as_json)
+        rows += train_split(drawn, source, cross_validate, (options, replace(config, seed=number), devices, run))
+    table = folds.summarise_folds(rows) if cross_validate else summarise(rows) if seeds > 1 else None
+    counts = {part: len(entries) for part, entries in drawn.parts.items()}
+    console.conclude(run, rows, as_json, table, {"classes": len(drawn.classes), "images": counts},
+                     notes=list(source.notes))
+
+
+def train_split(drawn, source, cross_validate, settings):
+    """The rows of one seed's split: one, or one a fold. settings : the last arguments of `train`."""
+    options, config, _, run = settings
+    packed = pack(drawn, run.folder / f"data-{config.seed}")
+    sets = open_sets(packed, source, drawn.classes, options["batch_size"], config.seed)
+    if not cross_validate:
+        return [train(sets["train"], sets["val"], *settings)]
+    return folds.cross_validate_loaders(
+        cross_validate, sets["train"], sets["plain"], config.seed,
+        lambda fold, images, held_out: train(images, held_out, *settings, fold), [packed["train"]]).rows
 
 
 def find(options):
@@ -112,9 +108,10 @@ def pack(drawn, folder):
 
 def open_sets(packed, source, classes, batch_size, seed):
     """Loaders: 'train', 'plain' (the same images as they are evaluated) and 'val'."""
-    return {name: loader.open(packed["val" if name == "val" else "train"], preprocessing=source.preprocessing,
-                               train=name == "train", cache="memory", batch_size=batch_size, seed=seed,
-                               classes=classes) for name in ("train", "plain", "val")}
+    return {name: gluon_ft.loaders.make_loader(packed["val" if name == "val" else "train"], train=name == "train",
+                                               preprocessing=source.preprocessing, cache="memory",
+                                               batch_size=batch_size, seed=seed, classes=classes)
+            for name in ("train", "plain", "val")}
 
 
 def new_network(source, classes, options, devices):

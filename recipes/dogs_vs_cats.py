@@ -28,7 +28,7 @@ import gluon_ft
 from gluon_ft.cli import console
 from gluon_ft.data import split
 from gluon_ft.data.datasets import catalog
-from gluon_ft.data.sources import parts
+from gluon_ft.data.sources import folders
 from gluon_ft.errors import ConfigError
 from gluon_ft.evaluation import folds, task
 from gluon_ft.finetune import demo_weights
@@ -40,26 +40,20 @@ PHASE_2 = replace(PHASE_1, epochs=2, lr=1e-5)
 CLASSES = ["cat", "dog"]  # of the drawings; folders and file names bring their own
 
 
-@console.command(text=__doc__)
+@console.recipe(__doc__, seed="Of the split, the new layer and the order of images.",
+                quick="A trial: 32 images a class, ten times --lr; without --data drawings and a small network.")
 @click.option("--data", type=click.Path(), help="Folder of class folders, or of images named cat.0.jpg, ...; default: "
                                                 "the published set, which is fetched by hand.")
 @click.option("--backbone", help="Default vgg16.")
 @click.option("--pretrained", help="Weights: a tag or a file for --backbone, or BACKBONE:TAG; default: the catalog's.")
 @click.option("--validation", default=0.1, help="Share of each class's images that is kept for validation.")
 @click.option("--per-class", type=click.IntRange(4), help="Most images of a class that are used; default: all.")
-@click.option("--epochs", default=PHASE_1.epochs, help="Of phase 1.")
-@click.option("--lr", default=PHASE_1.lr, help="Learning rate of phase 1.")
-@click.option("--free-stages", default=1, type=click.IntRange(1), help="Stages of convolutions that phase 2 sets free.")
-@click.option("--epochs-2", default=PHASE_2.epochs, help="Of phase 2.")
-@click.option("--lr-2", default=PHASE_2.lr, help="Learning rate of phase 2.")
-@click.option("--batch-size", default=64, type=click.IntRange(1))
-@click.option("--cross-validate", type=click.IntRange(2), metavar="K", help="K folds of the training part instead.")
-@click.option("--seed", default=0, help="Of the split, the new layer and the order of images.")
-@click.option("--seeds", default=1, type=click.IntRange(1), help="Number of runs, with seeds from --seed on.")
-@click.option("--quick", is_flag=True, help="A trial: 32 images a class, ten times --lr; without --data drawings and "
-                                            "a small network.")
-@click.option("--device", default="cpu", help="cpu, cpu:2, gpu, gpu:2, ...")
-@click.option("--runs", default="runs", type=click.Path(), help="Folder for the run folders.")
+@console.setting_option("epochs", default=PHASE_1.epochs, help="Of phase 1.")
+@console.setting_option("lr", default=PHASE_1.lr, help="Learning rate of phase 1.")
+@click.option("--free-stages", default=1, type=click.IntRange(1), help="Stages of convolutions that phase 2 unfreezes.")
+@console.setting_option("epochs", "--epochs-2", default=PHASE_2.epochs, help="Of phase 2.")
+@console.setting_option("lr", "--lr-2", default=PHASE_2.lr, help="Learning rate of phase 2.")
+@console.setting_option("batch_size", default=64)
 def main(runs, as_json, **options):
     options.update(settings(**options))
     configs = (replace(PHASE_1, epochs=options["epochs"], lr=options["lr"]),
@@ -70,27 +64,27 @@ def main(runs, as_json, **options):
     free_convolutions(source, options["free_stages"])
     run = Run(runs, "dogs_vs_cats", {**options, "phase_1": configs[0].to_dict(), "phase_2": configs[1].to_dict(),
                                      "weights": source.weights.source, "preprocessing": str(source.preprocessing)})
-    rows, pictures, table = [], [], None
-
-    def train(seed, classes, sets, label):
-        net = finetune(gluon_ft.pretrained_net(options["backbone"], options["pretrained"], ctx=ctx), classes, seed)
-        return phases(net, sets, classes, [replace(config, seed=seed) for config in configs], options, run, label)
-
+    rows, pictures = [], []
     for seed in range(options["seed"], options["seed"] + options["seeds"]):
         work = task.make(find_images(seed, **options), run.folder / f"data-{seed}", source.preprocessing,
                          options["batch_size"], CLASSES)
         pictures = pictures or [first_and_last(work.sets(seed).plain, run.folder / "first_and_last.png")]
-        if options["cross_validate"]:
-            rows += work.cross_validate(options["cross_validate"], seed, lambda fold, sets, seed=seed, work=work: train(
-                seed, work.classes, sets(), f"{seed}-{fold}"))
-        else:
-            rows += train(seed, work.classes, work.sets(seed), seed)
+        rows += train_task(work, seed, configs, options, ctx, run)
+    table = folds.summarise_folds(rows) if options["cross_validate"] else None
+    shown = table or (summarise(rows) if options["seeds"] > 1 else rows)
+    console.conclude(run, rows, as_json, table, shown=[shown], pictures=pictures, notes=list(source.weights.notes))
+
+
+def train_task(work, seed, configs, options, ctx, run):
+    """The rows of one seed, or of each fold of it."""
+    def train(sets, label):
+        net = gluon_ft.pretrained_net(options["backbone"], options["pretrained"], ctx=ctx)
+        return phases(finetune(net, work.classes, seed), sets, [replace(config, seed=seed) for config in configs],
+                      options, run, label)
+
     if options["cross_validate"]:
-        table = folds.summarise_folds(rows)
-    report = run.finish(rows, {"table": table} if table else None, pictures, list(source.weights.notes))
-    print(console.table(table or (summarise(rows) if options["seeds"] > 1 else rows)))
-    print(f"report: {report}")
-    console.emit({"recipe": "dogs_vs_cats", "run": str(run.folder), "table": table, "rows": rows}, as_json)
+        return work.cross_validate(options["cross_validate"], seed, lambda fold, sets: train(sets(), f"{seed}-{fold}"))
+    return train(work.sets(seed), seed)
 
 
 def settings(data, backbone, pretrained, per_class, quick, batch_size, lr, **_):
@@ -107,7 +101,7 @@ def find_images(draw, data, quick, validation, per_class, **_):
                      for number, count in enumerate((per_class, 16)))
     if not 0 < validation < 1:
         raise ConfigError("--validation out of range", expected="a number between 0 and 1", found=validation)
-    folder = parts.scan_either(catalog.get("dogs-vs-cats") if data is None else Path(data))
+    folder = folders.scan_either(catalog.get("dogs-vs-cats") if data is None else Path(data))
     return split.split(folder, fraction=1 - validation, cap=per_class, seed=draw)
 
 
@@ -136,7 +130,7 @@ def free_convolutions(net, count):
     return net
 
 
-def phases(net, sets, classes, configs, options, run, label):
+def phases(net, sets, configs, options, run, label):
     """Both phases of one network; a row before them and one after each. label : seed and fold, for the records."""
     def row(name, trained):
         return {"name": name, "seed": configs[0].seed, "train_accuracy": gluon_ft.evaluate(net, sets.plain).accuracy,

@@ -28,12 +28,11 @@ import click
 
 import gluon_ft
 from gluon_ft.cli import console
+from gluon_ft.data import split
 from gluon_ft.data.datasets import catalog
-from gluon_ft.data.sources import parts
 from gluon_ft.errors import ConfigError, DataError
 from gluon_ft.evaluation import folds, linear, task
 from gluon_ft.finetune import demo_weights
-from gluon_ft.models.class_init import output_from_classes
 from gluon_ft.reporting import Run, summarise
 from gluon_ft.reporting.rate_curve import rate_curve
 from gluon_ft.reporting.samples import first_and_last
@@ -44,59 +43,57 @@ PUBLISHED = gluon_ft.TrainConfig(epochs=5, lr=0.01, momentum=0.0, wd=0.001, top_
 POSITIVE, NEGATIVE = CLASSES = ["hotdog", "not-hotdog"]
 
 
-@console.command(text=__doc__)
+@console.recipe(__doc__, quick="A trial: 24 images a class; without --data drawings, and a small network.",
+                seed="Of the new weights, the order of images and their augmentation.")
 @click.option("--data", type=click.Path(), help="Folder with train/ and test/, each with hotdog/ and not-hotdog/; or "
                                                 "a copy of the published archive; default: fetched.")
 @click.option("--backbone", help="Default resnet18_v2.")
 @click.option("--pretrained", help="Weights: a tag or a file for --backbone, or BACKBONE:TAG; default: the catalog's.")
-@click.option("--epochs", default=PUBLISHED.epochs)
-@click.option("--lr", default=PUBLISHED.lr, help="Of pretrained networks; with --lr-sweep the first one.")
-@click.option("--scratch-lr", default=0.1, help="From scratch.")
-@click.option("--lr-mult", default=10.0, help="Multiplier of the new output's learning rate.")
-@click.option("--batch-size", default=128, type=click.IntRange(1))
+@console.setting_option("epochs", default=PUBLISHED.epochs)
+@console.setting_option("lr", default=PUBLISHED.lr, help="Of pretrained networks; with --lr-sweep the first one.")
+@console.setting_option("lr", "--scratch-lr", default=0.1, help="From scratch.")
+@console.setting_option("head_lr_mult", "--lr-mult", help="Multiplier of the new output's learning rate.")
+@console.setting_option("batch_size", default=128)
 @click.option("--freeze-features", is_flag=True, help="Also train the output alone.")
 @click.option("--init-from-class", metavar="NAME", help="Also start from the source's class NAME, such as hotdog.")
 @click.option("--compare", is_flag=True, help="All of these and a linear SVM on the features, in one report.")
 @click.option("--lr-sweep", is_flag=True, help="Fine-tune at rising rates instead, until one breaks.")
-@click.option("--cross-validate", type=click.IntRange(2), metavar="K", help="K folds of the training part instead.")
-@click.option("--seed", default=0, help="Of the new weights, the order of images and their augmentation.")
-@click.option("--seeds", default=1, type=click.IntRange(1), help="Number of runs, with seeds from --seed on.")
-@click.option("--quick", is_flag=True, help="A trial: 24 images a class; without --data drawings, and a small network.")
-@click.option("--device", default="cpu", help="cpu, cpu:2, gpu, gpu:2, ...")
-@click.option("--runs", default="runs", type=click.Path(), help="Folder for the run folders.")
 def main(runs, as_json, **options):
     options.update(settings(**options))
     config = replace(PUBLISHED, epochs=options["epochs"], lr=options["lr"])
-    rates = {"scratch": replace(config, lr=options["scratch_lr"]).lr}
     ctx, images = gluon_ft.contexts(options["device"]), find_images(**options)
-    # Built once before the run's folder is, so that what cannot be built is said at once.
-    first = [network(name, options, ctx) for name in options["networks"] if name != "scratch"][0]  # noqa: RUF015
+    # All are built once before the run's folder is, so that what cannot be built is said at once.
+    first, *_ = [network(name, options, ctx) for name in options["networks"] if name != "scratch"]
     run = Run(runs, "hot_dog", {**options, "config": config.to_dict(), "weights": first.weights.source})
     work = task.make(images, run.folder, first.preprocessing, options["batch_size"], CLASSES)
     configs = [replace(config, seed=seed) for seed in range(options["seed"], options["seed"] + options["seeds"])]
     pictures = [first_and_last(work.sets(0).plain, run.folder / "first_and_last.png")]
 
     def train(name, each, sets, **labels):
-        net = network(name, options, ctx, each.seed)
-        return train_network(name, net, sets, replace(each, lr=rates.get(name, each.lr)), run, **labels)
+        each = replace(each, lr=options["scratch_lr"]) if name == "scratch" else each
+        return train_network(name, network(name, options, ctx, each.seed), sets, each, run, **labels)
 
-    table = None
+    rows, table, more = train_all(train, work, configs, options, run)
+    shown = table or (summarise(rows) if len(configs) > 1 else rows)
+    console.conclude(run, rows, as_json, table, shown=[shown], pictures=[*pictures, *more],
+                     notes=list(first.weights.notes))
+
+
+def train_all(train, work, configs, options, run):
+    """(rows, table or None, pictures): a sweep of the learning rate, folds, or every network once a seed."""
+    names = options["networks"]
     if options["lr_sweep"]:
         chance = lr_finder.chance_accuracy_bound(work.sets(0).val.labels)
         table, rows = lr_finder.sweep(lambda lr: [train("fine-tuned", replace(each, lr=lr), work.sets(each.seed),
-                                                         series=f"lr {lr:g}") for each in configs], config.lr, chance)
-        pictures.append(rate_curve(table, run.folder / "rates.png", chance))
-    elif options["cross_validate"]:
+                                                        series=f"lr {lr:g}") for each in configs],
+                                      configs[0].lr, chance)
+        return rows, table, [rate_curve(table, run.folder / "rates.png", chance)]
+    if options["cross_validate"]:
         rows = [row for each in configs for row in work.cross_validate(
             options["cross_validate"], each.seed, lambda fold, sets, each=each: [
-                train(name, each, sets(), fold=fold) for name in options["networks"]])]
-        table = folds.summarise_folds(rows)
-    else:
-        rows = [train(name, each, work.sets(each.seed)) for each in configs for name in options["networks"]]
-    report = run.finish(rows, {"table": table} if table else None, pictures, list(first.weights.notes))
-    print(console.table(table or (summarise(rows) if len(configs) > 1 else rows)))
-    print(f"report: {report}")
-    console.emit({"recipe": "hot_dog", "run": str(run.folder), "table": table, "rows": rows}, as_json)
+                train(name, each, sets(), fold=fold) for name in names])]
+        return rows, folds.summarise_folds(rows), []
+    return [train(name, each, work.sets(each.seed)) for each in configs for name in names], None, []
 
 
 def settings(data, backbone, pretrained, batch_size, freeze_features, init_from_class, compare, lr_sweep, quick, **_):
@@ -116,7 +113,7 @@ def find_images(data, quick, seed, **_):
         return tuple(demo_weights.pictures(CLASSES, 24, seed + number) for number in (0, 500))
     if data is None or Path(data).is_file():
         data = catalog.get("hot-dog", source=data)
-    found = parts.own_parts(data, cap=24 if quick else None, seed=seed)
+    found = split.own_parts(data, cap=24 if quick else None, seed=seed)
     if found.classes != CLASSES:
         raise DataError("other classes than hot dog or not", path=data, expected=" and ".join(CLASSES),
                         found=", ".join(found.classes), remedy="name the folders so")
@@ -131,7 +128,7 @@ def network(name, options, ctx, seed=0):
         return gluon_ft.fine_tune_net(backbone, len(CLASSES), lr_mult=1, ctx=ctx)
     if name == "class-initialised":
         source = gluon_ft.pretrained_net(backbone, weights, ctx=ctx)
-        return output_from_classes(source, [options["init_from_class"], None], lr_mult=lr_mult)
+        return gluon_ft.output_from_classes(source, [options["init_from_class"], None], lr_mult=lr_mult)
     net = gluon_ft.fine_tune_net(backbone, len(CLASSES), pretrained=weights, lr_mult=lr_mult, ctx=ctx)
     if name == "frozen":
         gluon_ft.apply_groups(net, [gluon_ft.Group(stage="output"), gluon_ft.Group(pattern=".", frozen=True)])

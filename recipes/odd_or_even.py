@@ -38,25 +38,18 @@ SOURCE = gluon_ft.TrainConfig(epochs=10, lr=0.02, momentum=0.9, wd=5e-4, label_s
 TASK = gluon_ft.TrainConfig(epochs=30, lr=0.01, momentum=0.9, wd=5e-4, top_k=0)
 
 
-@console.command(text=__doc__)
+@console.recipe(__doc__, quick="A trial: at most five epochs of steps 2 to 4.",
+                seed="Of the drawing, the initialisation and the order of images.",
+                folds="K folds of the drawn images, in the place of --validation.")
 @click.option("--data", type=click.Path(), help="MNIST's IDX files in a folder, or a folder of subfolders 0 to 9; "
                                                 "default: scikit-learn's digits.")
 @click.option("--max-per-class", default=100, help="Images of odd, and of even digits.")
 @click.option("--validation", default=0.75, help="Share of these that is kept for validation.")
-@click.option("--epochs", default=TASK.epochs, help="Of steps 2 to 4.")
-@click.option("--lr", default=TASK.lr, help="Learning rate of steps 2 to 4; the new layer of step 2 has ten times it.")
-@click.option("--batch-size", default=10, help="Of steps 2 to 4.")
-@click.option("--cross-validate", type=click.IntRange(2), metavar="K", help="K folds of the drawn images, in the place "
-                                                                            "of --validation.")
-@click.option("--seed", default=0, help="Of the drawing, the initialisation and the order of images.")
-@click.option("--seeds", default=1, help="Number of runs, with seeds from --seed on.")
-@click.option("--quick", is_flag=True, help="A trial: at most five epochs of steps 2 to 4.")
-@click.option("--device", default="cpu", help="cpu, cpu:2, gpu, gpu:2, ...")
-@click.option("--runs", default="runs", type=click.Path(), help="Folder for the run folders.")
+@console.setting_option("epochs", default=TASK.epochs, help="Of steps 2 to 4.")
+@console.setting_option("lr", default=TASK.lr, help="Of steps 2 to 4; the new layer of step 2 has ten times it.")
+@console.setting_option("batch_size", default=10, help="Images a step, of steps 2 to 4.")
 def main(data, max_per_class, validation, epochs, lr, batch_size, cross_validate, seed, seeds, quick, device,
          runs, as_json):
-    if seeds < 1:
-        raise gluon_ft.errors.ConfigError("--seeds out of range", expected="at least 1", found=seeds)
     images = digits.load(data)
     config = replace(TASK, epochs=min(epochs, 5) if quick else epochs, lr=lr)
     ctx = gluon_ft.contexts(device)
@@ -67,22 +60,21 @@ def main(data, max_per_class, validation, epochs, lr, batch_size, cross_validate
         "data": data or "scikit-learn", "max_per_class": max_per_class, "validation": validation, "seed": seed,
         "seeds": seeds, "cross_validate": cross_validate, "batch_size": batch_size, "device": device,
         "source": SOURCE.to_dict(), "task": config.to_dict()})
-    rows, table = [], None
+    rows = []
     for number in range(seed, seed + seeds):
         parts = digits.odd_even(images, max_per_class, validation, number)
         for fold, part in enumerate(folded(parts, cross_validate, number) if cross_validate else [parts]):
             found = compare(part, replace(config, seed=number), batch_size, ctx, run, fold if cross_validate else None)
             rows += [{**row, "fold": fold} for row in found] if cross_validate else found
-    if cross_validate or seeds > 1:
-        table = folds.summarise_folds(rows) if cross_validate else summarise(rows)
-    # The training images stand even before odd: eight of each end.
-    count = len(parts.train)
-    shown = parts.train.take([*range(min(8, count)), *range(max(8, count - 8), count)])
-    samples = image_grid(shown.images, [shown.classes[i] for i in shown.labels], run.folder / "samples.png")
-    report = run.finish(rows, {"table": table}, pictures=[samples], series=list(dict.fromkeys(r["name"] for r in rows)))
-    print(console.table(table or rows))
-    print(f"report: {report}")
-    console.emit({"recipe": "odd_or_even", "run": str(run.folder), "table": table, "rows": rows}, as_json)
+    table = folds.summarise_folds(rows) if cross_validate else summarise(rows) if seeds > 1 else None
+    console.conclude(run, rows, as_json, table, pictures=[samples(parts.train, run.folder / "samples.png")],
+                     series=list(dict.fromkeys(row["name"] for row in rows)))
+
+
+def samples(part, path):
+    """Draws eight training images of either class: those of even digits stand before those of odd ones."""
+    shown = part.take([*range(min(8, len(part))), *range(max(8, len(part) - 8), len(part))])
+    return image_grid(shown.images, [shown.classes[i] for i in shown.labels], path)
 
 
 def folded(parts, k, seed):

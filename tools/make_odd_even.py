@@ -9,8 +9,6 @@ named `<digit>-<position in the source>.png`. OUT is there whole, or not at all.
 from __future__ import annotations
 
 import os
-import shutil
-import uuid
 from pathlib import Path
 
 import click
@@ -19,6 +17,7 @@ from PIL import Image
 from gluon_ft.cli import console
 from gluon_ft.data.datasets import digits as library
 from gluon_ft.errors import DataError
+from gluon_ft.io import atomic
 
 
 @click.command(cls=console.Command)
@@ -50,23 +49,15 @@ def _check_free(out: Path) -> None:
 
 
 def _write(out: Path, digits: library.Digits, drawn: dict) -> None:
-    """Writes into a folder beside `out`, which then takes its name."""
-    out = out.absolute()
-    building = out.with_name(f".{uuid.uuid4().hex}.new")
     try:
-        for name, positions in drawn.items():
-            (building / name).mkdir(parents=True)
-            for i in positions.tolist():
-                Image.fromarray(digits.images[i]).save(building / name / f"{digits.labels[i]}-{i:06d}.png")
-        if out.is_dir():
-            # Windows does not rename onto a folder, not even an empty one.
-            out.rmdir()
-        building.rename(out)
+        with atomic.replacing_folder(out) as building:
+            for name, positions in drawn.items():
+                (building / name).mkdir()
+                for i in positions.tolist():
+                    Image.fromarray(digits.images[i]).save(building / name / f"{digits.labels[i]}-{i:06d}.png")
     except OSError as error:
-        raise DataError("cannot be written", path=out, found=error.strerror or error,
+        raise DataError("cannot be written", path=out.absolute(), found=error.strerror or error,
                         remedy="nothing was left behind") from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
 
 
 if __name__ == "__main__":

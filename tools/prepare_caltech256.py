@@ -14,10 +14,9 @@ from pathlib import Path
 import click
 
 from gluon_ft.cli import console
-from gluon_ft.data import split
+from gluon_ft.data import lists, split
 from gluon_ft.data.datasets import catalog
 from gluon_ft.data.records import pack
-from gluon_ft.data.sources import lists
 
 
 @click.command(cls=console.Command)

@@ -13,10 +13,10 @@ from pathlib import Path
 import click
 
 from gluon_ft.cli import console
-from gluon_ft.data import split
+from gluon_ft.data import lists, split
 from gluon_ft.data.datasets import catalog
 from gluon_ft.data.records import pack
-from gluon_ft.data.sources import folders, lists
+from gluon_ft.data.sources import folders
 from gluon_ft.errors import DataError
 
 PARTS = {"train": "train", "val": "test"}  # ours -> the data set's
@@ -46,9 +46,9 @@ def main(prefix, source, images, seed, resize, quality, workers, as_json):
 def own_parts(folder, seed: int) -> split.Split:
     """The data set's own train and test parts as lists; the training part in an order drawn by the seed."""
     found = {part: folders.scan(Path(folder) / theirs) for part, theirs in PARTS.items()}
-    if found["train"].classes != found["val"].classes:
-        raise DataError("train and test have different classes", path=folder, expected=found["train"].classes,
-                        found=found["val"].classes)
+    if found["train"].class_names != found["val"].class_names:
+        raise DataError("train and test have different classes", path=folder, expected=found["train"].class_names,
+                        found=found["val"].class_names)
     parts, index = {}, 0
     for part, theirs in PARTS.items():
         files = found[part].files
@@ -56,7 +56,7 @@ def own_parts(folder, seed: int) -> split.Split:
                        for i, (path, label) in enumerate(files)]
         index += len(files)
     parts["train"].sort(key=lambda entry: split.draw_key(seed, entry.path))
-    return split.Split(Path(folder), found["train"].classes, parts, seed)
+    return split.Split(Path(folder), found["train"].class_names, parts, seed)
 
 
 if __name__ == "__main__":

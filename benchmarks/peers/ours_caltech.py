@@ -20,8 +20,9 @@ def main(options):
     new, kept = gluon_ft.get_fine_tune_model(symbol, args, options["classes"], options["layer"])
     how = gluon_ft.Preprocessing(mean=tuple(options["mean"]), std=tuple(options["std"]), scale=1.0,
                                  size=options.get("size", 224))
-    sets = {part: loaders.open(options[part], preprocessing=how, train=part == "train", batch_size=options["batch"],
-                               seed=seed, cache="memory", augment="im2rec" if part == "train" else None)
+    sets = {part: loaders.make_loader(options[part], preprocessing=how, train=part == "train",
+                                      batch_size=options["batch"], seed=seed, cache="memory",
+                                      augment="im2rec" if part == "train" else None)
             for part in ("train", "val")}
     config = gluon_ft.TrainConfig(epochs=options["epochs"], lr=options["lr"], momentum=options.get("momentum", 0.0),
                                   wd=0.0, top_k=0, seed=seed)

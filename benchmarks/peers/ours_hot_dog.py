@@ -21,9 +21,10 @@ def main(options):
     net = gluon_ft.fine_tune_net(options["backbone"], 2, pretrained=weights or False, lr_mult=10)
     how = net.preprocessing if weights else gluon_ft.Preprocessing()
     everything = options.get("strategy", "everything") == "everything"
-    sets = {part: loaders.open(f"{options['data']}/{part}", preprocessing=how, train=everything and part == "train",
-                               batch_size=options["batch"], seed=options.get("seed", 0),
-                               cache="memory" if options.get("cache", True) and everything else None)
+    sets = {part: loaders.make_loader(f"{options['data']}/{part}", preprocessing=how,
+                                      train=everything and part == "train", batch_size=options["batch"],
+                                      seed=options.get("seed", 0),
+                                      cache="memory" if options.get("cache", True) and everything else None)
             for part in ("train", "test")}
     found = _everything(net, sets, options) if everything else _features(net, sets)
     print(json.dumps({**found, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))

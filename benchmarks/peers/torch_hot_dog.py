@@ -10,12 +10,14 @@ import os
 import resource
 import sys
 import time
+from pathlib import Path
 
 import torch
 from torch import nn
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-import load_torch
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the project's folder
+
+from benchmarks.speed import load_torch
 
 
 class Block(nn.Module):

@@ -1,1 +1,1 @@
-"""One module a command of `gluon-ft`; `gluon_ft/cli.py` registers them."""
+"""The commands of `gluon-ft`, each of which parses, calls one function and prints; `main` registers them."""

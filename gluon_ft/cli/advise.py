@@ -15,8 +15,9 @@ from gluon_ft.cli import console
 @click.option("--root", type=click.Path(), help="Folder that the paths of a .lst begin at; by default its own.")
 @click.option("--most", default=300, help="Images that are looked at; fewer take less time.")
 @click.option("--seed", default=0, help="Of the drawing of these.")
+@console.wide_option
 @console.json_option
-def advise(folder, backbone, pretrained, root, most, seed, as_json):
+def advise(folder, backbone, pretrained, root, most, seed, wide, as_json):
     """Say how to fine-tune on FOLDER (one subfolder a class, or a .lst or .rec): strategy, settings, reasons, sources.
 
     Only training images belong in it. About ten seconds for photos on two processors; nothing is downloaded unless
@@ -34,7 +35,7 @@ def advise(folder, backbone, pretrained, root, most, seed, as_json):
     found = decide(facts)
     click.echo("\n".join(lines(facts)))
     click.echo(f"\nstrategy: {found.strategy} ({STRATEGIES[found.strategy]})\n")
-    click.echo(console.table([{"setting": name, "value": str(value)} for name, value in found.settings.items()]))
+    console.show([{"setting": name, "value": str(value)} for name, value in found.settings.items()], wide=wide)
     click.echo("\nwhy:")
     for text, source in found.reasons:
         click.echo(f"- {text} [{source}]")

@@ -7,16 +7,18 @@ import json
 import os
 import sys
 import traceback
+from collections.abc import Collection, Sequence
 
 import click
 
-from gluon_ft.errors import UserError, near
+from gluon_ft.errors import ConfigError, UserError, near
 from gluon_ft.io.reporter import progress
-from gluon_ft.io.settings import plain
-from gluon_ft.io.tables import table
+from gluon_ft.io.settings import check_value, plain
+from gluon_ft.io.tables import table, terminal_width
 
-__all__ = ["EXIT_FAILURE", "EXIT_INTERRUPTED", "EXIT_USER_ERROR", "Command", "Group", "command", "emit", "json_option",
-           "progress", "table"]
+__all__ = ["EXIT_FAILURE", "EXIT_INTERRUPTED", "EXIT_USER_ERROR", "Command", "Group", "command", "conclude", "emit",
+           "json_option", "photos_and_assignments", "progress", "recipe", "setting_option", "setting_options", "show",
+           "table", "wide_option"]
 
 EXIT_FAILURE = 1
 EXIT_USER_ERROR = 2
@@ -85,8 +87,12 @@ class Group(click.Group):
             raise click.UsageError(f"no command '{args[0]}'; {near(args[0], self.list_commands(ctx))}", ctx)
         return super().resolve_command(ctx, args)
 
+    def _short_help(self, ctx, name):
+        found = self.get_command(ctx, name)
+        return "" if found is None else found.get_short_help_str(80)
+
     def format_commands(self, ctx, formatter):
-        rows = [(name, self.lazy[name][1] if name in self.lazy else self.get_command(ctx, name).get_short_help_str(80))
+        rows = [(name, self.lazy[name][1] if name in self.lazy else self._short_help(ctx, name))
                 for name in self.list_commands(ctx)]
         if rows:
             with formatter.section("Commands"):
@@ -106,15 +112,137 @@ def command(name=None, text=None, **attributes):
     return decorate
 
 
+def recipe(text: str | None, quick: str, seed: str, folds: str = "K folds of the training part instead.",
+           device: bool = True):
+    """Decorator for a recipe: a `command` that has also the options which every recipe has.
+
+    text : the module's docstring; quick, seed, folds : help of --quick, --seed and --cross-validate; device : False
+    for a recipe with a --devices of its own.
+    """
+    shared = [click.option("--cross-validate", type=click.IntRange(2), metavar="K", help=folds),
+              click.option("--seed", default=0, type=click.IntRange(0), help=seed),
+              click.option("--seeds", default=1, callback=_at_least_one, help="Number of runs, with seeds from --seed "
+                                                                              "on."),
+              click.option("--quick", is_flag=True, help=quick),
+              *([click.option("--device", default="cpu", help="cpu, cpu:2, gpu, gpu:2, ...")] if device else []),
+              click.option("--runs", default="runs", type=click.Path(), help="Folder for the run folders.")]
+
+    def decorate(function):
+        for option in reversed(shared):
+            function = option(function)
+        return command(text=text)(function)
+    return decorate
+
+
+def _at_least_one(_, option, value):
+    if value < 1:
+        raise ConfigError(f"{option.opts[0]} out of range", expected="at least 1", found=value)
+    return value
+
+
+def conclude(run, rows: list[dict], as_json: bool, summarised: list[dict] | None = None, summary: dict | None = None,
+             shown: Sequence[list[dict]] | None = None, **report) -> None:
+    """Ends a recipe: writes its report and result.json, prints the tables, where the report is, and the JSON line.
+
+    Parameters
+    ----------
+    run : reporting.Run
+        Named after the recipe.
+    rows : list of dict
+        One a network and seed (or fold), as `Run.finish` takes them.
+    summarised : list of dict, optional
+        A row a name, where there are several rows of each; 'table' in result.json.
+    summary : dict, optional
+        What else result.json and the JSON line have.
+    shown : sequence of list of dict, optional
+        The tables to print; by default the summarised rows, or else the rows.
+    **report
+        `pictures`, `notes` and `series` of `Run.finish`.
+    """
+    summary = {**(summary or {}), "table": summarised}
+    path = run.finish(rows, summary, **report)
+    click.echo("\n\n".join(table(each) for each in shown or [summarised or rows]))
+    click.echo(f"report: {path}")
+    emit({"recipe": run.name, "run": str(run.folder), **summary, "rows": rows}, as_json)
+
+
 def _kept_if_indented(paragraph):
     # click fills paragraphs, unless they begin with this mark.
     return f"\b\n{paragraph}" if paragraph.startswith("    ") else paragraph
+
+
+def setting_options(without: Collection[str] = ()):
+    """Decorator for a command: an option for each setting of a job, as text, None where it is not given.
+
+    without : names that are left out.
+    """
+    from gluon_ft.finetune import settings
+
+    def decorate(function):
+        for one in reversed(list(settings.described().values())):
+            if one.option is None or one.name in without:
+                continue
+            words, switch = settings.default_words(one.name), one.plain_kind == "bool"
+            how: dict = {} if switch else {"type": str, "metavar": _metavar(one)}
+            function = click.option(
+                f"{one.option}/--no{one.option[1:]}" if switch else one.option, one.name, default=None,
+                show_default=False, help=one.about.help + (f"  [default: {words}]" if words else ""), **how)(function)
+        return function
+    return decorate
+
+
+def setting_option(name: str, *options: str, default=None, help: str | None = None):
+    """Decorator for a recipe: the option of one setting of a job, of that setting's type and range.
+
+    options, default, help : by default the setting's own.
+    """
+    from gluon_ft.finetune import settings
+
+    one = settings.described()[name]
+
+    def checked(_, __, value):
+        if value is not None:
+            check_value(one, value)
+        return value
+
+    return click.option(*(options or (f"--{name.replace('_', '-')}",)), help=help or one.about.help, callback=checked,
+                        type={"int": int, "float": float}.get(one.plain_kind, str),
+                        default=one.default if default is None else default)
+
+
+def _metavar(one):
+    return "PATH" if one.about.path else {"int": "N", "float": "X"}.get(one.plain_kind, "TEXT")
 
 
 def json_option(function):
     """Adds `--json`: the last line on standard output is then one JSON object (see `emit`)."""
     return click.option("--json", "as_json", is_flag=True,
                         help="End with one JSON object on the last line of standard output.")(function)
+
+
+def photos_and_assignments(words: Sequence[str]) -> tuple[str | None, list[str]]:
+    """(the folder or None, the texts key=value) of arguments; what exists is a folder, even with '=' in its name.
+
+    Raises click.UsageError for two folders.
+    """
+    paths = [word for word in words if "=" not in word or os.path.exists(word)]
+    if len(paths) > 1:
+        raise click.UsageError(f"one folder of photos is expected, found {' and '.join(paths)}; settings are key=value")
+    return (paths[0] if paths else None), [word for word in words if word not in paths]
+
+
+def wide_option(function):
+    """Adds `--wide` (passed on as `wide`): tables with every column at its full width, see `show`."""
+    return click.option("--wide", is_flag=True, help="Tables with every column at its full width.")(function)
+
+
+def show(rows: Sequence[dict], columns: Sequence[str] | None = None, wide: bool = False,
+         **fitting: Collection[str]) -> None:
+    """Prints rows as a table that fits the terminal (80 columns where there is none), or in full where `wide`.
+
+    fitting : `keep_end` and `whole` of `io.tables.table`.
+    """
+    click.echo(table(rows, columns, None if wide else terminal_width(), **fitting))
 
 
 def _debug_option():

@@ -9,7 +9,7 @@ from gluon_ft.cli import console
 # name -> (module:attribute, one line of help)
 COMMANDS = {
     "train": ("gluon_ft.cli.train:train", "Fine-tune a network on a folder of photos, from audit to report."),
-    "find-lr": ("gluon_ft.cli.find_lr:find_lr", "Find a learning rate: loss against rising rates, a picture."),
+    "find-lr": ("gluon_ft.cli.train:find_lr", "Find a learning rate: loss against rising rates, a picture."),
     "runs": ("gluon_ft.cli.runs:runs", "List the runs in a folder; compare two."),
     "predict": ("gluon_ft.cli.predict:predict", "What a saved network says of images."),
     "advise": ("gluon_ft.cli.advise:advise", "Say how to fine-tune on a folder of images, and why."),
@@ -17,10 +17,10 @@ COMMANDS = {
     "pack": ("gluon_ft.cli.records:pack", "Pack the images of lists into RecordIO files."),
     "verify": ("gluon_ft.cli.records:verify", "Read every record of a .rec file and say what is damaged."),
     "inspect": ("gluon_ft.cli.records:inspect", "Show what a .rec file holds: a table and a contact sheet."),
-    "audit": ("gluon_ft.cli.audit:audit", "Look for copies and bad files in a data set or between its parts."),
+    "audit": ("gluon_ft.cli.data:audit", "Look for copies and bad files in a data set or between its parts."),
     "data": ("gluon_ft.cli.data:data", "Public data sets: list them, get them."),
     "weights": ("gluon_ft.cli.weights:weights", "Pretrained weights: list, get, import, export, check."),
-    "doctor": ("gluon_ft.cli.doctor:doctor", "Show what is installed, what is missing, and what to do about it."),
+    "doctor": ("gluon_ft.cli.main:doctor", "Show what is installed, what is missing, and what to do about it."),
 }
 
 
@@ -28,6 +28,22 @@ COMMANDS = {
 @click.version_option(__version__, prog_name="gluon-ft")
 def main():
     """Fine-tune MXNet/Gluon networks: prepare data, get weights, train, compare runs, predict."""
+
+
+@click.command("doctor", cls=console.Command)
+@console.json_option
+def doctor(as_json):
+    """Show versions, MXNet's features, processors and devices, the cache folder, and what to put right.
+
+    Ends with status 0 where gluon_ft can be used, with 1 where a problem prevents that.
+    """
+    from gluon_ft.runtime.doctor import as_dict, as_text, examine
+
+    findings = examine()
+    result = as_dict(findings)
+    click.echo(as_text(findings))
+    console.emit(result, as_json)
+    return 0 if result["usable"] else console.EXIT_FAILURE
 
 
 if __name__ == "__main__":

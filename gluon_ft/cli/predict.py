@@ -14,8 +14,9 @@ from gluon_ft.cli import console
 @click.option("--top", type=click.IntRange(1), default=1, help="Classes to name of each image, the best first.")
 @click.option("--batch-size", type=click.IntRange(1), default=32, help="Images computed at a time.")
 @click.option("--device", default="auto", help="cpu, gpu, gpu:2, ...; auto: every GPU, or else the CPU.")
+@console.wide_option
 @console.json_option
-def predict(model, images, top, batch_size, device, as_json):
+def predict(model, images, top, batch_size, device, wide, as_json):
     """Name the class of each of IMAGES (files, or folders with images in them) with its probability.
 
     MODEL is the .params file of a saved model, whose card (.params.json) lies beside it, or the folder of a run. The
@@ -23,6 +24,8 @@ def predict(model, images, top, batch_size, device, as_json):
 
     An image that cannot be read is reported in one line on standard error, and the others are predicted. Exit status:
     0 if every image was predicted, 1 if some could not be read, 2 if none could.
+
+    The table fits the terminal: long paths are cut at their beginning, and whole with --wide or --json.
 
     \b
     gluon-ft predict runs/photos/best.params holiday/ cat.jpg --top 3
@@ -38,7 +41,7 @@ def predict(model, images, top, batch_size, device, as_json):
         print(f"not predicted: {prediction.path}: {prediction.error}", file=sys.stderr)
     if not good:
         raise DataError("none of the images could be read", found=f"{len(bad)} that cannot")
-    print(console.table([_row(p) for p in good]))
+    console.show([_row(p) for p in good], wide=wide, keep_end=["image"])
     console.emit({"command": "predict", "model": str(model), "unreadable": [
         {"path": p.path, "reason": p.error} for p in bad], "predictions": [
         {"path": p.path, "class": p.name, "probability": p.probability, "top": [

@@ -51,6 +51,7 @@ def pack(prefix, root, out, color, shards, shard, as_json, **options):
     \b
     gluon-ft pack caltech-256-60 256_ObjectCategories/ --resize 256 --quality 90 --workers 2
     """
+    from gluon_ft.data import lists
     from gluon_ft.data.records import pack as records
 
     if shard is not None and shards not in (None, shard[1]):
@@ -58,7 +59,7 @@ def pack(prefix, root, out, color, shards, shard, as_json, **options):
                           found=f"{shard[0]}/{shard[1]}")
     number, shards = shard if shard is not None else (None, shards or 1)
     results = []
-    for lst in records.find_lists(prefix):
+    for lst in lists.find_lists(prefix):
         target = None if out is None else Path(out) / lst.name[:-len(".lst")]
         try:
             done = records.pack(lst, root, target, color=int(color), shards=shards, shard=number, **options)

@@ -8,13 +8,13 @@ import click
 from gluon_ft.cli import console
 
 COLUMNS = ["name", "date", "state", "strategy", "train", "validation", "seconds"]
-LONGEST = 60  # characters of a value in the table
 
 
 @click.command("runs", cls=console.Command)
 @click.argument("folders", nargs=-1, type=click.Path(), metavar="[ROOT] | A B")
+@console.wide_option
 @console.json_option
-def runs(folders, as_json):
+def runs(folders, wide, as_json):
     """List the runs in ROOT (default: runs), or show what differs between the runs A and B.
 
     Compared are configuration, environment, data (by the images' hashes) and result. Names that are not here are looked
@@ -31,11 +31,14 @@ def runs(folders, as_json):
     folders = [_place(folder) for folder in folders]
     if len(folders) == 2:
         found = library.compare(*folders)
-        _show(found, folders)
+        _show(found, folders, wide)
         console.emit({"command": "runs", "first": folders[0], "second": folders[1], **found}, as_json)
         return
     listed = library.find(folders[0] if folders else "runs")
-    click.echo(console.table([_row(run) for run in listed], COLUMNS) if listed else "no runs")
+    if listed:
+        console.show([_row(run) for run in listed], COLUMNS, wide, whole=["name"])
+    else:
+        click.echo("no runs")
     console.emit({"command": "runs", "runs": listed}, as_json)
 
 
@@ -50,7 +53,7 @@ def _row(run):
     return {**run, "date": date or None, "train": run["train_accuracy"], "validation": run["validation_accuracy"]}
 
 
-def _show(found, folders):
+def _show(found, folders, wide):
     names = [Path(folder).resolve().name for folder in folders]
     names = list(map(str, folders)) if names[0] == names[1] else names
     for section, rows in found.items():
@@ -60,10 +63,6 @@ def _show(found, folders):
         elif not rows:
             click.echo(f"\n{section}: the same")
         else:
-            shown = [{"key": row["key"], names[0]: _short(row["first"]), names[1]: _short(row["second"])}
-                     for row in rows]
-            click.echo(f"\n{section}:\n{console.table(shown)}")
-
-
-def _short(text):
-    return text if text is None or len(text) <= LONGEST else f"{text[:LONGEST - 3]}..."
+            click.echo(f"\n{section}:")
+            console.show([{"key": row["key"], names[0]: row["first"], names[1]: row["second"]} for row in rows],
+                         wide=wide, whole=["key"])

@@ -19,20 +19,30 @@ def weights():
 
 @weights.command("list")
 @click.option("--backbone", help="Only those of this backbone.")
+@console.wide_option
 @console.json_option
-def list_(backbone, as_json):
-    """The weights of the catalog, what input they take, and which are here already."""
+def list_(backbone, wide, as_json):
+    """The weights of the catalog, and which are here already.
+
+    Fits the terminal; --wide adds what input they take, where they come from and whether that was verified, and --json
+    also the hashes and notes.
+    """
     from gluon_ft.weights import catalog, store
 
     rows = [{"name": row.name, "preferred": row.preferred, "top1": row.top1, "classes": row.num_classes,
              "licence": row.licence, "here": store.is_here(row), "unverified": row.unverified,
              "preprocessing": row.preprocessing.to_dict(), "origin": row.origin, "hash": row.hash, "note": row.note,
              "input": str(row.preprocessing)} for row in catalog.rows(backbone)]
-    shown = [{**row, "here": "yes" if row["here"] else "no", "unverified": "yes" if row["unverified"] else "no",
-              "name": row["name"] + (" *" if row["preferred"] else "")} for row in rows]
-    click.echo(console.table(shown, ["name", "top1", "classes", "licence", "here", "unverified", "input", "origin"]))
-    click.echo("*: taken for pretrained=True; unverified: addresses and figures are as published, the file was not "
-               "fetched when the table was made")
+    shown = [{**row, "name": row["name"] + (" *" if row["preferred"] else ""), "size": row["preprocessing"]["size"],
+              "here": "yes" if row["here"] else "no", "unverified": "yes" if row["unverified"] else "no"}
+             for row in rows]
+    columns = ["name", "top1", "classes", "licence", "here", "unverified", "input", "origin"]
+    if not wide:
+        shown = [{**row, "name": row["name"] + (" ?" if row["unverified"] == "yes" else "")} for row in shown]
+        columns = ["name", "top1", "classes", "size", "licence", "here"]
+    console.show(shown, columns, wide, whole=["name", "here"])
+    click.echo(f"*: taken for pretrained=True\n{'' if wide else '?: '}unverified: addresses and figures are as "
+               "published, the file was not fetched when the table was made")
     console.emit({"weights": rows}, as_json)
 
 
@@ -113,15 +123,14 @@ def export(file, backbone, form, style, out, as_json):
     """Give the weights of FILE (.params) PyTorch's names, for torchvision, timm or akamaster's networks."""
     from gluon_ft.models import conversion as convert
     from gluon_ft.models import pretrained
-    from gluon_ft.weights import card
-    from gluon_ft.weights.name_maps import maps
+    from gluon_ft.weights import card, name_maps
     from gluon_ft.weights.readers.tensor_files import read_tensors, write_safetensors
 
     found = read_tensors(file)
     with convert.naming(file):
         net = convert.fill(convert.to_gluon(found.tensors, backbone))
         state = convert.to_torch(net, backbone, style)
-    mapped = maps.of(backbone, style)[0]
+    mapped = name_maps.of(backbone, style)[0]
     about = replace(pretrained.describe(file, backbone, found), backbone=backbone)
     write_safetensors(out, state, {"format": "pt", card.METADATA_KEY: about.to_json()})
     classes = state[mapped.output + ".weight"].shape[0]
@@ -138,13 +147,13 @@ def export(file, backbone, form, style, out, as_json):
 def check(file, backbone, key, as_json):
     """Say what is in FILE, whose names it has, and which backbones it fits; nothing in it is run."""
     from gluon_ft.models import conversion as convert
-    from gluon_ft.weights.name_maps import maps
+    from gluon_ft.weights import name_maps
     from gluon_ft.weights.readers.tensor_files import read_tensors
 
     found = read_tensors(file, key)
     numbers = sum(array.size for array in found.tensors.values())
     click.echo(f"{file}: {found.format}, {len(found.tensors)} tensors, {numbers:,} numbers, sha256 {found.sha256}")
-    fits = [{"backbone": m.backbone, "style": m.style, "model": m.model} for m in maps.looks_like(found.tensors)]
+    fits = [{"backbone": m.backbone, "style": m.style, "model": m.model} for m in name_maps.looks_like(found.tensors)]
     if backbone:
         with convert.naming(file):
             conversion = convert.to_gluon(found.tensors, backbone)

@@ -1,9 +1,9 @@
-"""One form for batches, whatever they come from: (data, label, valid), each image counted once."""
+"""`Batch`: the one form of a batch, whatever loader it comes from; and batches of arrays in memory."""
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mxnet as mx
 import numpy as np
@@ -13,14 +13,22 @@ from gluon_ft.errors import DataError
 
 
 class Batch(NamedTuple):
-    """data : NDArray (n, ...); label : NDArray (n,); valid : the first `valid` rows are images, the rest is padding."""
+    """Images and labels of one step.
+
+    Attributes
+    ----------
+    data : NDArray (n, ...)
+    label : NDArray (n,)
+    valid : int
+        The first `valid` rows are images, the rest is padding.
+    """
 
     data: mx.nd.NDArray
     label: mx.nd.NDArray
     valid: int
 
     def trimmed(self) -> Batch:
-        """Without the padding."""
+        """The batch without its padding."""
         return self if self.valid == len(self.label) else Batch(self.data[:self.valid], self.label[:self.valid],
                                                                  self.valid)
 
@@ -31,7 +39,7 @@ class ArrayLoader:
     Parameters
     ----------
     data : array (n, ...)
-        As the network takes it, (n, channels, height, width) in float32; converted to float32 otherwise.
+        As the network takes it, such as (n, channels, height, width); converted to float32.
     labels : array (n,) of int
     batch_size : int
         The last batch of an epoch is smaller where it does not come out even.
@@ -39,7 +47,10 @@ class ArrayLoader:
         A new order each epoch, which depends on `seed` and the epoch's number only.
     seed : int, default 0
 
-    Raises DataError where lengths differ or there is nothing.
+    Raises
+    ------
+    DataError
+        Lengths differ, nothing is in them, or the batch size is below 1.
     """
 
     def __init__(self, data, labels, batch_size: int, shuffle: bool = False, seed: int = 0):
@@ -55,11 +66,11 @@ class ArrayLoader:
         self.batch_size, self.shuffle, self.seed, self.epoch = batch_size, shuffle, seed, 0
         self.start, self.balanced = 0, False
 
-    def __len__(self):
+    def __len__(self) -> int:
         return -(-len(self.labels) // self.batch_size)
 
     def identity(self) -> dict:
-        """What the batches depend on, as plain values."""
+        """What the batches depend on, as plain values: equal identities give equal batches."""
         return {"images": len(self.labels), "contents": digest([str(self.data.shape).encode(), self.data.tobytes()]),
                 "labels": digest([self.labels.tobytes()]), "shuffle": self.shuffle, "balanced": self.balanced,
                 "seed": self.seed, "batch_size": self.batch_size}
@@ -72,31 +83,42 @@ class ArrayLoader:
             yield Batch(mx.nd.array(self.data[chosen]), mx.nd.array(self.labels[chosen], dtype="int32"), len(chosen))
 
 
-def batches(source, start: int = 0) -> Iterator[Batch]:
-    """One pass over `source` as `Batch`es, from batch `start` on.
+def batches(source: Any, start: int = 0) -> Iterator[Batch]:
+    """One pass over a loader as `Batch`es.
 
-    source : anything that yields Batch, (data, label), (data, label, valid), such as Gluon's DataLoader, or an
-    `mx.io.DataIter`, which is reset first and whose `pad` is honoured. Raises DataError for anything else. Where it
-    has no attribute `start`, the batches before are made and left out.
+    Parameters
+    ----------
+    source : iterable
+        Anything that yields Batch, (data, label) or (data, label, valid), such as Gluon's DataLoader; or an
+        `mx.io.DataIter`, which is reset first and whose `pad` is honoured.
+    start : int, default 0
+        The batch to begin with. Where the loader has no attribute `start`, those before are made and left out.
+
+    Raises
+    ------
+    DataError
+        The loader yields something else.
     """
     if isinstance(source, mx.io.DataIter):
         source.reset()
     if start and hasattr(source, "start"):
-        source.start, start = start, 0
+        source.start = start  # pyright: ignore[reportAttributeAccessIssue] - hasattr has seen it
+        start = 0
     for item in itertools.islice(source, start, None):
         yield as_batch(item)
 
 
-def as_batch(item) -> Batch:
-    """One item of a loader as a Batch; DataError where it has another form."""
+def as_batch(item: Any) -> Batch:
+    """What a loader yields, in any of the forms of `batches`, as a Batch. Raises DataError for another form."""
     if isinstance(item, Batch):
         return item
-    if isinstance(item, mx.io.DataBatch):
+    if isinstance(item, mx.io.DataBatch) and item.data and item.label:
         return Batch(item.data[0], item.label[0], item.data[0].shape[0] - (item.pad or 0))
     if isinstance(item, (list, tuple)) and len(item) in (2, 3):
         valid = int(item[2]) if len(item) == 3 else len(item[1])
         # NumPy's default is float64, for which networks have no weights.
         data = item[0].astype("float32") if item[0].dtype == np.float64 else item[0]
         return Batch(data, item[1], valid)
+    size = getattr(item, "__len__", None)
     raise DataError("a loader yielded something else than a batch", expected="(data, label) or (data, label, valid)",
-                    found=f"{type(item).__name__} of length {len(item)}" if hasattr(item, "__len__") else type(item))
+                    found=type(item) if size is None else f"{type(item).__name__} of length {size()}")

@@ -1,8 +1,10 @@
-"""Packed records through MXNet's own `ImageRecordIter`: decoding and augmentation in C++."""
+"""Packed records through MXNet's own readers: `ImageRecordIter` and `ImageRecordDataset`."""
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator
+from typing import Any
 
 import mxnet as mx
 import numpy as np
@@ -11,15 +13,15 @@ from gluon_ft.data.batches import Batch
 from gluon_ft.data.images.augment import Augmentation
 from gluon_ft.data.images.header import Unreadable
 from gluon_ft.data.images.preprocessing import Preprocessing
-from gluon_ft.data.sources.record_source import Records, index_of, last_line
-from gluon_ft.errors import ConfigError, DataError
+from gluon_ft.data.sources.records import RecordSource, index_of
+from gluon_ft.errors import ConfigError, DataError, last_line
 from gluon_ft.io import reporter
 
 _INTERPOLATIONS = {"bilinear": 1, "bicubic": 2, "area": 3, "lanczos": 4}
 
 
 class NativeLoader:
-    """As `loaders.Loader`, over `ImageRecordIter`; the last batch is filled up, `Batch.valid` says how far.
+    """Batches by `ImageRecordIter`, with the attributes of `loader.Loader`; the last one is filled up to its size.
 
     Each pass makes a new iterator. One that is reset goes on after the images that it repeated to fill the last
     batch, and so leaves them out of its second pass; with `round_batch` off it passes off whatever was in memory as
@@ -29,12 +31,19 @@ class NativeLoader:
     Where images are to be resized, one that cannot be decoded would end the process (it divides by the width, 0). So
     the first pass then makes sure: by the SHA-256 in the manifest, or else by decoding every record once.
 
-    Raises ConfigError for what `ImageRecordIter` has not, or does otherwise.
+    Parameters are those of `loader.make_loader`.
+
+    Raises
+    ------
+    ConfigError
+        An option that `ImageRecordIter` does not have, or understands differently.
+    DataError
+        Training without an index.
     """
 
-    def __init__(self, records: Records, preprocessing: Preprocessing, augmentation: Augmentation | None,
+    def __init__(self, records: RecordSource, preprocessing: Preprocessing, augmentation: Augmentation | None,
                  batch_size: int, seed: int, workers: int, ahead: int):
-        self.source, self.labels, self.classes = records, records.labels, records.classes
+        self.source, self.labels, self.classes = records, records.labels, records.class_names or []
         self.train, self.batch_size, self.seed, self.epoch = augmentation is not None, batch_size, seed, 0
         self.preprocessing, self._sure = preprocessing, preprocessing.resize is None
         self._options = {**_fixed(preprocessing), **(_random(augmentation) if augmentation else {}),
@@ -47,7 +56,7 @@ class NativeLoader:
             raise DataError("no such file", path=index_of(records.path), remedy="pack again, or use engine 'threads'",
                             expected="the index, without which ImageRecordIter shuffles pieces of 64 MB only")
 
-    def __len__(self):
+    def __len__(self) -> int:
         return -(-len(self.labels) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -67,7 +76,7 @@ class NativeLoader:
                             expected="images that can be decoded",
                             remedy=f"see which record with gluon-ft verify {self.source.path}") from None
 
-    def _batch(self, batch):
+    def _batch(self, batch) -> Batch:
         # A copy, since the iterator writes later batches into the same memory.
         data = batch.data[0].copy()
         if self.preprocessing.channel_order == "bgr":
@@ -77,7 +86,7 @@ class NativeLoader:
         return Batch(data, batch.label[0].astype("int32"), len(data) - batch.pad)
 
 
-def _fixed(wanted):
+def _fixed(wanted: Preprocessing) -> dict:
     if wanted.interpolation not in _INTERPOLATIONS:
         raise ConfigError(f"ImageRecordIter has no interpolation '{wanted.interpolation}'",
                           expected=" or ".join(_INTERPOLATIONS), remedy="use engine 'threads'")
@@ -92,18 +101,18 @@ def _fixed(wanted):
     return options
 
 
-def _random(chosen):
+def _random(chosen: Augmentation) -> dict:
     if chosen.beyond_crop_and_flip:
         raise ConfigError(f"ImageRecordIter does otherwise, or has not: {', '.join(chosen.beyond_crop_and_flip)}",
                           remedy="use engine 'threads', or leave it out")
-    options = {"rand_mirror": chosen.flip, "rand_crop": chosen.crop == "random"}
+    options: dict = {"rand_mirror": chosen.flip, "rand_crop": chosen.crop == "random"}
     if chosen.crop == "resized":
         options.update(random_resized_crop=True, min_random_area=chosen.scale[0], max_random_area=chosen.scale[1],
                        min_aspect_ratio=chosen.ratio[0], max_aspect_ratio=chosen.ratio[1])
     return options
 
 
-def _check_decodable(records):
+def _check_decodable(records: RecordSource) -> None:
     """DataError where a record is not as `pack` wrote it, and MXNet's decoder refuses it."""
     if records.sha256 is not None:
         with open(records.path, "rb") as file:
@@ -112,9 +121,32 @@ def _check_decodable(records):
                 digest.update(block)
         if digest.hexdigest() == records.sha256:
             return
-    for position in reporter.progress(range(len(records.labels)), desc=f"checking {records.path.name}", unit="image"):
+    for position in reporter.progress(range(len(records)), desc=f"checking {records.path.name}", unit="image"):
         try:
-            mx.image.imdecode(records.bytes(position)).wait_to_read()
+            image: Any = mx.image.imdecode(records.read(position))
+            image.wait_to_read()
         except (mx.base.MXNetError, Unreadable) as error:
             raise DataError(f"image cannot be used: {last_line(error)}", path=records.where(position),
                             remedy="mend it, or remove it from the data") from None
+
+
+class DatasetSource(RecordSource):
+    """Records that are read and decoded by MXNet's own `ImageRecordDataset`, which does so one at a time."""
+
+    def __init__(self, records: RecordSource, channels: int):
+        super().__init__(records.path, records.offsets, records.labels, records.class_names, records.sha256)
+        if not index_of(self.path).is_file():
+            raise DataError("no such file", path=index_of(self.path), remedy="pack again, or use engine 'threads'",
+                            expected="the index that ImageRecordDataset needs")
+        self.dataset = mx.gluon.data.vision.ImageRecordDataset(str(self.path), flag=int(channels == 3))
+        self._lock = threading.Lock()
+
+    def image(self, position: int, channels: int, resize: int = 0) -> np.ndarray:
+        """As `ImageSource.image`, always decoded in full."""
+        try:
+            with self._lock:
+                pixels: Any = self.dataset[position][0]
+                image = pixels.asnumpy()
+        except mx.base.MXNetError as error:
+            raise Unreadable(last_line(error)) from None
+        return image if channels == 3 else image[:, :, 0]

@@ -1,4 +1,4 @@
-"""The order in which a pass visits the images, and what a loader reads, in a form that can be compared."""
+"""The order of the images in an epoch, and the hash by which what a loader reads is compared."""
 from __future__ import annotations
 
 import hashlib
@@ -8,9 +8,24 @@ import numpy as np
 
 
 def epoch_order(labels, seed: int, epoch: int, shuffle: bool, balanced: bool = False) -> np.ndarray:
-    """Positions in the order in which pass number `epoch` visits them; int64 (n,), a function of the arguments only.
+    """The order in which an epoch visits the images: a function of the arguments only.
 
-    balanced : each class equally often, rare ones repeatedly, in as many images as there are
+    Parameters
+    ----------
+    labels : int (n,)
+    seed : int
+        0 to 2**32 - 1.
+    epoch : int
+        Its number, from 0.
+    shuffle : bool
+        False: in the source's order.
+    balanced : bool, default False
+        Each class equally often, rare ones repeatedly, in as many images as there are.
+
+    Returns
+    -------
+    ndarray
+        Positions, int64 (n,).
     """
     # RandomState, because its streams are promised not to change between NumPy's versions.
     rng = np.random.RandomState((seed, epoch))
@@ -23,9 +38,14 @@ def epoch_order(labels, seed: int, epoch: int, shuffle: bool, balanced: bool = F
 
 
 def balanced_order(labels, rng: np.random.RandomState, count: int) -> np.ndarray:
-    """int64 (count,) positions in `labels`, shuffled, in which each class that has any comes equally often.
+    """Positions in `labels`, shuffled, in which each class that has any comes equally often.
 
     To within one; which classes get the one more is drawn. Within a class every image comes before any comes again.
+
+    Returns
+    -------
+    ndarray
+        int64 (count,).
     """
     members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     share, rest = divmod(count, len(members))
@@ -39,7 +59,7 @@ def balanced_order(labels, rng: np.random.RandomState, count: int) -> np.ndarray
 
 
 def digest(pieces: Iterable[bytes]) -> str:
-    """One SHA-256 over pieces of bytes, of which the lengths count too."""
+    """One SHA-256 over pieces of bytes, as hexadecimal digits; where one piece ends and the next begins counts."""
     total = hashlib.sha256()
     for piece in pieces:
         total.update(len(piece).to_bytes(8, "little"))

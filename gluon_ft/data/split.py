@@ -1,4 +1,4 @@
-"""Splits a folder of images into training, validation and test lists, seeded, without touching the images."""
+"""Seeded, stratified splits: of a folder into lists (`split`), and of images of which some are copies (`divide`)."""
 from __future__ import annotations
 
 import hashlib
@@ -7,14 +7,18 @@ import operator
 import os
 import re
 import unicodedata
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-from gluon_ft.data.sources import lists
-from gluon_ft.data.sources.folders import Folder, scan
-from gluon_ft.data.sources.lists import Entry
+import numpy as np
+
+from gluon_ft.data import lists
+from gluon_ft.data.lists import Entry
+from gluon_ft.data.sources.files import FileSource
+from gluon_ft.data.sources.folders import scan, sort_key
 from gluon_ft.errors import ConfigError, DataError
 from gluon_ft.io import atomic
 
@@ -57,11 +61,11 @@ class Split:
 
 
 def draw_key(seed: int, *names: str | bytes) -> bytes:
-    """The place of something in a seeded order: SHA-256 of the seed and its names, 32 bytes.
+    """What to sort something by for a seeded order: SHA-256 of the seed and its names, 32 bytes.
 
-    Sorting by it in place of shuffling with a random generator has two reasons: it is the same for ever on every
-    machine, Python and NumPy; and the place of one image depends on no other, so that adding or removing images leaves
-    the rest of the order as it was. Text is taken as NFC, which is how macOS and Linux agree on accents.
+    In place of shuffling with a random generator, for two reasons: it is the same for ever on every machine, Python and
+    NumPy; and the place of one image depends on no other, so that adding or removing images leaves the rest of the
+    order as it was. Text is taken as NFC, which is how macOS and Linux agree on accents.
     """
     digest = hashlib.sha256(b"%d" % seed)
     for name in names:
@@ -71,9 +75,19 @@ def draw_key(seed: int, *names: str | bytes) -> bytes:
     return digest.digest()
 
 
-def share(fraction: float, count: int) -> int:
-    """`fraction` of `count`, rounded half up, from the decimal digits of `fraction`: 0.15 of 10 is 2."""
+def share(fraction: float | Fraction, count: int) -> int:
+    """`fraction` (0..1) of `count`, rounded half up, from the decimal digits of `fraction`: 0.15 of 10 is 2."""
     return math.floor(Fraction(str(fraction)) * count + Fraction(1, 2))
+
+
+def _seeded_order(seed: int, class_name: str, paths: Iterable[str]) -> list[str]:
+    """One class's images in the order in which they are drawn; paths begin with the class's folder."""
+    return sorted(paths, key=lambda path: (draw_key(seed, class_name, path.partition("/")[2]), path))
+
+
+def _training_key(seed: int, path: str) -> tuple[bytes, str]:
+    """The place of an image in the list of a training part."""
+    return draw_key(seed, "order of training", path), path
 
 
 def split(folder, *, per_class: int | None = None, fraction: float | None = None, folds: int | None = None,
@@ -86,16 +100,25 @@ def split(folder, *, per_class: int | None = None, fraction: float | None = None
 
     Parameters
     ----------
-    folder : path-like or Folder
-    per_class : images a class for training, the rest for validation
-    fraction : share of a class for training, between 0 and 1
-    folds : number of stratified folds, 2 or more; one of `per_class`, `fraction` and `folds` is given
-    test : images a class (int) or share of a class (float) for a third part, outside of all folds
-    cap : most images of a class that are used
-    exclude : classes left out
-    seed : any whole number
-    allow_short : a class with fewer images than asked for gives what it has, at least one to training and one to
-        validation, then up to `test` to the test part
+    folder : path-like or FileSource
+        One subfolder of images a class; or what `folders.scan` found.
+    per_class : int, optional
+        Images a class for training, the rest for validation.
+    fraction : float, optional
+        Share of a class for training, between 0 and 1.
+    folds : int, optional
+        Number of stratified folds, 2 or more; one of `per_class`, `fraction` and `folds` is given.
+    test : int or float, optional
+        Images a class (int) or share of a class (float) for a third part, outside of all folds.
+    cap : int, optional
+        Most images of a class that are used.
+    exclude : iterable of str
+        Classes left out.
+    seed : int, default 0
+        Any whole number.
+    allow_short : bool, default False
+        A class with fewer images than asked for gives what it has, at least one to training and one to validation,
+        then up to `test` to the test part.
 
     Raises
     ------
@@ -108,22 +131,23 @@ def split(folder, *, per_class: int | None = None, fraction: float | None = None
     seed = _whole("seed", seed, None)
     exclude = [exclude] if isinstance(exclude, str) else sorted(exclude)
     folder = _folder(folder, exclude)
-    by_class: list[list[str]] = [[] for _ in folder.classes]
+    classes = list(folder.class_names or ())
+    by_class: list[list[str]] = [[] for _ in classes]
     for path, label in folder.files:
         by_class[label].append(path)
-    _check_enough(folder, [len(paths) for paths in by_class], options, allow_short)
+    _check_enough(folder.root, dict(zip(classes, map(len, by_class))), options, allow_short)
     names = [f"fold{i}-{part}" for i in range(folds) for part in ("train", "val")] if folds else ["train", "val"]
     chosen: dict[str, set[str]] = {name: set() for name in [*names, *(["test"] if test is not None else [])]}
-    for name, paths in zip(folder.classes, by_class):
-        order = sorted(paths, key=lambda path: (draw_key(seed, name, path.partition("/")[2]), path))
+    for name, paths in zip(classes, by_class):
+        order = _seeded_order(seed, name, paths)
         for part, drawn in _draw(order[:cap], draw_key(seed, name), options).items():
             chosen[part].update(drawn)
     parts = {part: [Entry(i, (label,), path) for i, (path, label) in enumerate(folder.files) if path in drawn]
              for part, drawn in chosen.items()}
     for part in parts:
         if part.endswith("train"):
-            parts[part].sort(key=lambda entry: (draw_key(seed, "order of training", entry.path), entry.path))
-    return Split(folder.root, folder.classes, parts, seed,
+            parts[part].sort(key=lambda entry: _training_key(seed, entry.path))
+    return Split(folder.root, classes, parts, seed,
                  {**options, "exclude": exclude, "allow_short": allow_short})
 
 
@@ -155,14 +179,14 @@ def _test_size(count: int, test: int | float | None) -> int:
     return share(test, count) if isinstance(test, float) else test or 0
 
 
-def _check_enough(folder: Folder, counts: list[int], options: dict, allow_short: bool) -> None:
+def _check_enough(root: Path, counts: dict[str, int], options: dict, allow_short: bool) -> None:
     needed = SMALLEST if allow_short else _needed(options)
-    short = [(name, n) for name, n in zip(folder.classes, counts) if min(n, options["cap"] or n) < needed]
+    short = [(name, n) for name, n in counts.items() if min(n, options["cap"] or n) < needed]
     if not short:
         return
     shown = ", ".join(f"'{name}' has {count}" for name, count in short[:6])
     more = f" and {len(short) - 6} more classes" if len(short) > 6 else ""
-    raise DataError(f"{len(short)} of {len(counts)} classes with too few images", path=folder.root,
+    raise DataError(f"{len(short)} of {len(counts)} classes with too few images", path=root,
                     expected=f"at least {needed} a class ({_reason(options, allow_short)})", found=shown + more,
                     remedy="add images or leave the class out (--exclude)" if allow_short else
                     "ask for fewer, leave the class out (--exclude), or take what there is (--allow-short)")
@@ -235,19 +259,159 @@ def _fraction(name: str, value) -> float:
     return float(value)
 
 
-def _folder(folder, exclude) -> Folder:
-    if not isinstance(folder, Folder):
+def _folder(folder, exclude) -> FileSource:
+    if not isinstance(folder, FileSource):
         return scan(folder, exclude)
     # Scanned already, perhaps without the exclusions asked for now.
     return scan(folder.root, exclude) if exclude else folder
 
 
+def divide(source: FileSource, validation: float, seed: int, groups: np.ndarray | None = None
+           ) -> tuple[list[int], list[int]]:
+    """Draws validation images class by class, as `split` does, but with copies of one picture on one side.
+
+    Without groups the images are those of `split(folder, fraction=1 - validation, seed=seed)`. A group goes to one
+    side whole, and to training where it has images of several classes. At least one image of each class is in either
+    part, unless all its images are one group: then it is in training only.
+
+    Parameters
+    ----------
+    source : FileSource
+    validation : float
+        Share of each class, between 0 and 1.
+    seed : int
+        Any whole number.
+    groups : int (n,), optional
+        Images with equal entries are copies of each other, see `linked`.
+
+    Returns
+    -------
+    (list of int, list of int)
+        Positions of training images, shuffled by the seed, and of validation images, in the source's order.
+
+    Raises
+    ------
+    DataError
+        A class has one image only.
+    """
+    classes, labels = list(source.class_names or ()), source.labels.tolist()
+    group_of = dict(zip(source.names, range(len(source)) if groups is None else np.asarray(groups).tolist()))
+    labels_of = defaultdict(set)
+    for path, label in zip(source.names, labels):
+        labels_of[group_of[path]].add(label)
+    held_out: set[str] = set()
+    short = []
+    for label, name in enumerate(classes):
+        paths = source.of_class(label)
+        if len(paths) < SMALLEST:
+            short.append(f"'{name}' has {len(paths)}")
+            continue
+        # Single images and groups, in the order of their first image.
+        units: dict[int, list[str]] = {}
+        for path in _seeded_order(seed, name, paths):
+            units.setdefault(group_of[path], []).append(path)
+        training = min(max(share(1 - Fraction(str(validation)), len(paths)), 1), len(paths) - 1)
+        held_out |= _last_units([unit for group, unit in units.items() if len(labels_of[group]) == 1],
+                                len(paths) - training, len(paths))
+    if short:
+        raise DataError(f"{len(short)} of {len(classes)} classes with too few images", path=source.path,
+                        expected="2 or more, one to train on and one to validate with", found=", ".join(short[:6]),
+                        remedy="add images, leave the class out (--exclude), or --validation 0")
+    train = [i for i, path in enumerate(source.names) if path not in held_out]
+    train.sort(key=lambda i: _training_key(seed, source.names[i]))
+    return train, [i for i, path in enumerate(source.names) if path in held_out]
+
+
+def _last_units(units: list[list[str]], wanted: int, count: int) -> set[str]:
+    """Images of the last units, `wanted` of the `count` at most; the smallest unit where none fits."""
+    chosen: list[str] = []
+    for unit in reversed(units):
+        if len(chosen) + len(unit) <= wanted:
+            chosen += unit
+    if not chosen and units:
+        smallest = min(units, key=len)
+        chosen = smallest if len(smallest) < count else []
+    return set(chosen)
+
+
+def linked(count: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
+    """Groups of positions that are linked by a chain of pairs.
+
+    Returns
+    -------
+    ndarray
+        int64 (count,): for each position the smallest of its group, which is its own where it is linked to none.
+    """
+    head = list(range(count))
+
+    def find(i: int) -> int:
+        while head[i] != i:
+            head[i] = head[head[i]]
+            i = head[i]
+        return i
+
+    for pair in pairs:
+        first, second = sorted(map(find, pair))
+        head[second] = first
+    return np.array([find(i) for i in range(count)], dtype=np.int64)
+
+
+def own_parts(folder, train: str = "train", test: str = "test", cap: int | None = None, seed: int = 0) -> Split:
+    """The data's own two parts as lists 'train' and 'test', each class after class in sorted order.
+
+    Parameters
+    ----------
+    folder : path-like
+        Holds the folders `train` and `test`, each with one folder of images a class.
+    cap : int, optional
+        Most images a class in each part, drawn by `seed`; None: all.
+    seed : int, default 0
+        Any whole number.
+
+    Raises
+    ------
+    DataError
+        A part is missing or is not a folder of classes, or the two have different classes.
+    """
+    folder = Path(folder)
+    found = {name: scan(folder / name) for name in (train, test)}
+    classes = found[train].class_names
+    if classes is None or classes != found[test].class_names:
+        raise DataError(f"{train} and {test} have different classes", path=folder, expected=classes,
+                        found=found[test].class_names)
+    parts: dict[str, list[Entry]] = {}
+    for part, name in (("train", train), ("test", test)):
+        files = found[name].files
+        if cap is not None:
+            files = sorted((file for label in range(len(classes))
+                            for file in sorted((f for f in files if f[1] == label),
+                                               key=lambda f: draw_key(seed, name, f[0]))[:cap]),
+                           key=lambda file: (file[1], sort_key(file[0])))
+        before = sum(map(len, parts.values()))
+        parts[part] = [Entry(before + i, (float(label),), f"{name}/{path}")
+                       for i, (path, label) in enumerate(files)]
+    return Split(folder, classes, parts, seed, {"cap": cap})
+
+
 def write(split: Split, prefix, *, force: bool = False) -> list[Path]:
     """Writes `<prefix>-<part>.lst` for each part and `<prefix>.classes.txt`, all or none; returns their paths.
 
-    Raises DataError where the prefix is inside the source folder, where its folder does not exist, where a path cannot
-    stand in a list, and where lists of that prefix exist, unless `force`. With `force` the lists of an earlier split
-    that this one does not have (more folds, a test part) are removed: beside the new ones they would be wrong.
+    Parameters
+    ----------
+    split : Split
+    prefix : path-like
+        Outside of the source folder, in a folder that exists.
+    force : bool, default False
+        Replace lists of that prefix. Those of an earlier split that this one does not have (more folds, a test part)
+        are removed: beside the new ones they would be wrong.
+
+    Raises
+    ------
+    DataError
+        The prefix is inside the source folder, its folder does not exist, a path cannot stand in a list, or lists of
+        that prefix exist and `force` is false.
+    ConfigError
+        The prefix has no name.
     """
     prefix = Path(prefix)
     root, folder = os.path.realpath(split.root), os.path.realpath(prefix.parent)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -20,14 +20,27 @@ _ALIGNMENT = 64  # bytes; MXNet chooses its kernels by alignment, so that it is 
 
 
 def filled(batches: Iterable[np.ndarray], shape: tuple[int, ...], fill: Callable[[int, np.ndarray], None],
-           workers: int, ahead: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields (positions, data), data float32 (len(positions), *shape), for each array of positions, in order.
+           workers: int, ahead: int) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
+    """Makes batches in threads, ahead of whoever takes them, in order.
 
     Parameters
     ----------
-    fill : called as fill(position, out) from any thread; what it raises is raised here, the first in order
-    workers : threads; 0 fills in the consumer's own
-    ahead : batches that are filled while the consumer has another one
+    batches : iterable of int arrays
+        The positions of the images of each batch.
+    shape : tuple of int
+        Of one image.
+    fill : callable(position, out)
+        Writes an image into `out`, float32 of that shape; called from any thread. What it raises is raised here, the
+        first in order.
+    workers : int
+        Threads; 0 fills in the consumer's own.
+    ahead : int
+        Batches that are made while the consumer has another one.
+
+    Yields
+    ------
+    (positions, data)
+        data is float32 (len(positions), *shape).
 
     The threads end when the iteration ends, is closed or given up, or fails.
     """
@@ -82,10 +95,15 @@ def aligned(*shape: int) -> np.ndarray:
 
 
 class Memory:
-    """Keeps uint8 images by position until `limit` bytes are used; later ones are made anew each time.
+    """Decoded images by position, kept until `limit` bytes are used; later ones are made anew each time.
 
     Nothing is thrown out to make room: an epoch visits each image once, so that the oldest would always be thrown out
-    just before it is needed. `bytes` is what is used.
+    just before it is needed.
+
+    Attributes
+    ----------
+    limit, bytes : int
+        Most bytes to use, and those used.
     """
 
     def __init__(self, limit: int):
@@ -93,7 +111,7 @@ class Memory:
         self._kept: dict[int, np.ndarray] = {}
         self._lock = threading.Lock()
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._kept)
 
     def get(self, position: int, make: Callable[[int], np.ndarray]) -> np.ndarray:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 from mxnet.gluon import HybridBlock
@@ -15,19 +16,28 @@ from gluon_ft.training.feature_cache import store as features_store
 
 
 def penultimate(net: HybridBlock, loader, store="disk", ctx=None) -> tuple[np.ndarray, np.ndarray]:
-    """`gluon_ft.training.feature_cache.features.extract`, computed once.
+    """The features of the layer before the output, computed once: see `training.feature_cache.features.extract`.
 
     Parameters
     ----------
-    net : an initialised classifier
-    loader : of `loaders.open` with `train=False`, or an ArrayLoader without shuffling
-    store : 'disk': the cache folder, where a later run with the same images, preprocessing, weights and versions finds
-        the features again; 'memory': not kept; or a folder
+    net : HybridBlock
+        An initialised classifier.
+    loader : Loader or ArrayLoader
+        With `train=False`, or without shuffling.
+    store : {'disk', 'memory'} or path-like
+        'disk': the cache folder, where a later run with the same images, preprocessing, weights and versions finds the
+        features again; 'memory': not kept; or a folder.
+    ctx : Context or list of Context, optional
+        Default where the network is.
 
-    Returns (features float32 (n, d), labels int64 (n,)) in the source's order. Errors as of `extract` and
-    `features_store.kept`.
+    Returns
+    -------
+    (ndarray, ndarray)
+        Features float32 (n, d) and labels int64 (n,), in the source's order.
+
+    Errors as of `extract` and `store.kept`.
     """
-    layer = tracing.output_layer(net).block
+    layer: Any = tracing.output_layer(net).block
     if any(parameter._data is None for parameter in net.collect_params().values()):
         # Initialised, but for the sizes, which the first image tells it.
         net(next(iter(loader)).data[:1].as_in_context(devices.of(net)[0]))

@@ -3,17 +3,18 @@ from __future__ import annotations
 
 import copy
 import operator
-import os
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from gluon_ft.data.audit import checks
+from gluon_ft.data.audit.report import Report
 from gluon_ft.data.batches import ArrayLoader
 from gluon_ft.data.loader import Loader
-from gluon_ft.data.sources.record_source import Records
+from gluon_ft.data.sources.base import ImageRef
+from gluon_ft.data.split import linked
 from gluon_ft.data.workers import Memory
 from gluon_ft.errors import ConfigError, DataError
 from gluon_ft.io import tables
@@ -23,9 +24,13 @@ from gluon_ft.io import tables
 class CrossValidation:
     """What `cross_validate` returns; str() is both tables.
 
-    rows : those of `run_fold`, each with its `fold` (from 0) and `seed`
-    summary : one dict a name: name, folds (number of rows), train_mean, train_sd, validation_mean, validation_sd,
-    validation_min, validation_max; sd is the standard deviation over the folds (divisor n - 1), None of one row
+    Attributes
+    ----------
+    rows : list of dict
+        Those of `run_fold`, each with its `fold` (from 0) and `seed`.
+    summary : list of dict
+        One a name: name, folds (number of rows), train_mean, train_sd, validation_mean, validation_sd, validation_min,
+        validation_max (accuracies, 0..1). sd is the standard deviation over the folds (divisor n - 1), None of one row.
     """
 
     rows: list[dict]
@@ -38,19 +43,31 @@ class CrossValidation:
 
 
 def folds(labels, k: int, seed: int = 0, groups=None) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(training positions, validation positions) of each fold, int64, sorted; every position validates once.
+    """Draws `k` folds, in which every image is validated once.
+
+    Each class has nearly the same share in every fold (sklearn's StratifiedKFold, or StratifiedGroupKFold).
 
     Parameters
     ----------
     labels : int (n,)
-    k : number of folds, 2 or more; at most the images of the smallest class
-    seed : of the drawing, 0 to 2**32 - 1
+    k : int
+        Number of folds, 2 or more; at most the images of the smallest class.
+    seed : int, default 0
+        Of the drawing, 0 to 2**32 - 1.
     groups : (n,), optional
         Images with equal entries stay in one fold, see `groups_of`; classes then are spread as evenly as that allows.
 
-    Each class has nearly the same share in every fold (sklearn's StratifiedKFold, or StratifiedGroupKFold).
-    Raises ConfigError for `k` out of its range, DataError where labels and groups do not fit each other or a class
-    would be missing from a training part.
+    Returns
+    -------
+    list of (ndarray, ndarray)
+        Training positions and validation positions of each fold, int64, sorted.
+
+    Raises
+    ------
+    ConfigError
+        `k` out of its range.
+    DataError
+        Labels and groups do not fit each other, or a class would be missing from a training part.
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
@@ -75,9 +92,13 @@ def folds(labels, k: int, seed: int = 0, groups=None) -> list[tuple[np.ndarray, 
 def cross_validate(k: int, labels, seed: int, run_fold: Callable, groups=None) -> CrossValidation:
     """Trains and validates `k` times, each image being validated once.
 
-    run_fold : callable(fold, train positions, val positions) -> a row, or a list of rows (one a network), with at
-    least `name`, `train_accuracy` and `validation_accuracy` (0..1). The other parameters and errors are those of
-    `folds`.
+    Parameters
+    ----------
+    run_fold : callable(fold, train positions, val positions) -> dict or list of dict
+        A row, or a list of rows (one a network), with at least `name`, `train_accuracy` and `validation_accuracy`
+        (0..1).
+
+    The other parameters and the errors are those of `folds`.
     """
     rows = []
     for fold, (train, val) in enumerate(folds(labels, k, seed, groups)):
@@ -86,14 +107,17 @@ def cross_validate(k: int, labels, seed: int, run_fold: Callable, groups=None) -
     return CrossValidation(rows, summarise_folds(rows))
 
 
-def cross_validate_loaders(k: int, train, plain, seed: int, run_fold: Callable, audited=()) -> CrossValidation:
+def cross_validate_loaders(k: int, train, plain, seed: int, run_fold: Callable, audited: Sequence = ()
+                           ) -> CrossValidation:
     """`cross_validate` of the images of a loader.
 
     Parameters
     ----------
-    train, plain : loaders of the same images, the first as for training, the second as for evaluation; see `subset`
-    run_fold : callable(fold, training loader, validation loader) -> a row, or a list of rows
-    audited : what the loaders read (a folder, a list, packed records), as a list; its copies then stay in one fold
+    train, plain : ArrayLoader or Loader
+        Of the same images, the first as for training, the second as for evaluation; see `subset`.
+    run_fold : callable(fold, training loader, validation loader) -> dict or list of dict
+    audited : sequence
+        What the loaders read (a folder, a list, packed records); its copies then stay in one fold.
     """
     groups = groups_of(checks.audit(audited), plain) if audited else None
     return cross_validate(k, plain.labels, seed, lambda fold, chosen, held_out: run_fold(
@@ -113,11 +137,19 @@ def summarise_folds(rows: list[dict]) -> list[dict]:
     return summary
 
 
-def subset(loader, positions, batch_size: int | None = None):
+def subset(loader: ArrayLoader | Loader, positions, batch_size: int | None = None) -> ArrayLoader | Loader:
     """A loader of the same kind over some of the images only, as if they were all there were.
 
-    loader : an ArrayLoader, or what `loaders.open` returns for the engines 'threads' and 'dataset'; positions : int, in
-    its source's order; batch_size : default the loader's. Raises ConfigError for another kind.
+    Parameters
+    ----------
+    loader : ArrayLoader or Loader
+        What `loaders.make_loader` returns for the engines 'threads' and 'dataset'.
+    positions : int (n,)
+        In the order of the loader's source.
+    batch_size : int, optional
+        Default the loader's.
+
+    Raises ConfigError for another kind of loader.
     """
     positions = np.asarray(positions, dtype=np.int64)
     if isinstance(loader, ArrayLoader):
@@ -126,71 +158,39 @@ def subset(loader, positions, batch_size: int | None = None):
         part.balanced = getattr(loader, "balanced", False)
         return part
     if not isinstance(loader, Loader):
-        raise ConfigError(f"a {type(loader).__name__} cannot be divided", expected="an ArrayLoader, or loaders.open "
-                          "with engine 'threads' or 'dataset'")
+        raise ConfigError(f"a {type(loader).__name__} cannot be divided", expected="an ArrayLoader, or "
+                          "loaders.make_loader with engine 'threads' or 'dataset'")
     part = copy.copy(loader)
-    part.source = _Part(loader.source, positions)
+    part.source = loader.source.subset(positions)
     part.labels, part.batch_size, part.epoch = part.source.labels, batch_size or loader.batch_size, 0
     part.memory = None if loader.memory is None else Memory(loader.memory.limit)
     return part
 
 
-class _Part:
-    """Some images of a loader's source, which has the same methods."""
-
-    def __init__(self, source, positions: np.ndarray):
-        self.whole, self.positions = source, positions
-        self.name, self.classes, self.labels = source.name, source.classes, source.labels[positions]
-
-    def where(self, position: int) -> str:
-        return self.whole.where(self.positions[position])
-
-    def image(self, position: int, channels: int, resize: int) -> np.ndarray:
-        return self.whole.image(self.positions[position], channels, resize)
-
-    def contents(self):
-        """What the part depends on: all of the source, and the positions."""
-        yield self.positions.tobytes()
-        yield from self.whole.contents()
-
-
-def groups_of(report, *loaders) -> np.ndarray:
+def groups_of(report: Report, *loaders) -> np.ndarray:
     """A group's number for each image of loaders' sources, int64 (n,): copies and near copies have the same.
 
-    report : of `data.audit.checks.audit` of what the loaders read (folders, lists or packed records), one after the
-    other. Images that are linked by a chain of pairs are one group. Raises DataError for a report of something else.
+    Parameters
+    ----------
+    report : Report
+        Of `data.audit.checks.audit` of what the loaders read (folders, lists or packed records), one after the other.
+    loaders : Loader
+
+    Images that are linked by a chain of pairs are one group. Raises DataError for a report of something else.
     """
-    keys = [key for loader in loaders for key in _keys(loader.source)]
-    position = {key: i for i, key in enumerate(keys)}
-    head = list(range(len(keys)))
-
-    def find(i):
-        while head[i] != i:
-            head[i] = head[head[i]]
-            i = head[i]
-        return i
-
+    refs = [loader.source.ref(i) for loader in loaders for i in range(len(loader.source))]
+    position = {ref.absolute(): i for i, ref in enumerate(refs) if ref is not None}
+    pairs = []
     for pair in report.pairs:
-        ends = [position.get(_key(item.path, item.offset)) for item in (pair.first, pair.second)]
+        ends = [position.get(ImageRef(item.path, item.offset).absolute()) for item in (pair.first, pair.second)]
         if None in ends:
             raise DataError("the audit is of other images", path=loaders[0].source.name,
                             found=", ".join(report.sources), remedy="audit what the loaders read")
-        first, second = sorted(map(find, ends))
-        head[second] = first
-    return np.array([find(i) for i in range(len(keys))], dtype=np.int64)
+        pairs.append(tuple(ends))
+    return linked(len(refs), pairs)
 
 
-def _keys(source) -> list[tuple]:
-    if isinstance(source, Records):
-        return [_key(source.path, offset) for offset in source.offsets]
-    return [_key(path, None) for path in getattr(source, "paths", [])]
-
-
-def _key(path, offset) -> tuple:
-    return os.path.abspath(path), None if offset is None else int(offset)
-
-
-def _checked(labels, k) -> int:
+def _checked(labels: np.ndarray, k) -> int:
     try:
         k = operator.index(k) if not isinstance(k, bool) else 0
     except TypeError:

@@ -5,19 +5,19 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock
 
-from gluon_ft.data import workers as loader_workers
-from gluon_ft.data.images import header
+from gluon_ft.data import workers as decoding
 from gluon_ft.data.images.header import Unreadable
 from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.data.images.transforms import Transform
 from gluon_ft.data.sources import folders
-from gluon_ft.data.sources.opening import Arrays
-from gluon_ft.data.sources.record_source import decode
+from gluon_ft.data.sources.arrays import ArraySource
+from gluon_ft.data.sources.base import ImageRef, ImageSource
 from gluon_ft.engine import fused
 from gluon_ft.errors import ConfigError, DataError
 from gluon_ft.evaluation.model import load_model
@@ -34,9 +34,18 @@ AHEAD = 2  # batches decoded while one is computed
 class Prediction:
     """What the network says of one image.
 
-    path : of the file, or 'array 0', ... in the order given; name : of the most probable class; probability : its,
-    0..1; top : (name, probability) of the most probable classes, the best first; error : why the image could not be
-    read, with nothing predicted, else None.
+    Attributes
+    ----------
+    path : str
+        Of the file, or 'array 0', ... in the order given.
+    name : str or None
+        The most probable class.
+    probability : float or None
+        Its probability, 0..1.
+    top : list of (str, float)
+        The most probable classes with their probabilities, the best first.
+    error : str or None
+        Why the image could not be read; then nothing is predicted.
     """
 
     path: str
@@ -52,16 +61,22 @@ def predict(net: HybridBlock | str | os.PathLike, images, *, batch_size: int = 3
 
     Parameters
     ----------
-    net : a network with `classes` and `preprocessing`, as `load_model` and `pretrained_net` give them; or the path of a
-        model, see `load_model`
-    images : a path, an array, or a list of them
+    net : HybridBlock or path-like
+        A network with `classes` and `preprocessing`, as `load_model` and `pretrained_net` give them; or the path of a
+        model, see `load_model`.
+    images : path-like, ndarray, or a list of them
         An image file; a folder, with all images in and below it; uint8 (height, width) grey, (height, width, 3) RGB,
         or (n, height, width, 3) for several.
-    batch_size : images computed at a time
-    top : classes in `Prediction.top`, at most all
-    preprocessing : default the network's own; images are prepared as in evaluation (resize, centre crop)
-    workers : threads that decode, default the processors that this process may use
-    ctx : context or list of them, default where the network is
+    batch_size : int, default 32
+        Images computed at a time.
+    top : int, default 5
+        Classes in `Prediction.top`, at most all.
+    preprocessing : Preprocessing, optional
+        Default the network's own; images are prepared as in evaluation (resize, centre crop).
+    workers : int, optional
+        Threads that decode, default the processors that this process may use.
+    ctx : Context or list of Context, optional
+        Default where the network is.
 
     On one CPU many images go through the network's fused form, which agrees with the plain one to rounding.
 
@@ -69,13 +84,17 @@ def predict(net: HybridBlock | str | os.PathLike, images, *, batch_size: int = 3
 
     Raises
     ------
-    DataError : nothing to predict, or something that is neither a path nor an array of images.
-    ConfigError : preprocessing not known, an option out of its range; WeightsError from `load_model`.
+    DataError
+        Nothing to predict, or something that is neither a path nor an array of images.
+    ConfigError
+        Preprocessing not known, an option out of its range.
+    WeightsError
+        From `load_model`.
     """
     for name, value in (("batch_size", batch_size), ("top", top)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ConfigError(f"{name} out of range", expected="a whole number, 1 or more", found=repr(value))
-    source = _Images(images)
+    source = _Given(images)
     net = net if isinstance(net, HybridBlock) else load_model(net, ctx)
     wanted = preprocessing or getattr(net, "preprocessing", None)
     if not isinstance(wanted, Preprocessing):
@@ -83,8 +102,8 @@ def predict(net: HybridBlock | str | os.PathLike, images, *, batch_size: int = 3
                           remedy="set net.preprocessing, or give preprocessing=...")
     names = _names(net)
     found, errors = _probabilities(net, source, wanted, batch_size, threads() if workers is None else workers, ctx)
-    return [_prediction(source.names[i], row, names, top) if i not in errors else
-            Prediction(source.names[i], error=errors[i]) for i, row in enumerate(found)]
+    return [_prediction(source.where(i), row, names, top) if i not in errors else
+            Prediction(source.where(i), error=errors[i]) for i, row in enumerate(found)]
 
 
 def _names(net) -> list[str]:
@@ -118,52 +137,57 @@ def _probabilities(net, source, wanted, batch_size, workers, ctx):
             out[:] = 0
 
     positions = [np.arange(i, min(i + batch_size, len(source))) for i in range(0, len(source), batch_size)]
-    filled = loader_workers.filled(positions, (wanted.channels, wanted.size, wanted.size), fill, workers, AHEAD)
+    filled = decoding.filled(positions, (wanted.channels, wanted.size, wanted.size), fill, workers, AHEAD)
     rows, bar = [], reporter.progress(total=len(source), desc="predict", unit="image")
     with bar, fused.evaluating(net, len(positions), contexts) as run:
         for chosen, data in filled:
-            shares = mx.gluon.utils.split_and_load(mx.nd.from_numpy(data), contexts[:len(chosen)], even_split=False)
+            shares: Any = mx.gluon.utils.split_and_load(mx.nd.from_numpy(data), contexts[:len(chosen)],
+                                                        even_split=False)
             results = [first(run(share.astype(kind, copy=False))).astype("float32") for share in shares]
-            rows += [(result if already else mx.nd.softmax(result)).asnumpy() for result in results]
+            found: list[Any] = results if already else [mx.nd.softmax(result) for result in results]
+            rows += [result.asnumpy() for result in found]
             bar.update(len(chosen))
     return np.concatenate(rows), errors
 
 
-class _Images:
-    """The images given, by position: paths and arrays mixed."""
+class _Given(ImageSource):
+    """The images given, by position: files and arrays mixed, without labels."""
 
     def __init__(self, images):
-        self.items: list = []
-        self.names: list[str] = []
-        single = isinstance(images, (str, os.PathLike, np.ndarray)) or not isinstance(images, Iterable)
-        for item in [images] if single else images:
+        self._items: list[ImageRef | tuple[ArraySource, int]] = []
+        self._names: list[str] = []
+        several = isinstance(images, Iterable) and not isinstance(images, (str, os.PathLike, np.ndarray))
+        for item in images if several else [images]:
             self._add(item)
-        if not self.items:
+        if not self._items:
             raise DataError("nothing to predict", expected="image files, folders with images or arrays",
                             found="an empty list")
-
-    def __len__(self):
-        return len(self.items)
+        super().__init__("images to predict", np.full(len(self._items), -1))
 
     def _add(self, item):
         if isinstance(item, (str, os.PathLike)):
             paths = files_below(Path(item)) if os.path.isdir(item) else [os.fspath(item)]
-            self.items += paths
-            self.names += paths
+            self._items += [ImageRef(path) for path in paths]
+            self._names += paths
         elif isinstance(item, np.ndarray):
             batch = item if item.ndim == 4 else item[None]
-            arrays = Arrays(batch, np.zeros(len(batch)), None, f"array {len(self.items)}")
-            self.names += [f"array {len(self.items) + i}" for i in range(len(batch))]
-            self.items += [(arrays, i) for i in range(len(batch))]
+            arrays = ArraySource(batch, np.zeros(len(batch)), None, f"array {len(self._items)}")
+            self._names += [f"array {len(self._items) + i}" for i in range(len(batch))]
+            self._items += [(arrays, i) for i in range(len(batch))]
         else:
             raise DataError("not an image", expected="a path, or an array of uint8", found=type(item).__name__)
 
-    def image(self, position: int, channels: int, resize: int) -> np.ndarray:
-        """uint8 (height, width, 3) in RGB, or (height, width); Unreadable with the reason."""
-        item = self.items[position]
-        if isinstance(item, tuple):
-            return item[0].image(item[1], channels, resize)
-        return decode(header.read_file(item), channels, resize)
+    def where(self, position: int) -> str:
+        return self._names[position]
+
+    def read(self, position: int) -> bytes:
+        item = self._items[position]
+        return item.read() if isinstance(item, ImageRef) else item[0].read(item[1])
+
+    def image(self, position: int, channels: int, resize: int = 0) -> np.ndarray:
+        item = self._items[position]
+        return super().image(position, channels, resize) if isinstance(item, ImageRef) else \
+            item[0].image(item[1], channels, resize)
 
 
 def files_below(folder: Path) -> list[str]:

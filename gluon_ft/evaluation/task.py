@@ -4,35 +4,45 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from gluon_ft.data import loader, split
+from gluon_ft.data import lists, loader, split
 from gluon_ft.data.images.preprocessing import Preprocessing
-from gluon_ft.data.sources import lists
 from gluon_ft.evaluation import folds
 
-EVALUATED = 64  # images a batch in evaluation, of which nothing depends but memory and speed
+EVALUATED = 64  # images a batch in evaluation; nothing but memory and speed depends on it
 
 
 @dataclass(frozen=True)
 class Sets:
     """Loaders: `train` shuffles and augments; `plain` are the same images as they are evaluated; `val` the others."""
 
-    train: object
-    plain: object
-    val: object
+    train: Any
+    plain: Any
+    val: Any
 
 
 @dataclass(frozen=True)
 class Task:
     """What to train on and to validate with.
 
-    train, val : sources as `loaders.open` takes them; root : of the paths of lists; classes : names in label order;
-    preprocessing : of the network; batch_size : of training.
+    Attributes
+    ----------
+    train, val
+        Sources as `loaders.make_loader` takes them.
+    classes : list of str or None
+        Class names in label order; None: as the sources name them.
+    preprocessing : Preprocessing
+        Of the network.
+    batch_size : int
+        Of training.
+    root : Path, optional
+        Folder that the paths of lists begin at.
     """
 
-    train: object
-    val: object
-    classes: list[str]
+    train: Any
+    val: Any
+    classes: list[str] | None
     preprocessing: Preprocessing
     batch_size: int
     root: Path | None = None
@@ -40,16 +50,16 @@ class Task:
     def sets(self, seed: int) -> Sets:
         """New loaders, whose images are decoded once and kept; order and augmentation depend on `seed`."""
         shared = {"preprocessing": self.preprocessing, "root": self.root, "classes": self.classes, "cache": "memory"}
-        return Sets(loader.open(self.train, train=True, seed=seed, batch_size=self.batch_size, **shared),
-                    loader.open(self.train, train=False, batch_size=EVALUATED, **shared),
-                    loader.open(self.val, train=False, batch_size=EVALUATED, **shared))
+        return Sets(loader.make_loader(self.train, train=True, seed=seed, batch_size=self.batch_size, **shared),
+                    loader.make_loader(self.train, train=False, batch_size=EVALUATED, **shared),
+                    loader.make_loader(self.val, train=False, batch_size=EVALUATED, **shared))
 
     def cross_validate(self, k: int, seed: int,
                        run_fold: Callable[[int, Callable[[], Sets]], list[dict]]) -> list[dict]:
         """Rows of `run_fold(fold, sets)` for each of `k` folds of the training images; the others are not used.
 
         sets : a function that makes the fold's loaders anew, so that each network begins with the same epoch.
-        Folds are stratified by class, see `cross_validation.cross_validate`, whose errors it raises.
+        Folds are stratified by class, see `folds.cross_validate`, whose errors it raises.
         """
         whole = self.sets(seed)
 
@@ -64,11 +74,22 @@ class Task:
 def make(images, folder, preprocessing: Preprocessing, batch_size: int, classes: list[str] | None = None) -> Task:
     """The task of a split, whose lists are written to `<folder>/images-<part>.lst`; or of two pairs of arrays.
 
-    images : a `split.Split` with the parts 'train' and 'val' or 'test'; or ((images, labels), (images, labels)) as
-    `loaders.open` takes them, with `classes` to name the labels.
+    Parameters
+    ----------
+    images : split.Split or tuple
+        A split with the parts 'train' and 'val' or 'test'; or ((images, labels), (images, labels)) as
+        `loaders.make_loader` takes them, with `classes` to name the labels.
+    folder : path-like
+        Where the lists are put; made where it is missing.
+    preprocessing : Preprocessing
+        Of the network.
+    batch_size : int
+        Of training.
+    classes : list of str, optional
     """
     if not isinstance(images, split.Split):
-        return Task(*images, classes, preprocessing, batch_size)
+        train, val = images
+        return Task(train, val, classes, preprocessing, batch_size)
     prefix = Path(folder) / "images"
     prefix.parent.mkdir(parents=True, exist_ok=True)
     split.write(images, prefix)

@@ -1,8 +1,8 @@
 """Advice: from facts about images and weights to a strategy and its settings, with reasons; pure functions over tables.
 
 `STRATEGY_RULES` are tried in order and the first that holds decides; of `SETTING_RULES` all that hold are applied in
-order, later ones over earlier ones. docs/advice.md shows both (written by `python -m gluon_ft.finetune.advice_table`).
-Thresholds whose source says "ours" are this project's, checked by benchmarks/advice.py.
+order, later ones over earlier ones. docs/advice.md shows both (written by tools/write_docs.py).
+Thresholds whose source says "ours" are this project's, checked by benchmarks/accuracy/advice.py.
 """
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gluon_ft.errors import ConfigError, near
-from gluon_ft.finetune.facts import Facts
+from gluon_ft.io import settings as plain_settings
+from gluon_ft.models import HEAD_LR_MULT, SMALL_EDGE
 
 STRATEGIES = {
     "svm": "linear SVM on the pretrained features",
@@ -25,13 +26,12 @@ FEW = 1000  # images
 MANY = 5000  # images; above 'a few thousand'
 SOLVED, MODERATE = 0.95, 0.8  # share of the way from chance to 1 that the probe comes
 UNBALANCED = 3.0  # largest class over smallest
-SMALL_EDGE = 48  # pixels; below, a part of 8% of an image's area shows nothing
 ENLARGED_EDGE, ENLARGED_SIZE = 96, 128  # pixels, BiT-HyperRule's
 MOST_BATCH, LEAST_BATCH, STEPS = 32, 4, 8
 RATE, RATE_BATCH = 0.1, 256  # Goyal et al.'s, from scratch, SGD with momentum 0.9
 # D2L fine-tunes at 0.01, a tenth of its rate from scratch, with 128 images a batch and no momentum; momentum 0.9 makes
 # each step count 1 / (1 - 0.9) times.
-BODY_RATE, BODY_BATCH, MOMENTUM, HEAD_MULT = 0.01, 128, 0.9, 10.0
+BODY_RATE, BODY_BATCH, MOMENTUM = 0.01, 128, 0.9
 # Features whose second moments are smaller let the output layer take a higher rate than RATE's. Gradient descent with
 # momentum m on a quadratic is stable below 2 (1 + m) / curvature, and a linear layer's softmax loss curves by half the
 # eigenvalue at most: 7.6 / eigenvalue, where 32 images a step get 5 / eigenvalue, 7.1 by rounding.
@@ -39,9 +39,106 @@ EIGENVALUE = 400.0
 
 
 @dataclass(frozen=True)
+class Facts:
+    """What is known of a data set and of the weights for it; `gluon_ft.finetune.probe.measure` finds it.
+
+    Parameters
+    ----------
+    images, classes, smallest_class, largest_class : int
+        Counts, of the training images.
+    width, height : int, optional
+        Medians, pixels.
+    grey : bool
+        All images looked at are grey.
+    weights : str, optional
+        Name of pretrained weights at hand that fit; None where there are none.
+    input_size, stages : int, optional
+        Of the network: pixels, and its stages with the output (`gluon_ft.stages`).
+    probe, probe_spread : float
+        Accuracy of a linear classifier on the pretrained features, and its standard deviation over the folds; None
+        where it was not measured.
+    eigenvalue : float, optional
+        The largest of the features' second moments (mean outer product of a feature vector with itself, not centred).
+    pixels, chance : float, optional
+        Accuracy of the same classifier on the images shrunk to 16 x 16, and of always naming the most frequent class.
+    seconds : float, optional
+        That measuring took.
+    notes : tuple of str
+        What else was found.
+    batch : int, optional
+        Images of a batch where that is given; None where it is to be advised.
+    accumulate : int
+        Batches of one step.
+    """
+
+    images: int
+    classes: int
+    smallest_class: int
+    largest_class: int
+    width: int | None = None
+    height: int | None = None
+    grey: bool = False
+    weights: str | None = None
+    input_size: int | None = None
+    stages: int | None = None
+    probe: float | None = None
+    probe_spread: float = 0.0
+    eigenvalue: float | None = None
+    pixels: float | None = None
+    chance: float | None = None
+    seconds: float | None = None
+    notes: tuple[str, ...] = ()
+    batch: int | None = None
+    accumulate: int = 1
+
+    def __post_init__(self):
+        counts = (self.images, self.classes, self.smallest_class, self.largest_class)
+        holds = self.classes >= 2 and 1 <= self.smallest_class <= self.largest_class <= self.images
+        if not holds:
+            raise ConfigError("facts do not fit together", found="images, classes, smallest and largest class "
+                              + ", ".join(map(str, counts)), expected="two classes or more, an image in each")
+
+    @property
+    def imbalance(self) -> float:
+        """Largest class over smallest."""
+        return self.largest_class / self.smallest_class
+
+    @property
+    def edge(self) -> int | None:
+        """The shorter of the median edges, pixels."""
+        return None if self.width is None or self.height is None else min(self.width, self.height)
+
+    @property
+    def separable(self) -> float | None:
+        """How far the probe comes from chance (0) to no error (1)."""
+        if self.probe is None or self.chance is None or self.chance >= 1:
+            return None
+        return (self.probe - self.chance) / (1 - self.chance)
+
+    @property
+    def different(self) -> bool:
+        """The images are unlike the source's: its features tell the classes apart no better than the pixels do."""
+        return self.probe is not None and self.pixels is not None and self.probe <= self.pixels + self.probe_spread
+
+    def to_dict(self) -> dict:
+        """As plain values, `imbalance`, `separable` and `different` included."""
+        return {**plain_settings.to_dict(self), "imbalance": self.imbalance, "separable": self.separable,
+                "different": self.different}
+
+
+@dataclass(frozen=True)
 class Advice:
-    """strategy : a key of `STRATEGIES`; settings : values by their names in `finetune.settings.JobSettings` (those of
-    `TrainConfig` among them); reasons : (text, source)."""
+    """What is advised.
+
+    Attributes
+    ----------
+    strategy : str
+        A key of `STRATEGIES`.
+    settings : dict
+        Values by their names in `finetune.JobSettings` (those of `TrainConfig` among them).
+    reasons : list of (str, str)
+        Text and source.
+    """
 
     strategy: str
     settings: dict = field(default_factory=dict)
@@ -52,9 +149,18 @@ class Advice:
 class Rule:
     """A row of the tables.
 
-    condition : in words, what `holds(facts)` computes. strategy : what it decides, None in `SETTING_RULES`.
-    strategies : that its settings are for. settings : name -> value, or function of the facts whose docstring says it
-    in words. reason : text; source : paper, tutorial, or 'ours'.
+    Attributes
+    ----------
+    condition : str
+        In words, what `holds(facts)` computes.
+    reason, source : str
+        Why, and the paper or tutorial that says so, or 'ours'.
+    strategy : str, optional
+        What it decides, None in `SETTING_RULES`.
+    strategies : tuple of str
+        Those that its settings are for.
+    settings : dict
+        Name -> value, or function of the facts whose docstring says it in words.
     """
 
     condition: str
@@ -86,19 +192,19 @@ def scratch_rate(facts: Facts) -> float:
     return round(RATE * _step(facts) / RATE_BATCH, 6)
 
 
-def _flatter(facts):
-    """How many times the usual rate the output layer stands on these features, a power of two."""
+def _head_factor(facts):
+    """Head learning-rate factor from the features' curvature, a power of two."""
     return max(1.0, 2.0 ** round(math.log2(EIGENVALUE / facts.eigenvalue))) if facts.eigenvalue else 1.0
 
 
 def head_rate(facts: Facts) -> float:
     """0.1 for 256 images a step, in proportion, times 400 / the features' eigenvalue (a power of two, 1 or more)"""
-    return round(scratch_rate(facts) * _flatter(facts), 6)
+    return round(scratch_rate(facts) * _head_factor(facts), 6)
 
 
 def head_mult(facts: Facts) -> float:
     """10, times 400 / the features' eigenvalue (a power of two, 1 or more)"""
-    return HEAD_MULT * _flatter(facts)
+    return HEAD_LR_MULT * _head_factor(facts)
 
 
 def body_rate(facts: Facts) -> float:
@@ -217,12 +323,20 @@ SETTING_RULES = (
 def advise(facts: Facts, strategy: str | None = None) -> Advice:
     """The strategy for the facts, its settings, and why.
 
-    strategy : one that is wanted whatever the facts say; its settings are still those for the facts.
-    Raises ConfigError for an unknown strategy (with the near names), or one that needs weights where there are none.
+    Parameters
+    ----------
+    facts : Facts
+    strategy : str, optional
+        One that is wanted whatever the facts say; its settings are still those for the facts.
+
+    Raises
+    ------
+    ConfigError
+        for an unknown strategy (with the near names), or one that needs weights where there are none.
     """
     if strategy is None:
         rule = next(rule for rule in STRATEGY_RULES if rule.holds(facts))
-        strategy, reasons = rule.strategy, [(f"{_first_fact(rule, facts)}: {rule.reason}", rule.source)]
+        strategy, reasons = rule.strategy or "", [(f"{_first_fact(rule, facts)}: {rule.reason}", rule.source)]
     else:
         _check(strategy, facts)
         reasons = [(f"'{strategy}' was asked for", "you")]

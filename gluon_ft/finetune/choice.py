@@ -8,11 +8,11 @@ import click
 
 from gluon_ft.errors import ConfigError, DownloadError, UserError, WeightsError, near
 from gluon_ft.finetune.settings import AUTO
+from gluon_ft.models import SMALL_EDGE as SMALL
 from gluon_ft.models import pretrained, registry
 from gluon_ft.weights import card, catalog, store
 
 NONE = "none"
-SMALL = 48  # pixels of the shorter edge; below it, networks made for CIFAR's 32 pixels are taken
 # The order of preference where nothing was asked for: on a CPU by accuracy gained for time spent, with a GPU by
 # accuracy; then whatever else is at hand, by its accuracy on its own classes.
 ON_CPU = ("resnet18_v1b", "resnet18_v2", "resnet18_v1", "mobilenetv2_1.0", "mobilenet1.0", "resnet34_v1b",

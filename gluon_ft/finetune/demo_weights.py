@@ -57,8 +57,8 @@ def weights() -> Path:
         net = registry.build(BACKBONE, classes=len(classes))
         net.initialize(mx.init.Xavier())
         net.hybridize()
-        train = loader.open(pictures(classes, EACH, SEED), preprocessing=PREPROCESSING, train=True, batch_size=32,
-                             seed=SEED, augment=AUGMENTATION, classes=classes, cache="memory")
+        train = loader.make_loader(pictures(classes, EACH, SEED), preprocessing=PREPROCESSING, train=True,
+                                   batch_size=32, seed=SEED, augment=AUGMENTATION, classes=classes, cache="memory")
         fit(net, train, config=CONFIG, name="stand-in for pretrained weights")
         params = {name: p.data().asnumpy() for name, p in net._collect_params_with_prefix().items()}
         write_params(kept, params, Card(BACKBONE, PREPROCESSING, classes, "drawings", notes=(

@@ -2,12 +2,16 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from gluon_ft.data.audit.checks import audit
 from gluon_ft.data.audit.report import UNBALANCED, Report
+from gluon_ft.data.sources.files import FileSource
+from gluon_ft.data.sources.records import RecordSource
+from gluon_ft.data.split import linked
 from gluon_ft.errors import DataError
-from gluon_ft.finetune.sources import Source
 
 MOST_SHOWN = 5  # examples of each kind in the text
 BAD = ("missing", "unreadable")
@@ -16,25 +20,44 @@ WORTH_SAYING = ("wrong suffix", "constant", "tiny", "flat")
 
 @dataclass
 class Examined:
-    """The sources as they are to be used, and what was found.
+    """The images as they are to be used, and what was found.
 
-    groups : of the training source, sets of paths that are copies of one another. left_out : {part, path, why} of what
-    is not used. lines : for people. facts : counts for result.json.
+    Attributes
+    ----------
+    train, val : FileSource or RecordSource
+        Without what is left out.
+    groups : ndarray or None
+        int64, a number for each training image: copies have the same, see `split.linked`. None: not looked for.
+    left_out : list of dict
+        {part, path, why} of each image that is not used.
+    lines : list of str
+        For people.
+    facts : dict
+        Counts, for result.json.
     """
 
-    train: Source
-    val: Source | None
-    groups: list[set[str]] = field(default_factory=list)
+    train: FileSource | RecordSource
+    val: FileSource | RecordSource | None
+    groups: np.ndarray | None = None
     left_out: list[dict] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     facts: dict = field(default_factory=dict)
 
 
-def examine(train: Source, val: Source | None, mode: str) -> Examined:
-    """Audits the sources and, with mode 'fix', leaves out what cannot be read and copies of training images.
+def examine(train: FileSource | RecordSource, val: FileSource | RecordSource | None, mode: str) -> Examined:
+    """Audits a job's images and, with mode 'fix', leaves out what cannot be read and copies of training images.
 
-    mode : 'fix', 'report', or 'none', which looks at names and counts only. Of packed records nothing can be left out.
-    Raises DataError where no image of a class is left to train on.
+    Parameters
+    ----------
+    train, val : FileSource or RecordSource
+        Of packed records nothing can be left out.
+    mode : {'fix', 'report', 'none'}
+        'none' looks at names and counts only.
+
+    Raises
+    ------
+    DataError
+        No image is left; two lists whose paths begin at different folders.
     """
     found = Examined(train, val, lines=_names_and_counts(train, val))
     if mode == "none":
@@ -45,8 +68,10 @@ def examine(train: Source, val: Source | None, mode: str) -> Examined:
     across, within = _pairs(report, found)
     if mode == "fix":
         _leave_out(found, bad, across)
-        found.groups = _groups([(pair.first.name, pair.second.name) for pair in within
-                                if pair.first.source == 0]) if not train.packed else []
+        if isinstance(found.train, FileSource):
+            position = {name: i for i, name in enumerate(found.train.names)}
+            found.groups = linked(len(found.train), [(position[pair.first.name], position[pair.second.name])
+                                                     for pair in within if pair.first.source == 0])
     _describe(found, report, bad, across, within, mode)
     return found
 
@@ -57,8 +82,8 @@ def _names_and_counts(train, val):
         if source is not None and source.left_out:
             lines.append(f"{len(source.left_out)} files of the {part} folder are not images by their suffix, or "
                          f"outside of any class, the first {source.left_out[0]}")
-    if not train.packed:
-        counts = {name: len(train.of_class(label)) for label, name in enumerate(train.classes)}
+    if isinstance(train, FileSource):
+        counts = {name: len(train.of_class(label)) for label, name in enumerate(train.class_names or ())}
         (least, low), (most, high) = (pick(counts.items(), key=lambda item: item[1]) for pick in (min, max))
         if low and high / low >= UNBALANCED:
             lines.append(f"unbalanced: '{most}' has {high} images, '{least}' {low} (--balance weights or sampling "
@@ -69,7 +94,7 @@ def _names_and_counts(train, val):
 def _audit(train, val) -> Report:
     # The list of a second part is audited with its own root only where both have the same one.
     sources = [source for source in (train, val) if source is not None]
-    roots = {os.path.realpath(s.root) for s in sources if s.path.suffix.lower() == ".lst"}
+    roots = {os.path.realpath(s.root) for s in sources if isinstance(s, FileSource) and s.kind == "list"}
     if len(roots) > 1:
         raise DataError("lists of two folders cannot be compared", path=val.path, found=", ".join(sorted(roots)),
                         remedy="give the folder that both lists' paths begin at (--root), or --audit none")
@@ -78,7 +103,7 @@ def _audit(train, val) -> Report:
 
 def _used(found):
     """For each source, the names that are looked at; None: all of them (packed records)."""
-    return [None if source.packed else {path for path, _ in source.files}
+    return [set(source.names) if isinstance(source, FileSource) else None
             for source in (found.train, found.val) if source is not None]
 
 
@@ -108,41 +133,34 @@ def _leave_out(found, bad, across):
     found.train = _without(found.train, {o["path"] for o in out if o["part"] == "train"})
     if found.val is not None:
         found.val = _without(found.val, {o["path"] for o in out if o["part"] == "validation"})
-    packed = {"train": found.train.packed, "validation": found.val is not None and found.val.packed}
+    packed = {"train": isinstance(found.train, RecordSource), "validation": isinstance(found.val, RecordSource)}
     found.left_out = [o for o in out if not packed[o["part"]]]
 
 
-def _without(source, paths):
-    if source.packed or not paths:
+def _without(source, names):
+    if isinstance(source, RecordSource) or not names:
         return source
-    kept = replace(source, files=[file for file in source.files if file[0] not in paths])
-    if not kept.files:
+    kept = [position for position, name in enumerate(source.names) if name not in names]
+    if not kept:
         raise DataError("no image is left", path=source.path, remedy="see gluon-ft audit",
-                        found=f"{len(paths)} that cannot be read or are copies of training images")
-    return kept
-
-
-def _groups(pairs) -> list[set[str]]:
-    """Connected sets of paths."""
-    group_of: dict[str, set[str]] = {}
-    for one, other in pairs:
-        joined = group_of.get(one, {one}) | group_of.get(other, {other})
-        group_of.update(dict.fromkeys(joined, joined))
-    return list({id(group): group for group in group_of.values()}.values())
+                        found=f"{len(names)} that cannot be read or are copies of training images")
+    return source.take(kept)
 
 
 def _describe(found, report, bad, across, within, mode):
     fixed = mode == "fix"
     differ = [pair for pair in [*across, *within] if pair.labels_differ]
-    kept = found.train.packed or (found.val is not None and found.val.packed)
+    kept = RecordSource in (type(found.train), type(found.val))
     _say(found, bad, "{n} images cannot be read" + (", left out" if fixed and not kept else ""),
          lambda f: f"{f.item.name} ({f.detail})")
     if across:
         images = len({pair.second.name for pair in across})
-        out = "left out of validation" if fixed and not found.val.packed else "LEFT IN: accuracy is too good by them"
+        left_out = fixed and isinstance(found.val, FileSource)
+        out = "left out of validation" if left_out else "LEFT IN: accuracy is too good by them"
         _say(found, across, f"{images} validation images are copies of training images, {out}", _pair_line)
     if within:
-        side = ", kept on one side of the split" if fixed and found.val is None and not found.train.packed else ""
+        together = fixed and found.val is None and isinstance(found.train, FileSource)
+        side = ", kept on one side of the split" * together
         _say(found, within, "{n} pairs of images are copies of each other" + side, _pair_line)
     _say(found, differ, "{n} pairs of equal images have two labels: one of them is wrong", _pair_line)
     for kind in WORTH_SAYING:

@@ -2,51 +2,58 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import filelock
-
 from gluon_ft.errors import UserError
-
-LOCK = ".lock"
+from gluon_ft.io import locks
 
 
 @contextlib.contextmanager
-def claimed(folder, made: bool = False) -> Iterator[Path]:
+def claimed(folder: str | os.PathLike, made: bool = False) -> Iterator[Path]:
     """Makes `folder` where it is missing, and holds its lock for the block.
 
     What the block put into a new folder is removed again where it raises before anything of training is saved, and the
-    folder itself, where it was made here and nothing is in it. made : the caller has just made it.
+    folder itself, where it was made here and nothing is in it.
 
-    Raises UserError where another process has the lock, or the folder cannot be made.
+    Parameters
+    ----------
+    folder : path-like
+    made : bool
+        The caller has just made it.
+
+    Raises
+    ------
+    UserError
+        where another process has the lock, or the folder cannot be made.
     """
     folder = Path(folder)
     there = folder.is_dir() and not made
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder / LOCK)
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise UserError("the run's folder is in use by another process", path=folder, expected="one process a folder",
-                        remedy="wait for it or end it, or name another folder") from None
+        lock = locks.acquire(folder / locks.RUN, busy=UserError(
+            "the run's folder is in use by another process", path=folder, expected="one process a folder",
+            remedy="wait for it or end it, or name another folder"))
     except OSError as error:
         found = "a file" if folder.is_file() else error.strerror or str(error)
         raise UserError("cannot write the run's folder", path=folder, expected="a folder that can be written",
                         found=found, remedy="name another one, or make room in it") from error
-    fresh = state(folder) == "new"
+    fresh, empty = state(folder) == "new", False
     try:
-        yield folder
-    except BaseException:
-        if fresh and not _begun(folder):
-            _clear(folder)
-        raise
+        with lock:
+            try:
+                yield folder
+            except BaseException:
+                if fresh and not _begun(folder):
+                    _clear(folder)
+                raise
+            finally:
+                empty = [path.name for path in folder.iterdir()] == [locks.RUN]
+                if empty:
+                    (folder / locks.RUN).unlink()
     finally:
-        empty = [path.name for path in folder.iterdir()] == [LOCK]
-        if empty:
-            (folder / LOCK).unlink()
-        lock.release()
         if empty and not there:
             with contextlib.suppress(OSError):
                 folder.rmdir()
@@ -65,7 +72,7 @@ def _clear(folder):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def state(folder) -> str:
+def state(folder: str | os.PathLike) -> str:
     """'new' (nothing in it but hidden files), 'unfinished', 'finished', or 'other' (something that is no run)."""
     folder = Path(folder)
     names = {path.name for path in folder.iterdir() if not path.name.startswith(".")} if folder.is_dir() else set()

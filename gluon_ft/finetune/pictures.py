@@ -2,16 +2,21 @@
 from __future__ import annotations
 
 import io
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib.style
 import mxnet as mx
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from mxnet.gluon import HybridBlock
 from sklearn.metrics import confusion_matrix
 
 from gluon_ft.data.batches import batches
+from gluon_ft.engine import fused
 from gluon_ft.io import atomic, reporter
 from gluon_ft.reporting.plots import image_grid
 from gluon_ft.runtime import devices
@@ -22,21 +27,30 @@ NUMBERED = 30  # classes; above it the matrix is drawn without numbers and names
 THUMB = 160  # pixels of the longer edge
 
 
-def predictions(net, loader, ctx=None) -> tuple[np.ndarray, np.ndarray]:
-    """(probabilities float32 (n, classes), labels int64 (n,)) of every image, in the loader's order."""
+def predictions(net: HybridBlock, loader: Any, ctx: list[mx.Context] | None = None,
+                precision: str = "float32") -> tuple[np.ndarray, np.ndarray]:
+    """What the network says of every image, computed as `training.metrics.evaluate` computes it.
+
+    Returns
+    -------
+    probabilities : float32 (n, classes)
+    labels : int64 (n,)
+        Both in the loader's order.
+    """
     contexts = ctx or devices.of(net)
     found, labels = [], []
-    for batch in reporter.progress(batches(loader), total=len(loader), desc="validation", unit="batch"):
-        batch = batch.trimmed()
-        shares = mx.gluon.utils.split_and_load(batch.data, contexts[:len(batch.label)], even_split=False)
-        results = [mx.nd.softmax(first(net(share)).astype("float32")) for share in shares]
-        found += [result.asnumpy() for result in results]
-        labels.append(batch.label.asnumpy())
+    with fused.evaluating(net, len(loader), contexts, precision) as run:
+        for batch in reporter.progress(batches(loader), total=len(loader), desc="validation", unit="batch"):
+            batch = batch.trimmed()
+            shares = mx.gluon.utils.split_and_load(batch.data, contexts[:len(batch.label)], even_split=False)
+            results: list = [mx.nd.softmax(first(run(share)).astype("float32")) for share in shares]
+            found += [result.asnumpy() for result in results]
+            labels.append(batch.label.asnumpy())
     return np.concatenate(found), np.concatenate(labels).astype(np.int64)
 
 
-def confusions(probabilities, labels, classes, most: int = 5) -> list[str]:
-    """The pairs of classes that are mixed up most often, in words, the worst first."""
+def confusions(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str], most: int = 5) -> list[str]:
+    """The pairs of classes that are mixed up most often, in words, the worst first; arrays as of `predictions`."""
     matrix = confusion_matrix(labels, probabilities.argmax(1), labels=range(len(classes)))
     np.fill_diagonal(matrix, 0)
     order = np.argsort(-matrix, axis=None, kind="stable")[:most]
@@ -44,8 +58,12 @@ def confusions(probabilities, labels, classes, most: int = 5) -> list[str]:
     return [f"{classes[a]} taken for {classes[b]}: {matrix[a, b]}" for a, b in pairs]
 
 
-def draw_confusion(probabilities, labels, classes, path) -> Path:
-    """Writes the confusion matrix as a PNG: rows are labels, columns predictions, shades the share of a row."""
+def draw_confusion(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str],
+                   path: str | os.PathLike) -> Path:
+    """Writes the confusion matrix as a PNG: rows are labels, columns predictions, shades the share of a row.
+
+    probabilities, labels : as of `predictions`; path : of the PNG.
+    """
     matrix = confusion_matrix(labels, probabilities.argmax(1), labels=range(len(classes)))
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     numbered = len(classes) <= NUMBERED
@@ -61,17 +79,19 @@ def draw_confusion(probabilities, labels, classes, path) -> Path:
             axes.set_xticks(range(len(classes)), names, rotation=90, fontsize=8, parse_math=False)
             axes.set_yticks(range(len(classes)), names, fontsize=8, parse_math=False)
             for row, column in zip(*np.nonzero(matrix)):
-                axes.text(column, row, matrix[row, column], ha="center", va="center", fontsize=8,
+                axes.text(column, row, str(matrix[row, column]), ha="center", va="center", fontsize=8,
                           color="white" if shares[row, column] > 0.6 else "black")
         buffer = io.BytesIO()
         FigureCanvasAgg(figure).print_png(buffer)
     return atomic.write(path, buffer.getvalue())
 
 
-def draw_mistakes(probabilities, labels, loader, path) -> Path | None:
+def draw_mistakes(probabilities: np.ndarray, labels: np.ndarray, loader: Any,
+                  path: str | os.PathLike) -> Path | None:
     """Writes the wrongly predicted images as a grid, the most confident first, titled '<label> not <predicted>'.
 
-    loader : in evaluation order, with `source` (of `loaders.open`) and `classes`. None where there is no mistake.
+    probabilities, labels : as of `predictions`; loader : in evaluation order, with `source` and `classes`; path : of
+    the PNG. None is returned where there is no mistake.
     """
     predicted, sure = probabilities.argmax(1), probabilities.max(1)
     wrong = [i for i in np.argsort(-sure, kind="stable") if predicted[i] != labels[i]][:MOST_PICTURES]

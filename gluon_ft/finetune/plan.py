@@ -1,31 +1,170 @@
-"""Decides what a job leaves open: the strategy, and the settings that go with it, with reasons."""
+"""Plans a job: checks what was asked for, decides the rest with reasons, and builds what is trained.
+
+`check` comes before the images are audited, `begin` makes the whole job; `train` and `find-lr` use both alike.
+"""
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Container
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+import mxnet as mx
+from mxnet.gluon import HybridBlock
 
-from gluon_ft.data.images.transforms import Transform
-from gluon_ft.data.loader import Loader
-from gluon_ft.data.sources import opening
-from gluon_ft.errors import ConfigError, DataError
-from gluon_ft.finetune import advice, network, probe
+from gluon_ft.data import loader as loaders
+from gluon_ft.data.images.augment import PROCEDURES, Augmentation
+from gluon_ft.engine import precision
+from gluon_ft.errors import ConfigError, DataError, near
+from gluon_ft.evaluation.task import EVALUATED
+from gluon_ft.finetune import advice, job_data, network, probe, settings
 from gluon_ft.finetune import choice as choices
-from gluon_ft.finetune.settings import AUTO, JobSettings
-from gluon_ft.models import registry
+from gluon_ft.finetune.settings import AUTO, ORIGINS, REASONS, JobSettings
+from gluon_ft.io.settings import described
+from gluon_ft.models import HEAD_LR_MULT, freezing, registry
 from gluon_ft.models.stages import stages
+from gluon_ft.runtime import devices
 from gluon_ft.runtime.processors import threads
 from gluon_ft.training.config import TrainConfig
 
 # What training by steps takes and an SVM does not; with the value that means 'not used'.
-BY_STEPS = {**{field.name: field.default for field in fields(TrainConfig)
-               if field.name not in ("seed", "top_k", "allow_empty_classes", "kvstore", "keep")},
+BY_STEPS = {**{name: one.default for name, one in described(TrainConfig).items()
+               if name not in ("seed", "top_k", "allow_empty_classes", "kvstore", "keep")},
             "dropout": 0.0, "head_lr_mult": 1.0, "augment": "none", "batch_size": None,
             "batchnorm": "train"}
 PATHS = ("data", "train", "val", "root")
 VIEWS = 4  # of each image, where frozen parts are computed once and training augments
+
+
+@dataclass
+class Job:
+    """What is known of a job once everything is decided.
+
+    Parameters
+    ----------
+    settings : JobSettings
+        Without any 'auto'.
+    config : dict
+        The settings as config.json has them, with where each came from and why.
+    net : HybridBlock
+        With its new output, frozen as the settings say.
+    notes : list of str
+        What the report says beside the results.
+    say : callable(str)
+        Gets each line for people.
+    run : reporting.Run, optional
+        Its folder; None where nothing is written.
+    """
+
+    settings: JobSettings
+    config: dict
+    data: job_data.JobData
+    net: Any  # a HybridBlock with what this project hangs on it
+    contexts: list[mx.Context]
+    notes: list[str]
+    say: Callable[[str], None]
+    run: Any = None
+
+    def loader(self, part: str, train: bool) -> Any:
+        """The images of a part, for training or in evaluation order; None where there is no such part."""
+        if part not in self.data.parts:
+            return None
+        chosen = self.settings
+        return loaders.make_loader(self.data.parts[part], classes=self.data.class_names, train=train,
+                                   preprocessing=self.net.preprocessing, seed=chosen.seed, workers=chosen.workers,
+                                   batch_size=chosen.batch_size if train else EVALUATED, cache="memory",
+                                   augment=augmentation(chosen.augment) if train else None)
+
+
+def check(wanted: JobSettings, values: dict, origins: dict) -> tuple:
+    """Checks settings against each other, the machine and the registry, before images are audited or weights fetched.
+
+    Parameters
+    ----------
+    wanted : JobSettings
+        The settings given, with defaults; how many stages can be frozen is checked where a backbone or weights are
+        named.
+    values, origins : dict
+        Those given, see `settings.collect`.
+
+    Returns
+    -------
+    tuple
+        What `job_data.find` returns.
+
+    Raises
+    ------
+    ConfigError, NetworkError, WeightsError, DataError
+        for settings, for names of networks and of weights, for the images.
+    """
+    _check_augment(wanted.augment)
+    contexts = devices.contexts(wanted.devices)
+    precision.check(wanted.precision, contexts)
+    strategy = network.strategy_of(wanted)
+    check_strategy(strategy, by_steps(wanted, values, origins), wanted)
+    _check_network(wanted, strategy, contexts)
+    train, val = job_data.find(wanted)
+    if val is not None and origins.get("validation") in ("key=value", "option"):
+        raise ConfigError("validation images are given, so that none are drawn",
+                          found=f"validation {wanted.validation}",
+                          remedy="leave validation out, or the validation images")
+    return train, val
+
+
+def _check_augment(text):
+    found = augmentation(text)
+    if isinstance(found, dict):
+        Augmentation.from_dict(found)
+    elif found != AUTO and found not in PROCEDURES:
+        raise ConfigError(f"no augmentation '{found}'", remedy=near(found, PROCEDURES))
+
+
+def _check_network(wanted, strategy, contexts):
+    """What is named must exist and fit together; where nothing is, the choice waits for the images' size."""
+    if wanted.backbone == AUTO and wanted.pretrained == AUTO:
+        return
+    chosen = choices.choose(wanted.backbone, wanted.pretrained, size=wanted.size, gpu=contexts[0].device_type == "gpu",
+                            strategy=strategy or AUTO)
+    network.strategy_of(replace(wanted, pretrained=chosen.pretrained))
+    # Without weights a backbone that is not named depends on the images' size.
+    named = wanted.backbone != AUTO or chosen.pretrained != choices.NONE
+    if wanted.freeze.isdecimal() and named:
+        freezing.freeze_stages(registry.build(chosen.backbone), int(wanted.freeze))
+
+
+def begin(wanted: JobSettings, values: dict, origins: dict, found: tuple, say: Callable[[str], None]) -> Job:
+    """The job: images audited and split, network chosen and filled, settings decided, layers frozen.
+
+    Parameters are those of `check`, whose result is `found`. Nothing is written; weights may be fetched.
+    """
+    data = job_data.prepare(wanted, found)
+    _say_data(data, say)
+    contexts = devices.contexts(wanted.devices)
+    size = job_data.typical_size(data.parts["train"])
+    chosen = choices.choose(wanted.backbone, wanted.pretrained, size=wanted.size or size,
+                            gpu=contexts[0].device_type == "gpu", strategy=network.strategy_of(wanted) or AUTO)
+    say(f"network: {chosen.backbone}, weights: {chosen.pretrained} ({chosen.reason})")
+    net, notes = network.build(chosen, data.class_names, contexts, wanted.seed, wanted.size)
+    decided = decide(wanted, values, data, chosen, net, contexts, origins)
+    say(f"strategy: {decided.settings.strategy}")
+    for reason in decided.reasons.values():
+        say(f"  {reason}")
+    network.apply(net, decided.settings)
+    config = {**decided.settings.to_dict(),
+              ORIGINS: {name: origins.get(name, decided.origins.get(name, "default")) for name in settings.described()},
+              REASONS: {"network": chosen.reason, **decided.reasons}}
+    return Job(decided.settings, config, data, net, contexts, [*notes, *data.lines], say)
+
+
+def _say_data(data, say):
+    counts = ", ".join(f"{len(part)} for {'training' if name == 'train' else name}"
+                       for name, part in data.parts.items())
+    say(f"images: {counts}; {len(data.class_names)} classes")
+    if data.facts and not any(data.facts.values()):
+        say("  audited: no copies, no bad files")
+    for line in data.lines:
+        say(f"  {line}")
 
 
 @dataclass(frozen=True)
@@ -37,8 +176,8 @@ class Decided:
     reasons: dict[str, str] = field(default_factory=dict)
 
 
-def augmentation(text: str):
-    """What `loaders.open` takes: the name of a procedure, or a dict from JSON. ConfigError for other JSON."""
+def augmentation(text: str) -> str | dict:
+    """What `loaders.make_loader` takes: the name of a procedure, or a dict from JSON. ConfigError for other JSON."""
     if not text.lstrip().startswith("{"):
         return text
     try:
@@ -48,12 +187,24 @@ def augmentation(text: str):
                           expected="'gluon', 'im2rec', 'none' or fields of Augmentation as JSON") from error
 
 
-def decide(wanted: JobSettings, values: dict, data, choice, net, contexts) -> Decided:
+def decide(wanted: JobSettings, values: dict, data: job_data.JobData, choice: choices.Choice, net: HybridBlock,
+           contexts: list[mx.Context], origins: dict | None = None) -> Decided:
     """Every setting of a job: what was given stays, the rest is as advised for the data and the strategy.
 
-    wanted : the settings given, with defaults; values : those that were given, by name; data : prepare.Data; choice :
-    choice.Choice; net : the network with weights and a new output. Where the strategy or its rates depend on it, up to
-    300 training images are run through the network to look at its features (`probe.measure`).
+    Where the strategy or its rates depend on the features, up to 300 training images are run through the network
+    (`probe.measure`).
+
+    Parameters
+    ----------
+    wanted : JobSettings
+        The settings given, with defaults.
+    values, origins : dict
+        Those that were given, by name.
+    data : job_data.JobData
+    choice : choice.Choice
+    net : HybridBlock
+        With weights and a new output.
+    contexts : list of mx.Context
     """
     strategy = network.strategy_of(replace(wanted, pretrained=choice.pretrained))
     given = {name for name, value in values.items() if value is not None and value != AUTO}
@@ -61,7 +212,7 @@ def decide(wanted: JobSettings, values: dict, data, choice, net, contexts) -> De
     if "lr" in given:
         # The output's share of a rate that was asked for is not ours to stretch.
         facts = replace(facts, eigenvalue=None)
-    advised = _advised(wanted, facts, strategy, by_steps(wanted, values))
+    advised = _advised(wanted, facts, strategy, by_steps(wanted, values, origins))
     taken = {name: value for name, value in advised.settings.items() if name not in given}
     if "size" in taken and not network.takes(net, taken["size"]):
         del taken["size"]
@@ -85,10 +236,11 @@ def decide(wanted: JobSettings, values: dict, data, choice, net, contexts) -> De
     return Decided(settings, origins, reasons)
 
 
-def by_steps(wanted: JobSettings, values: dict) -> list[str]:
+def by_steps(wanted: JobSettings, values: dict, origins: dict | None = None) -> list[str]:
     """The settings given that an SVM has no use for, sorted; parameters as of `decide`."""
+    named = (origins or {}).get("lr") in ("key=value", "option")  # a rate is asked for even where it is the default
     return sorted(name for name, value in values.items() if name in BY_STEPS and value not in (None, AUTO)
-                  and getattr(wanted, name) != BY_STEPS[name])
+                  and (getattr(wanted, name) != BY_STEPS[name] or (name == "lr" and named)))
 
 
 def check_strategy(strategy: str | None, given: list[str], wanted: JobSettings) -> None:
@@ -121,15 +273,7 @@ def _advised(wanted, facts, strategy, given) -> advice.Advice:
 
 
 def _facts(data, choice, net, wanted, probing):
-    part = data.parts["train"]
-    if part.files is None:
-        source = str(part.source)
-    else:
-        labels = [label for _, label in part.files]
-        paths = [str(Path(part.root) / path) for path, _ in part.files]
-        files = opening.Files(part.root, paths, np.array(labels), data.classes)
-        source = Loader(files, Transform(net.preprocessing), 1, 0, 0, None, False, 0)
-    facts = probe.measure(source, net if probing else False, seed=wanted.seed)
+    facts = probe.measure(data.parts["train"], net if probing else False, seed=wanted.seed)
     facts = replace(facts, batch=wanted.batch_size, accumulate=wanted.accumulate)
     if choice.pretrained == choices.NONE or facts.weights is not None:
         return facts
@@ -142,7 +286,7 @@ def _rest(wanted, facts, net, strategy, contexts, given) -> dict:
     found = {"batch_size": None if strategy == "svm" else advice.batch_size(facts), "workers": threads(),
              "size": net.preprocessing.size,
              "augment": "none" if net.preprocessing.channels == 1 or strategy in ("svm", "head") else "gluon",
-             "head_lr_mult": 1.0 if strategy in ("head", "scratch", "svm") else advice.HEAD_MULT,
+             "head_lr_mult": 1.0 if strategy in ("head", "scratch", "svm") else HEAD_LR_MULT,
              "freeze": {"svm": "features", "head": "features"}.get(strategy, "none")}
     if strategy == "last-stages":
         found["freeze"] = advice.all_but_last_stage(facts)
@@ -152,7 +296,7 @@ def _rest(wanted, facts, net, strategy, contexts, given) -> dict:
     return {**{name: value for name, value in found.items() if name not in given}, **always}
 
 
-def cached(settings: JobSettings, given=()) -> JobSettings:
+def cached(settings: JobSettings, given: Container[str] = ()) -> JobSettings:
     """The settings with frozen parts computed once, unless nothing is frozen or that would not train the same.
 
     Mixed images are not what mixed features are, and rates by stage need the stages.

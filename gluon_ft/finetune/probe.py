@@ -1,26 +1,31 @@
-"""Measures what advice goes by: counts, sizes, and how well pretrained features tell the classes apart."""
+"""Measures what advice goes by: counts, sizes, and how well pretrained features separate the classes."""
 from __future__ import annotations
 
 import math
+import os
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import mxnet as mx
 import numpy as np
+from mxnet.gluon import HybridBlock
 
 from gluon_ft.data.batches import Batch
 from gluon_ft.data.images import header
 from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.data.images.transforms import Transform
 from gluon_ft.data.loader import Loader
-from gluon_ft.data.sources import opening
+from gluon_ft.data.sources.files import FileSource
+from gluon_ft.data.sources.opening import open_source
 from gluon_ft.data.split import draw_key
 from gluon_ft.errors import ConfigError, DataError, DownloadError
 from gluon_ft.finetune import advice, network
 from gluon_ft.finetune import choice as choices
-from gluon_ft.finetune.facts import Facts
+from gluon_ft.finetune.advice import Facts
 from gluon_ft.io import reporter
 from gluon_ft.models import registry
 from gluon_ft.models.pretrained import pretrained_net
@@ -35,32 +40,41 @@ _BATCH = 32
 _NO_WEIGHTS = "no pretrained weights at hand (gluon-ft weights list): advised without the probe"
 
 
-def measure(source, net=None, *, most: int = MOST, seed: int = 0, root=None) -> Facts:
+def measure(source: Any, net: HybridBlock | bool | None = None, *, most: int = MOST, seed: int = 0,
+            root: str | os.PathLike | None = None) -> Facts:
     """Facts about images, and about the features that a pretrained network makes of them.
-
-    Parameters
-    ----------
-    source : a folder, .lst, .rec or arrays (see `loaders.open`), or a Loader; its training images only
-    net : HybridBlock with `weights` and `preprocessing` (`pretrained_net`, `fine_tune_net(pretrained=...)`), which is
-        run in evaluation and not changed. None: the one that `choose` finds. False: no probe. A network without
-        pretrained weights is not probed.
-    most : images that are looked at, of each class alike, drawn by `seed`
-    root : folder that the paths of a .lst begin at
 
     Takes about `most` / 30 seconds for MobileNetV2 at 224 pixels on two cores, a few seconds for CIFAR's networks.
 
+    Parameters
+    ----------
+    source : path-like, arrays, ImageSource or Loader
+        A folder, .lst, .rec or arrays, as `loaders.make_loader` takes them; training images only.
+    net : HybridBlock, None or False
+        With `weights` and `preprocessing` (`pretrained_net`, `fine_tune_net(pretrained=...)`); it is run in evaluation
+        and not changed. None: the one that `choose` finds. False: no probe. A network without pretrained weights is
+        not probed.
+    most : int
+        Images that are looked at, of each class alike, drawn by `seed`.
+    root : path-like, optional
+        Folder that the paths of a .lst begin at.
+
     Raises
     ------
-    DataError : no images, one class only, none of those looked at can be read. ConfigError : `most` below 20.
+    DataError
+        for no images, one class only, or where none of those looked at can be read.
+    ConfigError
+        for `most` below 20.
     """
     if isinstance(most, bool) or not isinstance(most, int) or most < 20:
         raise ConfigError("too few images to probe with", expected="20 or more", found=most)
     begun = time.perf_counter()
-    found = source.source if isinstance(source, Loader) else opening.find(source, root)
-    counts = np.bincount(found.labels, minlength=len(found.classes))
+    found = source.source if isinstance(source, Loader) else open_source(source, root)
+    names = found.class_names or [str(label) for label in range(int(found.labels.max()) + 1)]
+    counts = np.bincount(found.labels, minlength=len(names))
     if len(counts) < 2 or (counts > 0).sum() < 2:
         raise DataError("one class only", path=found.name, expected="two classes or more, to tell apart")
-    notes = [f"class '{name}' has no image" for name, count in zip(found.classes, counts) if not count]
+    notes = [f"class '{name}' has no image" for name, count in zip(names, counts) if not count]
     drawn = draw(found.labels, most, seed)
     sizes, grey, pixels, kept = _looked_at(found, drawn, notes)
     edge = int(np.median(np.min(sizes, axis=1)))
@@ -73,11 +87,18 @@ def measure(source, net=None, *, most: int = MOST, seed: int = 0, root=None) -> 
     return replace(facts, notes=tuple(notes), seconds=round(time.perf_counter() - begun, 1))
 
 
-def choose(edge: int | None, notes: list[str] | None = None):
-    """The network for images with that shorter edge (pixels) among the weights at hand, or None; nothing is fetched.
+def choose(edge: int | None, notes: list[str] | None = None) -> HybridBlock | None:
+    """The network among the weights at hand for images with that shorter edge; nothing is fetched.
 
     Of those made for small or for large images, as the images are, the one that `gluon-ft train` takes; where there are
-    none of that kind, the one whose input is nearest. What is to be said about it is added to `notes`.
+    none of that kind, the one whose input is nearest.
+
+    Parameters
+    ----------
+    edge : int, optional
+        Pixels; None where not known.
+    notes : list of str, optional
+        Gets what is to be said about the choice.
     """
     rows = choices.at_hand()
     if not rows:
@@ -100,7 +121,7 @@ def choose(edge: int | None, notes: list[str] | None = None):
     return pretrained_net(row.backbone, row.tag)
 
 
-def draw(labels, most: int, seed: int = 0) -> np.ndarray:
+def draw(labels: Sequence[int] | np.ndarray, most: int, seed: int = 0) -> np.ndarray:
     """Positions of at most `most` images, int64, sorted: of each class alike, as far as it goes, drawn by `seed`.
 
     Where there are more classes than `most` / 5, some classes are left out, since folds need some of each.
@@ -142,9 +163,9 @@ def _looked_at(found, drawn, notes):
 
 def _size(found, position, image):
     """(width, height) as seen: from the file's header, or of what was decoded where there is none."""
-    if not isinstance(found, opening.Files):
+    if not isinstance(found, FileSource):
         return image.shape[1::-1]
-    info = header.probe(header.read_file(found.paths[position]))
+    info = header.probe(found.read(position))
     return (info.width, info.height) if info.orientation < 5 else (info.height, info.width)
 
 
@@ -162,8 +183,9 @@ def _probed(facts, found, kept, pixels, net, notes, seed):
         notes.append("too few images of each class to probe with")
         return known
     accuracy, spread, chance = scores
+    on_pixels = separability(pixels, labels, seed)
     return replace(known, probe=accuracy, probe_spread=spread, chance=chance,
-                   pixels=separability(pixels, labels, seed)[0])
+                   pixels=None if on_pixels is None else on_pixels[0])
 
 
 def _batches(found, positions, wanted: Preprocessing):
@@ -175,12 +197,23 @@ def _batches(found, positions, wanted: Preprocessing):
         yield Batch(mx.nd.array(data), mx.nd.array(found.labels[chosen], dtype="int32"), len(chosen))
 
 
-def separability(values, labels, seed: int = 0) -> tuple[float, float, float] | None:
-    """How well a linear classifier tells classes apart: (accuracy, its standard deviation over the folds, chance).
+def separability(values: np.ndarray, labels: np.ndarray, seed: int = 0) -> tuple[float, float, float] | None:
+    """How well a linear classifier separates classes, by cross-validation.
 
-    values : float (n, d), one row an image; labels : int (n,). Logistic regression on standardised values, C = 0.01, in
-    as many stratified folds as the smallest class has images, at most 5; classes with one image are left out. Chance is
-    the share of the most frequent class. None where fewer than two classes are left.
+    Logistic regression on standardised values, C = 0.01, in as many stratified folds as the smallest class has images,
+    at most 5; classes with one image are left out.
+
+    Parameters
+    ----------
+    values : float array (n, d)
+        One row an image.
+    labels : int array (n,)
+
+    Returns
+    -------
+    accuracy, spread, chance : float
+        The mean over the folds, its standard deviation, and the share of the most frequent class. None in their place
+        where fewer than two classes are left.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -204,11 +237,19 @@ def separability(values, labels, seed: int = 0) -> tuple[float, float, float] | 
     return float(scores.mean()), float(scores.std()), float(counts.max() / counts[counts >= 2].sum())
 
 
-def named(backbone: str = choices.AUTO, weights: str = choices.AUTO):
+def named(backbone: str = choices.AUTO, weights: str = choices.AUTO) -> HybridBlock | bool | None:
     """The network that names ask for, for `measure`: None where neither is given, False where weights are 'none'.
 
-    backbone, weights : as in `finetune.choice.choose`. Raises NetworkError, WeightsError or ConfigError for names that
-    do not exist or do not fit, WeightsError where the weights can be had neither here nor from their addresses.
+    Parameters
+    ----------
+    backbone, weights : str
+        As in `finetune.choice.choose`.
+
+    Raises
+    ------
+    NetworkError, WeightsError, ConfigError
+        for names that do not exist or do not fit; WeightsError where the weights can be had neither here nor from
+        their addresses.
     """
     if backbone == weights == choices.AUTO:
         return None

@@ -1,33 +1,34 @@
-"""`train`: from a folder of photos to a fine-tuned, evaluated, saved and reported network."""
+"""Runs a job: `train`, from a folder of photos to a reported network, and `find_lr`, a learning rate for it."""
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shlex
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Union
 
-from gluon_ft.data import loader as loaders
 from gluon_ft.errors import ConfigError, Interrupted, UserError, WeightsError
 from gluon_ft.evaluation import linear, model
-from gluon_ft.finetune import check as checks
 from gluon_ft.finetune import choice as choices
 from gluon_ft.finetune import folder as folders
-from gluon_ft.finetune import network, pictures, plan, prepare, settings
+from gluon_ft.finetune import job_data, network, pictures, plan, settings
 from gluon_ft.finetune.settings import ORIGINS, REASONS, JobSettings
 from gluon_ft.reporting import Run, data_record, html
 from gluon_ft.reporting import run as reporting
 from gluon_ft.runtime import devices
-from gluon_ft.training import checkpoint
+from gluon_ft.training import checkpoint, lr_finder
 from gluon_ft.training.feature_cache import features
 from gluon_ft.training.fit import fit
 from gluon_ft.training.metrics import evaluate
 
+AnyPath = Union[str, os.PathLike]
 LAST, BEST = "last.params", "best.params"
-EVALUATED = 64  # images a batch in evaluation
 FOLDS = 5  # that an SVM's settings are chosen by, where each class has as many images
 # What may differ when a run goes on: nothing that changes its result.
 FREE = {"workers", "save_every", "save_minutes", "keep"}
@@ -35,7 +36,17 @@ FREE = {"workers", "save_every", "save_minutes", "keep"}
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished run: its folder, resolved settings, what result.json holds, and the report's path."""
+    """A finished run.
+
+    Attributes
+    ----------
+    folder : Path
+    settings : JobSettings
+        Resolved.
+    result : dict
+        What result.json holds.
+    report : Path
+    """
 
     folder: Path
     settings: JobSettings
@@ -43,59 +54,43 @@ class Outcome:
     report: Path
 
 
-@dataclass
-class _Job:
-    """What is known of a run once everything is decided."""
-
-    run: Run
-    settings: JobSettings
-    data: prepare.Data
-    net: object
-    contexts: list
-    notes: list[str]
-    say: Callable[[str], None]
-
-    def loader(self, part: str, train: bool):
-        """The images of a part, for training or in evaluation order; None where there is no such part."""
-        if part not in self.data.parts:
-            return None
-        source, chosen = self.data.parts[part], self.settings
-        return loaders.open(source.source, root=source.root, classes=self.data.classes, train=train,
-                            preprocessing=self.net.preprocessing, seed=chosen.seed, workers=chosen.workers,
-                            batch_size=chosen.batch_size if train else EVALUATED, cache="memory",
-                            augment=plan.augmentation(chosen.augment) if train else None)
-
-
-def train(data=None, *, run=None, runs="runs", resume: bool = False, config=None, assignments=(),
-          say: Callable[[str], None] = print, **options) -> Outcome:
+def train(data: AnyPath | None = None, *, run: AnyPath | None = None, runs: AnyPath = "runs", resume: bool = False,
+          config: AnyPath | None = None, assignments: Iterable[str] = (), say: Callable[[str], None] = print,
+          **options: Any) -> Outcome:
     """Fine-tunes a network on a folder of photos; every choice that is not given is made, and explained by `say`.
+
+    The run's folder then holds config.json (every setting, resolved), environment.json, data.json and the lists,
+    metrics.jsonl, last.params and best.params with their cards, result.json, curves and report.html.
 
     Parameters
     ----------
-    data : path of the photos, see `JobSettings`; or `train` and `val` among the options
-    run : folder of this run, new or empty; default a new one in `runs`
-    resume : go on with the unfinished run in `run`; where there is none yet, begin it
-    config : a .toml or .json file with settings, such as config.json of another run
-    assignments : texts key=value; options : settings by name. See `settings.collect` for their order.
-    say : gets each line for people
+    data : path-like, optional
+        The photos, see `JobSettings`; or `train` and `val` among the options.
+    run : path-like, optional
+        Folder of this run, new or empty; by default a new one in `runs`.
+    resume : bool
+        Go on with the unfinished run in `run`; where there is none yet, begin it.
+    config : path-like, optional
+        A .toml or .json file with settings, such as config.json of another run.
+    assignments : iterable of str
+        Texts key=value.
+    say : callable(str)
+        Gets each line for people.
+    **options
+        Settings by name; see `settings.collect` for the order of the three.
 
-    The folder then holds config.json (every setting, resolved), environment.json, data.json and the lists,
-    metrics.jsonl, last.params and best.params with their cards, result.json, curves and report.html.
-
-    Raises UserError of all kinds: what is wrong with the settings, the images, the weights, the folder, the training.
+    Raises
+    ------
+    UserError
+        of all kinds: what is wrong with the settings, the images, the weights, the folder, the training.
     """
     values, origins = settings.collect(config, assignments, {**options, **({} if data is None else {"data": data})})
-    if resume and run is None:
-        raise ConfigError("resume needs to know the run", remedy="name its folder with --run")
-    going_on = resume and folders.state(run) in ("unfinished", "finished")
-    if resume and not going_on and values.get("data") is None and values.get("train") is None:
-        raise UserError("no run to go on with", path=run, remedy="check the name, or give PHOTOS to begin it")
-    wanted = None if going_on else JobSettings(**values)
-    place = Path(run) if run is not None else Path(runs)
-    found = None
-    if wanted is not None:
-        prepare.check_outside(place, wanted)
-        found = checks.check(wanted, values, origins)
+    going_on = _goes_on(run, resume, values)
+    place, wanted, found = Path(run if run is not None else runs), None, None
+    if not going_on:
+        wanted = JobSettings(**values)
+        job_data.check_outside(place, wanted)
+        found = plan.check(wanted, values, origins)
     source = None if config is None else data_record.read(Path(config).parent)
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(folders.claimed(place) if run is not None else folders.claimed(
@@ -109,6 +104,59 @@ def train(data=None, *, run=None, runs="runs", resume: bool = False, config=None
         return _carried_out(job, going_on)
 
 
+def find_lr(data: AnyPath | None = None, *, lowest: float = 1e-6, highest: float = 10.0, steps: int = 100,
+            config: AnyPath | None = None, assignments: Iterable[str] = (), say: Callable[[str], None] = print,
+            **options: Any) -> tuple[lr_finder.Found, JobSettings]:
+    """Finds a learning rate for the job that `train` would run with the same settings and a rate of its own.
+
+    The job is planned as by `train` where `lr` is given: same training images, network, frozen layers and cached
+    features. Nothing is written but to the cache of features, where `cache_features` is 'disk'. Packed records without
+    validation records are taken whole, since they are never split.
+
+    Parameters
+    ----------
+    data, config, assignments, say, **options
+        As of `train`.
+    lowest, highest, steps
+        As of `training.lr_finder.find_lr`.
+
+    Returns
+    -------
+    found : training.lr_finder.Found
+    settings : JobSettings
+        The job's, resolved; `lr` is not the suggestion.
+
+    Raises
+    ------
+    UserError
+        of all kinds, as `train`.
+    """
+    lr_finder.check(lowest, highest, steps)
+    values, origins = settings.collect(config, assignments, {**options, **({} if data is None else {"data": data})})
+    values = {"lr": settings.described()["lr"].default, **values}
+    origins = {**origins, "lr": "option"}
+    images = str(values.get("data") or values.get("train") or "")
+    if images.endswith(".rec") and values.get("val") is None:
+        values.setdefault("validation", 0.0)
+    wanted = JobSettings(**values)
+    job = plan.begin(wanted, values, origins, plan.check(wanted, values, origins), say)
+    with tempfile.TemporaryDirectory() as folder:
+        job.data = job_data.write(job.data, folder)
+        found = lr_finder.find_lr(job.net, job.loader("train", True), job.settings.training(), lowest=lowest,
+                                  highest=highest, steps=steps, ctx=job.contexts)
+    return found, job.settings
+
+
+def _goes_on(run, resume, values) -> bool:
+    """Whether a run that was begun is gone on with."""
+    if resume and run is None:
+        raise ConfigError("resume needs to know the run", remedy="name its folder with --run")
+    going_on = resume and folders.state(run) in ("unfinished", "finished")
+    if resume and not going_on and values.get("data") is None and values.get("train") is None:
+        raise UserError("no run to go on with", path=run, remedy="check the name, or give PHOTOS to begin it")
+    return going_on
+
+
 def _name(wanted) -> str:
     """A name for the run from that of the photos."""
     name = re.sub(r"[^\w.-]+", "-", Path(wanted.data or wanted.train).resolve().stem).strip("-._")
@@ -117,7 +165,7 @@ def _name(wanted) -> str:
 
 def _note_other_data(job, config, source):
     """Says where the images are not those of the run whose configuration is used."""
-    differs = data_record.difference(source, data_record.read(job.run.folder))
+    differs = data_record.difference(source, data_record.read(job.run.folder) or {})
     if differs:
         job.notes.append(f"the data differ from those of {Path(config).parent}: {'; '.join(differs)}")
         job.say(f"note: {job.notes[-1]}")
@@ -131,48 +179,34 @@ def _refuse_other(folder, going_on):
         raise UserError(f"the run's folder {what}", path=folder, expected="a new or empty folder", remedy=remedy)
 
 
-def _begun(folder, wanted, values, origins, found, say) -> _Job:
+def _begun(folder, wanted, values, origins, found, say) -> plan.Job:
     say(f"run: {folder}")
-    data = prepare.prepare(wanted, found)
-    _say_data(data, say)
-    contexts = devices.contexts(wanted.devices)
-    size = prepare.typical_size(data.parts["train"])
-    strategy = network.strategy_of(wanted)
-    chosen = choices.choose(wanted.backbone, wanted.pretrained, size=wanted.size or size,
-                            gpu=contexts[0].device_type == "gpu", strategy=strategy or settings.AUTO)
-    say(f"network: {chosen.backbone}, weights: {chosen.pretrained} ({chosen.reason})")
-    net, notes = network.build(chosen, data.classes, contexts, wanted.seed, wanted.size)
-    decided = plan.decide(wanted, values, data, chosen, net, contexts)
-    say(f"strategy: {decided.settings.strategy}")
-    for reason in decided.reasons.values():
-        say(f"  {reason}")
-    network.apply(net, decided.settings)
-    origins = {name: origins.get(name, decided.origins.get(name, "default")) for name in settings.names()}
-    reasons = {"network": chosen.reason, **decided.reasons}
-    started = Run(name=_name(wanted), folder=folder,
-                  config={**decided.settings.to_dict(), ORIGINS: origins, REASONS: reasons})
-    data = prepare.write(data, folder, network.weights_of(net))
-    return _Job(started, decided.settings, data, net, contexts, [*notes, *data.lines], say)
+    job = plan.begin(wanted, values, origins, found, say)
+    job.run = Run(name=_name(wanted), folder=folder, config=job.config)
+    job.data = job_data.write(job.data, folder, network.weights_of(job.net))
+    return job
 
 
-def _resumed(folder, values, say) -> _Job:
+def _resumed(folder, values, say) -> plan.Job:
     say(f"run: {folder}, resumed")
     run = Run(name=re.sub(r"[^\w.-]+", "-", folder.resolve().name).strip("-._") or "train", folder=folder, resume=True)
     known, _ = settings.collect(folder / "config.json")
     chosen = JobSettings(**{**known, **_same(folder, known, values)})
-    data = prepare.reopen(folder)
+    data = job_data.reopen(folder)
     fresh = data is None
-    data = prepare.prepare(chosen) if fresh else data
+    data = job_data.prepare(chosen) if fresh else data
     contexts = devices.contexts(chosen.devices)
     began_with = choices.Choice(chosen.backbone, chosen.pretrained, "as begun")
-    net, notes = network.build(began_with, data.classes, contexts, chosen.seed, chosen.size)
+    net, notes = network.build(began_with, data.class_names, contexts, chosen.seed, chosen.size)
     network.apply(net, chosen)
     if fresh:
-        data = prepare.write(data, folder, network.weights_of(net))
-    elif data_record.read(folder)["weights"] != network.weights_of(net):
-        raise WeightsError("the weights have changed since this run began", path=folder, found=network.weights_of(net),
-                           expected=data_record.read(folder)["weights"], remedy="put them back, or start another run")
-    return _Job(run, chosen, data, net, contexts, [*notes, *data.lines], say)
+        data = job_data.write(data, folder, network.weights_of(net))
+    else:
+        began_from, now = (data_record.read(folder) or {}).get("weights"), network.weights_of(net)
+        if began_from != now:
+            raise WeightsError("the weights have changed since this run began", path=folder, found=now,
+                               expected=began_from, remedy="put them back, or start another run")
+    return plan.Job(chosen, run.config, data, net, contexts, [*notes, *data.lines], say, run)
 
 
 def _same(folder, known, values) -> dict:
@@ -188,16 +222,6 @@ def _same(folder, known, values) -> dict:
     return {name: values[name] for name in differ if name in FREE}
 
 
-def _say_data(data, say):
-    counts = ", ".join(f"{part.images} for {'training' if name == 'train' else name}"
-                       for name, part in data.parts.items())
-    say(f"images: {counts}; {len(data.classes)} classes")
-    if data.facts and not any(data.facts.values()):
-        say("  audited: no copies, no bad files")
-    for line in data.lines:
-        say(f"  {line}")
-
-
 def _carried_out(job, going_on) -> Outcome:
     begun = time.perf_counter()
     result = (_by_svm if job.settings.strategy == "svm" else _by_training)(job, going_on)
@@ -208,8 +232,8 @@ def _carried_out(job, going_on) -> Outcome:
            "validation_accuracy": result["validation_accuracy"], "seconds": result["seconds"]}
     summary = {**result, **more, REASONS: job.run.config.get(REASONS, {}),
                "strategy": job.settings.strategy, "backbone": job.settings.backbone,
-               "pretrained": job.settings.pretrained, "classes": len(job.data.classes),
-               "images": {name: part.images for name, part in job.data.parts.items()}, "audit": job.data.facts,
+               "pretrained": job.settings.pretrained, "classes": len(job.data.class_names),
+               "images": {name: len(part) for name, part in job.data.parts.items()}, "audit": job.data.facts,
                "total_seconds": round(time.perf_counter() - begun, 1)}
     _save_cards(job, history)
     job.run.config = _explained(job.run.config)
@@ -254,7 +278,7 @@ def _by_svm(job, going_on) -> dict:
     images, labels = features.extract(job.net, job.loader("train", False), job.contexts, "training features")
     smallest = min(Counter(labels.tolist()).values())
     found = linear.fit(images, labels, "svm", k=min(FOLDS, smallest), seed=job.settings.seed)
-    linear.set_output(job.net, *found.dense(), job.data.classes)
+    linear.set_output(job.net, *found.dense(), job.data.class_names)
     for name in (LAST, BEST):
         checkpoint.save_parameters(job.net, job.run.folder / name)
     validation = job.loader("validation", False)
@@ -271,8 +295,8 @@ def _looked_at(job) -> tuple[list[Path], dict]:
     if loader is None:
         job.notes.append("no validation images: how good this network is on others is not known")
         return [], {}
-    probabilities, labels = pictures.predictions(job.net, loader, job.contexts)
-    folder, classes = job.run.folder, job.data.classes
+    probabilities, labels = pictures.predictions(job.net, loader, job.contexts, job.settings.precision)
+    folder, classes = job.run.folder, job.data.class_names
     shown = [pictures.draw_confusion(probabilities, labels, classes, folder / "confusion_matrix_of_validation.png"),
              pictures.draw_mistakes(probabilities, labels, loader, folder / "most_confident_mistakes.png")]
     return [path for path in shown if path], {"confusions": pictures.confusions(probabilities, labels, classes)}

@@ -1,4 +1,4 @@
-"""Files written whole or not at all: to a temporary name in the same folder, synced, then renamed."""
+"""Atomic writes: files and folders appear whole under their names, or not at all."""
 from __future__ import annotations
 
 import contextlib
@@ -13,56 +13,54 @@ from gluon_ft.errors import DataError, UserError
 
 
 @contextlib.contextmanager
-def replacing(path) -> Iterator[Path]:
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Yields a temporary path beside `path` to write to; what is there at the end of the block becomes `path`.
 
     Where the block fails, `path` is as it was and no temporary file is left. Raises OSError.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = _temporary(path)
     try:
         yield temporary
-        _sync(temporary)
-        os.replace(temporary, path)
+        put(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
 
 
-def write(path, data: bytes | str) -> Path:
+@contextlib.contextmanager
+def replacing_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """Yields a new folder beside `path`, which becomes `path` at the end of the block.
+
+    `path` must not exist, or be an empty folder. Where the block fails, nothing is left. Raises OSError.
+    """
+    path = Path(os.path.abspath(path))
+    building = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        building.mkdir(parents=True)
+        yield building
+        with contextlib.suppress(FileNotFoundError):
+            path.rmdir()  # Windows does not rename onto a folder, not even an empty one
+        os.replace(building, path)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def remove_leftovers(path: str | os.PathLike) -> None:
+    """Removes what `replacing_folder(path)` left when it was killed; only while no other process makes that folder."""
+    path = Path(path)
+    # A folder that is unpacked into one that is being made has two dots before its name.
+    for pattern in (f".{path.name}.*.part", f"..{path.name}.*.part"):
+        for old in path.parent.glob(pattern):
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def write(path: str | os.PathLike, data: bytes | str) -> Path:
     """Writes `data` (text as UTF-8) to `path` and returns it. Raises OSError."""
     with replacing(path) as temporary:
         temporary.write_bytes(data.encode("utf-8") if isinstance(data, str) else data)
     return Path(path)
-
-
-def check_writable(path) -> None:
-    """Whether `write` could write `path`, by writing an empty temporary file beside it; what is there stays.
-
-    To be asked before long work whose result goes there. Raises UserError.
-    """
-    path = Path(path)
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "a folder")
-        with contextlib.suppress(FileNotFoundError):
-            path.lstat()  # refuses a name that is too long, which the temporary one is not
-        temporary = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex[:8]}.tmp")
-        temporary.touch(exist_ok=False)
-        temporary.unlink()
-    except OSError as error:
-        raise UserError("cannot be written", path=path, expected="a place where files can be made",
-                        found=error.strerror or str(error), remedy="choose another one") from error
-
-
-def _sync(path: Path) -> None:
-    """Without it a crash of the machine can leave the new name with nothing in it."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def write_together(files: dict[Path, bytes], *, force: bool = False, obsolete: Iterable[Path] = ()) -> None:
@@ -73,9 +71,17 @@ def write_together(files: dict[Path, bytes], *, force: bool = False, obsolete: I
 
     Parameters
     ----------
-    files : path -> contents
-    force : replace what is there; otherwise an existing file, or an obsolete one, is a DataError
-    obsolete : files of an earlier result that would not belong to the new one; removed with it
+    files : dict of Path to bytes
+        Contents by path.
+    force : bool
+        Replace what is there.
+    obsolete : iterable of Path
+        Files of an earlier result that would not belong to the new one; removed with it.
+
+    Raises
+    ------
+    DataError
+        A file, or an obsolete one, is there and `force` is False; a folder is missing; writing fails.
     """
     files = {Path(path): contents for path, contents in files.items()}
     old = [path for path in dict.fromkeys([*files, *map(Path, obsolete)]) if os.path.lexists(path)]
@@ -88,7 +94,12 @@ def write_together(files: dict[Path, bytes], *, force: bool = False, obsolete: I
     done: list[Path] = []
     try:
         for path, contents in files.items():
-            _write_synced(temporary[path], contents)
+            if not path.parent.is_dir():
+                raise DataError("folder does not exist", path=path.parent,
+                                remedy="create it, or choose another place")
+            with open(temporary[path], "xb") as out:
+                out.write(contents)
+                sync(out)
         for path in old:
             shutil.copy2(path, backup[path], follow_symlinks=False)
         for path in files:
@@ -108,15 +119,6 @@ def write_together(files: dict[Path, bytes], *, force: bool = False, obsolete: I
         os.unlink(path)
 
 
-def _write_synced(path: Path, contents: bytes) -> None:
-    if not path.parent.is_dir():
-        raise DataError("folder does not exist", path=path.parent, remedy="create it, or choose another place")
-    with open(path, "xb") as out:
-        out.write(contents)
-        out.flush()
-        os.fsync(out.fileno())
-
-
 def _put_back(done: list[Path], temporary: dict[Path, Path], backup: dict[Path, Path]) -> None:
     for path in done:
         with contextlib.suppress(OSError):
@@ -127,3 +129,46 @@ def _put_back(done: list[Path], temporary: dict[Path, Path], backup: dict[Path, 
     for path in [*temporary.values(), *backup.values()]:
         with contextlib.suppress(OSError):
             os.unlink(path)
+
+
+def put(temporary: str | os.PathLike, path: str | os.PathLike) -> None:
+    """Gives a finished file its name `path`: synced first, so that a crash cannot leave the name with nothing in it."""
+    with open(temporary, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def sync(file) -> None:
+    """Flushes an open file to the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def sync_folder(folder: str | os.PathLike) -> None:
+    """Makes renamings and removals in a folder last through a crash, where the system can."""
+    if hasattr(os, "O_DIRECTORY"):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def check_writable(path: str | os.PathLike) -> None:
+    """Raises UserError unless `write` could write `path`; what is there stays. To be asked before long work."""
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "a folder")
+        with contextlib.suppress(FileNotFoundError):
+            path.lstat()  # refuses a name that is too long, which the temporary one is not
+        temporary = _temporary(path)
+        temporary.touch(exist_ok=False)
+        temporary.unlink()
+    except OSError as error:
+        raise UserError("cannot be written", path=path, expected="a place where files can be made",
+                        found=error.strerror or str(error), remedy="choose another one") from error
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex[:8]}.tmp")

@@ -1,17 +1,19 @@
-"""What is published about a file (hashes, size), and whether a file here agrees with it."""
+"""Checksum verification: the published hashes and size of a file, and whether a file here has them."""
 from __future__ import annotations
 
+import hashlib
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import pooch
-
-_PAGES = (b"<!doctype html", b"<html")
+_HTML = (b"<!doctype html", b"<html")
+_PIECE = 1 << 20  # bytes read at a time
 
 
 @dataclass(frozen=True)
-class Expected:
-    """What is published about a file: full hashes, the first hex digits of one, and its size in bytes."""
+class Checksums:
+    """What is published about a file: full hashes in hex, the first hex digits of one, its size in bytes."""
 
     sha256: str | None = None
     sha1: str | None = None
@@ -29,52 +31,64 @@ class Expected:
         return None
 
     def fault(self, path: Path) -> str | None:
-        """What is wrong with the file at `path`, as 'expected ..., found ...', or None where all agrees."""
+        """What is wrong with the file at `path`, as 'wrong sha1: expected ..., found ...'; None where all agrees.
+
+        A web page in the place of a file without a published hash is a fault too.
+        """
         try:
             return self._fault(path)
         except OSError as error:
             return f"cannot be read: {error.strerror}"
 
-    def _fault(self, path):
+    def _fault(self, path: Path) -> str | None:
         size = path.stat().st_size
         if self.size is not None and size != self.size:
             return f"wrong size: expected {self.size} bytes, found {size}"
         for kind in ("sha256", "sha1", "md5"):
-            full, first = getattr(self, kind), getattr(self, f"{kind}_prefix", None)
+            full, first = getattr(self, kind) or "", getattr(self, f"{kind}_prefix", None) or ""
             if full or first:
-                found = pooch.file_hash(str(path), alg=kind)
+                found = hash_of(path, kind)
                 if found != full.lower() if full else not found.startswith(first.lower()):
-                    what = " (it is an HTML page)" if is_page(path) else ""
+                    what = " (it is an HTML page)" if is_html(path) else ""
                     return f"wrong {kind}: expected {full or first + '...'}, found {found}{what}"
-        if self.hash is None and is_page(path):
+        if self.hash is None and is_html(path):
             return "expected a data file, found an HTML page"
         return None
 
-
-def is_page(path) -> bool:
-    """Whether a file begins like HTML, as error pages do that were saved as data."""
-    with open(path, "rb") as file:
-        return file.read(512).lstrip().lower().startswith(_PAGES)
+    def match(self, path: Path) -> bool:
+        """Whether the file is there and has them."""
+        return path.is_file() and self.fault(path) is None
 
 
-def find_local(name: str, folders, expected: Expected) -> tuple[Path | None, list[tuple[str, str]]]:
-    """The file called `name` in the first folder that has it as expected, and what is wrong with the others."""
+def find_local(name: str, folders: Iterable[str | os.PathLike],
+               checksums: Checksums) -> tuple[Path | None, list[tuple[str, str]]]:
+    """The file called `name` in the first folder where its checksums agree, and (path, fault) of the others."""
     faults = []
     for folder in folders:
         path = Path(folder) / name
         if path.is_file():
-            fault = expected.fault(path)
+            fault = checksums.fault(path)
             if fault is None:
                 return path, faults
             faults.append((str(path), fault))
     return None, faults
 
 
-def is_good(path: Path, expected: Expected) -> bool:
-    """Whether the file is there and as expected."""
-    return path.is_file() and expected.fault(path) is None
+def is_html(path: str | os.PathLike) -> bool:
+    """Whether a file begins like a web page, as error pages do that were saved as data."""
+    with open(path, "rb") as file:
+        return file.read(512).lstrip().lower().startswith(_HTML)
 
 
-def sha256_of(path) -> str:
-    """The SHA-256 of a file in hexadecimal, read in pieces; raises OSError."""
-    return pooch.file_hash(str(path), alg="sha256")
+def hash_of(path: str | os.PathLike, kind: str) -> str:
+    """The hash of a file in hex; `kind` is a name of `hashlib`. Raises OSError."""
+    digest = hashlib.new(kind)
+    with open(path, "rb") as file:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def sha256_of(path: str | os.PathLike) -> str:
+    """The SHA-256 of a file in hex. Raises OSError."""
+    return hash_of(path, "sha256")

@@ -1,15 +1,76 @@
-"""What long work tells its user: progress bars, and notices on standard error."""
+"""What long work tells its user: progress bars and notices, which a caller can send elsewhere or silence.
+
+`set_reporter` takes any object with the two methods of `Reporter`.
+"""
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 
-def progress(iterable=None, **options) -> tqdm:
-    """A tqdm bar on standard error, drawn only on a terminal (or where `GLUON_FT_PROGRESS=1`), gone when done."""
-    forced = os.environ.get("GLUON_FT_PROGRESS")
-    options.setdefault("disable", None if forced is None else forced == "0")
-    options.setdefault("leave", False)
-    options.setdefault("dynamic_ncols", True)
-    return tqdm(iterable, **options)
+class Reporter:
+    """Tells on standard error."""
+
+    def progress(self, iterable: Iterable | None = None, **options: Any) -> tqdm:
+        """A tqdm bar, drawn only on a terminal (or where `GLUON_FT_PROGRESS=1`), gone when done.
+
+        `options` are tqdm's.
+        """
+        from tqdm import tqdm
+
+        forced = os.environ.get("GLUON_FT_PROGRESS")
+        if options.get("disable") is None:
+            options["disable"] = None if forced is None else forced == "0"
+        options.setdefault("leave", False)
+        options.setdefault("dynamic_ncols", True)
+        return tqdm(iterable, **options)
+
+    def notice(self, text: str) -> None:
+        """Something to know now: a line."""
+        print(text, file=sys.stderr, flush=True)
+
+
+class Silent(Reporter):
+    """Tells nothing."""
+
+    def progress(self, iterable: Iterable | None = None, **options: Any) -> tqdm:
+        return super().progress(iterable, **{**options, "disable": True})
+
+    def notice(self, text: str) -> None:
+        pass
+
+
+_current = Reporter()
+
+
+def set_reporter(reporter: Reporter) -> Reporter:
+    """Makes `reporter` the one that is told, in the whole process; returns the one before."""
+    global _current
+    before, _current = _current, reporter
+    return before
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """No progress bars and no notices in the block."""
+    before = set_reporter(Silent())
+    try:
+        yield
+    finally:
+        set_reporter(before)
+
+
+def progress(iterable: Iterable | None = None, **options: Any) -> tqdm:
+    """A progress bar of the current reporter, see `Reporter.progress`."""
+    return _current.progress(iterable, **options)
+
+
+def notice(text: str) -> None:
+    """A line to the user through the current reporter."""
+    _current.notice(text)

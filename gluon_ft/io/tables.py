@@ -1,26 +1,70 @@
-"""Rows as an aligned table of text."""
+"""Rows as an aligned table of text, made to fit a terminal where that is asked for."""
 from __future__ import annotations
 
 import numbers
+import shutil
+from collections.abc import Collection, Sequence
+from typing import Any
+
+_LEAST = 8  # characters that a column of text keeps
+_GAP = "  "
 
 
-def table(rows: list[dict], columns: list[str] | None = None) -> str:
+def terminal_width() -> int:
+    """Columns of the terminal (`COLUMNS` where that is set); 80 where the output goes to a file or a pipe."""
+    return shutil.get_terminal_size((80, 24)).columns
+
+
+def table(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None, width: int | None = None,
+          keep_end: Collection[str] = (), whole: Collection[str] = ()) -> str:
     """Rows as aligned text; floats with three decimals, numbers to the right, missing values as '-'.
 
-    `columns` defaults to the keys of all rows in the order in which they first appear.
+    Parameters
+    ----------
+    rows : sequence of dict
+        Values by column.
+    columns : sequence of str, optional
+        Default: the keys of all rows in the order in which they first appear.
+    width : int, optional
+        Characters that a line may have, for example `terminal_width()`: the widest columns of text are cut, with an
+        ellipsis, but none to less than 8 characters, and numbers never. By default nothing is cut.
+    keep_end : collection of str
+        Columns that are cut at their beginning, as paths should be.
+    whole : collection of str
+        Columns that are never cut: names that will be typed again.
     """
-    columns = columns or list(dict.fromkeys(key for row in rows for key in row))
+    columns = list(columns or dict.fromkeys(key for row in rows for key in row))
     cells = [[_cell(row.get(c)) for c in columns] for row in rows]
-    widths = [max(len(text) for text in (c, *(line[i] for line in cells))) for i, c in enumerate(columns)]
+    widths = [max(map(len, (c, *(line[i] for line in cells)))) for i, c in enumerate(columns)]
     right = [bool(rows) and all(isinstance(row.get(c), (numbers.Real, type(None))) for row in rows) for c in columns]
+    if width is not None:
+        texts = [i for i, name in enumerate(columns) if not right[i] and name not in whole]
+        _narrow(widths, texts, width - len(_GAP) * (len(columns) - 1))
+        cells = [[_cut(text, widths[i], columns[i] in keep_end) for i, text in enumerate(line)] for line in cells]
+        columns = [_cut(name, widths[i]) for i, name in enumerate(columns)]
     lines = [columns, ["-" * w for w in widths], *cells]
-    return "\n".join("  ".join(t.rjust(w) if r else t.ljust(w) for t, w, r in zip(line, widths, right)).rstrip()
+    return "\n".join(_GAP.join(t.rjust(w) if r else t.ljust(w) for t, w, r in zip(line, widths, right)).rstrip()
                      for line in lines)
 
 
-def _cell(value) -> str:
+def _cell(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, numbers.Real) and not isinstance(value, (numbers.Integral, bool)):
         return f"{value:.3f}"
     return str(value)
+
+
+def _narrow(widths: list[int], texts: list[int], most: int) -> None:
+    """Takes one character after another from the widest columns of text, until the line fits or all are narrow."""
+    while sum(widths) > most and texts:
+        widest = max(texts, key=lambda i: widths[i])
+        if widths[widest] <= _LEAST:
+            return
+        widths[widest] -= 1
+
+
+def _cut(text: str, width: int, keep_end: bool = False) -> str:
+    if len(text) <= width:
+        return text
+    return "…" + text[len(text) - width + 1:] if keep_end else text[:width - 1] + "…"

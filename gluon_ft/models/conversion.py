@@ -8,12 +8,11 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock, nn
 
-from gluon_ft.errors import WeightsError
+from gluon_ft.errors import WeightsError, printable
 from gluon_ft.models import gluon_names, registry, tracing
 from gluon_ft.models.batchnorm import refer_to_epsilon
-from gluon_ft.weights.name_maps import maps
-from gluon_ft.weights.name_maps.maps import NameMap
-from gluon_ft.weights.readers.refusal import printable
+from gluon_ft.weights import name_maps
+from gluon_ft.weights.name_maps.base import COUNTER, NameMap
 
 # Styles that are PyTorch networks; 'imgclsmob' names Gluon ones.
 TORCH_STYLES = ("torchvision", "timm", "akamaster")
@@ -120,7 +119,7 @@ def to_torch(net: HybridBlock, backbone: str, style: str | None = None) -> dict[
     Raises WeightsError where no such network is known, where `net` is not that backbone or is not initialised, and
     where a part that the PyTorch network does not have has been trained.
     """
-    mapped = next((m for m in maps.of(backbone, style) if m.style in TORCH_STYLES), None)
+    mapped = next((m for m in name_maps.of(backbone, style) if m.style in TORCH_STYLES), None)
     if mapped is None:
         raise WeightsError(f"no PyTorch network is known that equals '{backbone}'")
     arrays, layers = _arrays(net), dict(tracing.blocks(net))
@@ -140,12 +139,12 @@ def to_torch(net: HybridBlock, backbone: str, style: str | None = None) -> dict[
         shape = mapped.weight_shapes.get(name.rpartition(".")[0]) if name.endswith(".weight") else None
         state[name] = arrays[path].reshape(shape) if shape else arrays[path]
         if name.endswith(".running_var"):
-            state[name.replace(".running_var", "." + maps.COUNTER)] = np.zeros((), "int64")
+            state[name.replace(".running_var", "." + COUNTER)] = np.zeros((), "int64")
     return state
 
 
 def _other_backbones(mapped):
-    others = [b for b, entries in maps.all_maps().items() for e in entries
+    others = [b for b, entries in name_maps.all_maps().items() for e in entries
               if (e.style, e.model) == (mapped.style, mapped.model) and not e.inserted]
     return f"fine-tune {others[0]} instead" if others else "keep it as .params"
 
@@ -180,7 +179,7 @@ def output_shapes(tensors: dict, backbone: str, net: HybridBlock) -> dict[str, t
 def _map_for(tensors, backbone, net):
     """The map for these tensors, and the tensors with that map's names."""
     own = gluon_names.by_path(tensors, net)
-    known = maps.best(backbone, tensors) if own is None or backbone in maps.all_maps() else None
+    known = name_maps.best(backbone, tensors) if own is None or backbone in name_maps.all_maps() else None
     # Some networks have half of their names there and here.
     if own is not None and (known is None or gluon_names.likeness(own, net) >= known.likeness(tensors)):
         return gluon_names.own_map(net, backbone), own
@@ -217,7 +216,7 @@ def _check_names(tensors, mapped, plan, shapes, output):
         return
     expected = f"{_few(missing)}, as in {mapped.style}'s {mapped.model}" if missing else None
     if left == [mapped.output + ".bias"] and not missing:
-        others = [b for b in maps.backbones() if b == f"{mapped.backbone.rpartition('/')[2]}_bias"]
+        others = [b for b in name_maps.backbones() if b == f"{mapped.backbone.rpartition('/')[2]}_bias"]
         raise WeightsError(f"the output of {mapped.backbone} has no bias, the source has one", found=left[0],
                            remedy=f"use {' or '.join(others)}, or leave the output out")
     raise WeightsError(f"not the weights of {mapped.backbone}", expected=expected,
@@ -225,7 +224,7 @@ def _check_names(tensors, mapped, plan, shapes, output):
 
 
 def _likeness(tensors, mapped) -> str:
-    alike = list(dict.fromkeys(m.backbone for m in maps.looks_like(tensors)))
+    alike = list(dict.fromkeys(m.backbone for m in name_maps.looks_like(tensors)))
     if alike and mapped.backbone not in alike:
         return f"they look like {' or '.join(alike[:4])}"
     return f"give a file with all weights of {mapped.style}'s {mapped.model}"

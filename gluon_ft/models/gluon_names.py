@@ -5,7 +5,7 @@ import numpy as np
 from mxnet.gluon import HybridBlock
 
 from gluon_ft.models import tracing
-from gluon_ft.weights.name_maps.maps import TORCH_BATCHNORM, NameMap
+from gluon_ft.weights.name_maps.base import TORCH_BATCHNORM, NameMap
 
 
 def by_path(tensors: dict[str, np.ndarray], net: HybridBlock) -> dict[str, np.ndarray] | None:

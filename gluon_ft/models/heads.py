@@ -7,13 +7,10 @@ import mxnet as mx
 from mxnet.gluon import Block, HybridBlock, nn
 
 from gluon_ft.errors import ConfigError, NetworkError
+from gluon_ft.models import HEAD_LR_MULT as LR_MULT
 from gluon_ft.models import freezing, registry, tracing
 from gluon_ft.models import pretrained as weights
 from gluon_ft.models.batchnorm import batchnorm_is_folded
-
-# 'The output block is new, so it may learn ten times as fast as the pretrained ones' (D2L 14.2, and Girshick's
-# fine-tuned R-CNN before it).
-LR_MULT = 10
 
 
 class Appended(HybridBlock):

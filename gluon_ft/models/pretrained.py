@@ -12,13 +12,13 @@ from mxnet.gluon import HybridBlock
 
 from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.errors import DownloadError, NetworkError, WeightsError, near
+from gluon_ft.io import atomic
 from gluon_ft.io.checksums import sha256_of
 from gluon_ft.models import conversion as convert
 from gluon_ft.models import registry, tracing
 from gluon_ft.models.batchnorm import FOLDED_NOTE, batchnorm_is_folded
-from gluon_ft.weights import card, catalog, class_names, store
+from gluon_ft.weights import card, catalog, class_names, name_maps, store
 from gluon_ft.weights.card import Card
-from gluon_ft.weights.name_maps import maps
 from gluon_ft.weights.readers.params_files import check_whole
 from gluon_ft.weights.readers.tensor_files import read_tensors
 
@@ -142,18 +142,10 @@ def write_params(path, params: dict[str, np.ndarray], about: Card) -> Path:
     """Writes a .params file for `load_parameters`, and its card beside it; whole or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with atomic.replacing(path) as temporary:
         mx.nd.save(str(temporary), {name: mx.nd.array(array) for name, array in params.items()})
         check_whole(temporary)
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
         card.write(path, replace(about, sha256=sha256_of(temporary)))
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
     return path
 
 
@@ -177,8 +169,8 @@ def describe(path, backbone: str, found) -> Card:
 
 
 def _published(file, digest) -> bool:
-    expected = file.expected
-    return expected.sha256 == digest or bool(expected.sha256_prefix and digest.startswith(expected.sha256_prefix))
+    known = file.checksums
+    return known.sha256 == digest or bool(known.sha256_prefix and digest.startswith(known.sha256_prefix))
 
 
 def _file_tensors(path, backbone) -> tuple[dict, Card]:
@@ -239,8 +231,8 @@ def _place(row, target) -> Path:
 def _with_bias(backbone, tensors) -> str:
     """The backbone, or its form with a bias in the output where the source has one and the backbone has not."""
     form = f"{backbone.rpartition('/')[2]}_bias"
-    if form in maps.all_maps() and backbone in maps.all_maps():
-        mapped = maps.best(form, tensors)
+    if form in name_maps.all_maps() and backbone in name_maps.all_maps():
+        mapped = name_maps.best(form, tensors)
         if mapped.likeness(tensors) > 0.5 and f"{mapped.output}.bias" in tensors:
             return form
     return backbone

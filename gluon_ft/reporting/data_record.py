@@ -6,6 +6,8 @@ import json
 import os
 from pathlib import Path
 
+from gluon_ft.data.sources.files import FileSource
+from gluon_ft.data.sources.records import RecordSource
 from gluon_ft.errors import DataError
 from gluon_ft.io import atomic, reporter
 from gluon_ft.io.checksums import sha256_of
@@ -13,13 +15,14 @@ from gluon_ft.io.checksums import sha256_of
 NAME = "data.json"
 
 
-def describe(parts: dict, classes: list[str], left_out: list[dict], weights: dict | None = None) -> dict:
+def describe(parts: dict[str, FileSource | RecordSource], classes: list[str], left_out: list[dict],
+             weights: dict | None = None) -> dict:
     """What data.json holds: `classes`, `parts` (name -> {source, root, images, sha256, files}), `left_out`, `sha256`,
     and `weights` (source and SHA-256 of the pretrained ones, None without).
 
-    parts : name -> what has `source`, `root`, `files` and `images`, see finetune.prepare.Part. In the result `files`
-    are [path, label, SHA-256 of its bytes], or None for packed records, whose hash is that of the whole .rec. The
-    hashes don't depend on where the folder is. Raises DataError for an image that cannot be read.
+    parts : name -> FileSource or RecordSource. In the result `files` are [path, label, SHA-256 of its bytes], or None
+    for packed records, whose hash is that of the whole .rec. The hashes don't depend on where the folder is. Raises
+    DataError for an image that cannot be read.
     """
     described = {name: _part(part) for name, part in parts.items()}
     whole = hashlib.sha256(json.dumps([classes, {name: part["sha256"] for name, part in described.items()}]).encode())
@@ -27,14 +30,15 @@ def describe(parts: dict, classes: list[str], left_out: list[dict], weights: dic
             "weights": weights}
 
 
-def _part(part):
-    about = {"source": str(part.source), "root": None if part.root is None else str(part.root)}
-    if part.files is None:
-        return {**about, "images": part.images, "sha256": sha256_of(part.source), "files": None}
+def _part(part: FileSource | RecordSource) -> dict:
+    if isinstance(part, RecordSource):
+        return {"source": str(part.path), "root": None, "images": len(part), "sha256": sha256_of(part.path),
+                "files": None}
     rows = [[path, label, _hash(part.root, path)] for path, label in
             reporter.progress(part.files, desc="hash", unit=" images")]
     whole = hashlib.sha256("".join(f"{label}\t{digest}\t{path}\n" for path, label, digest in rows).encode())
-    return {**about, "images": len(rows), "sha256": whole.hexdigest(), "files": rows}
+    return {"source": str(part.path), "root": str(part.root), "images": len(rows), "sha256": whole.hexdigest(),
+            "files": rows}
 
 
 def _hash(root, path):
@@ -82,9 +86,9 @@ def difference(one: dict, other: dict) -> list[str]:
             found.append(f"{name}: only in the {'second' if a is None else 'first'}")
         elif a["sha256"] != b["sha256"]:
             found.append(f"{name}: {_files(a, b)}")
-    one, other = one.get("weights"), other.get("weights")
-    if one != other:
-        found.append(f"weights: {_weights(one)} in the first, {_weights(other)} in the second")
+    first, second = one.get("weights"), other.get("weights")
+    if first != second:
+        found.append(f"weights: {_weights(first)} in the first, {_weights(second)} in the second")
     return found
 
 

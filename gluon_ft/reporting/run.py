@@ -4,13 +4,13 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import re
 import statistics
 import time
 from pathlib import Path
 
 from gluon_ft.errors import ConfigError, DataError, UserError, near
+from gluon_ft.io import atomic
 from gluon_ft.io.atomic import write as write_atomic
 from gluon_ft.io.settings import plain
 from gluon_ft.reporting import html, plots
@@ -73,8 +73,7 @@ class Run:
         record = plain({"series": series, "time": round(time.time(), 3), **values})
         with _writing(self.folder), open(self.folder / "metrics.jsonl", "ab") as file:
             file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+            atomic.sync(file)
 
     def history(self) -> list[dict]:
         """Every record logged so far, in order; of an epoch that was done again after an interruption, the last."""

@@ -4,13 +4,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import filelock
-
 from gluon_ft.errors import DataError
+from gluon_ft.io import locks
 from gluon_ft.reporting import data_record
 from gluon_ft.reporting.html import flatten
 
-LOCK = ".lock"
 # What differs between any two runs and says nothing about them.
 _TRIVIAL = {"environment": ("date", "command"), "configuration": ("origins.", "reasons"), "result": ("reasons",)}
 
@@ -43,7 +41,7 @@ def describe(folder) -> dict:
     config, environment, result = (_read(folder / f"{name}.json") for name in ("config", "environment", "result"))
     rows = [row for row in result.get("rows", []) if isinstance(row, dict)]
     best = max(rows, key=lambda row: _number(row.get("validation_accuracy"), -1.0), default={})
-    state = "finished" if result else "running" if _locked(folder) else "unfinished"
+    state = "finished" if result else "running" if locks.is_held(folder / locks.RUN) else "unfinished"
     seconds = [row["seconds"] for row in rows if _number(row.get("seconds"), None) is not None]
     return {"name": folder.resolve().name, "folder": folder, "date": environment.get("date"), "state": state,
             "strategy": config.get("strategy"), "train_accuracy": best.get("train_accuracy"),
@@ -103,17 +101,6 @@ def _read(path: Path) -> dict:
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def _locked(folder) -> bool:
-    if not (folder / LOCK).is_file():
-        return False
-    lock = filelock.FileLock(folder / LOCK)
-    try:
-        with lock.acquire(timeout=0):
-            return False
-    except (filelock.Timeout, OSError):
-        return True
 
 
 def _number(value, default):

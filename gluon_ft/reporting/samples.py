@@ -7,7 +7,7 @@ from gluon_ft.reporting.plots import image_grid
 
 
 def first_and_last(loader, path, count: int = 8) -> Path:
-    """Draws the first and the last `count` images of what `loaders.open` reads, with their classes; returns the PNG.
+    """Draws the first and the last `count` images of a loader, with their classes; returns the PNG.
 
     They are shown as decoded, without the network's preprocessing, in the source's order: of a folder of classes they
     are images of the first and of the last class.

@@ -1,5 +1,4 @@
-"""Intel's matrix tiles (AMX) for oneDNN's bfloat16: asking Linux for them, and oneDNN 2.4.4 (in MXNet 1.9.1) to use
-them.
+"""Switches on Intel's matrix tiles (AMX) for bfloat16, in Linux and in oneDNN 2.4.4, which MXNet 1.9.1 contains.
 
 oneDNN 2.4 has the kernels, but leaves them alone unless DNNL_MAX_CPU_ISA asks for them, and it does not ask Linux for
 the permission that a process needs since 5.16: with the variable alone a bfloat16 convolution ends in 'Illegal
@@ -22,8 +21,13 @@ ISA = "AVX512_CORE_AMX"
 
 
 def permitted() -> bool:
-    """Asks Linux to let this process, its threads and its forks use the tiles; False where there are none, or it
-    refuses. Asking again does no harm."""
+    """Asks Linux to let this process, its threads and its forks use the tiles. Asking again does no harm.
+
+    Returns
+    -------
+    bool
+        False where there are no tiles, or Linux refuses.
+    """
     if sys.platform != "linux" or platform.machine() != "x86_64" or "amx_bf16" not in hardware.bfloat16_flags():
         return False
     try:
@@ -33,12 +37,21 @@ def permitted() -> bool:
 
 
 def switch_on(first_use: Callable[[], None]) -> bool:
-    """Lets oneDNN use the tiles in this process; returns whether it will.
+    """Lets oneDNN use the tiles in this process.
 
-    first_use : runs one oneDNN operator. It must be the first one of the process: oneDNN reads the variable once. The
-    variable is taken back then, since programs started from here would inherit it without the permission, which does
-    not outlive `exec`, and die. A value of the user's own stays as it is (and is followed: DNNL_MAX_CPU_ISA=ALL
-    keeps the tiles off).
+    The variable that does it is taken back afterwards: programs started from here would inherit it without the
+    permission, which does not outlive `exec`, and die. A value of the user's own stays as it is, and is followed
+    (DNNL_MAX_CPU_ISA=ALL keeps the tiles off).
+
+    Parameters
+    ----------
+    first_use : callable
+        Runs one oneDNN operator. It must be the first one of the process: oneDNN reads the variable once.
+
+    Returns
+    -------
+    bool
+        Whether oneDNN will use them.
     """
     own = [os.environ[name] for name in VARIABLES if name in os.environ]
     if own:

@@ -18,8 +18,8 @@ from gluon_ft.runtime import hardware, processors
 LEVELS = ("ok", "hint", "problem")
 LEAST_FREE_GB = 2.0
 PYTHONS = ((3, 9), (3, 12))
-_REQUIRED = ("click", "filelock", "imagehash", "jinja2", "matplotlib", "pillow", "pooch", "safetensors",
-             "scikit-learn", "tqdm")
+_REQUIRED = ("click", "filelock", "imagehash", "jinja2", "matplotlib", "pillow", "pooch", "requests", "safetensors",
+             "scikit-learn", "scipy", "threadpoolctl", "tqdm", "urllib3")
 _OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 _REINSTALL_OPENCV = ("pip uninstall opencv-python opencv-contrib-python && "
                      "pip install --force-reinstall --no-deps 'opencv-python-headless<4.12'")
@@ -29,8 +29,17 @@ _REINSTALL_OPENCV = ("pip uninstall opencv-python opencv-contrib-python && "
 class Finding:
     """One line of the report.
 
-    topic groups lines; value is a string, number, boolean, list or None (not there); level is 'ok', 'hint' (works,
-    could be better, or is optional) or 'problem' (prevents use); remedy is what to do, None where nothing is.
+    Parameters
+    ----------
+    topic : str
+        Lines of the same topic stand together.
+    name : str
+    value : str, number, bool, list or None
+        None: not there.
+    level : str
+        'ok', 'hint' (works, could be better, or is optional) or 'problem' (prevents use).
+    remedy : str, optional
+        What to do; None where nothing is.
     """
 
     topic: str
@@ -73,7 +82,7 @@ def as_text(findings: list[Finding]) -> str:
 _MARKS = {"ok": " ", "hint": "-", "problem": "!"}
 
 
-def _shown(value) -> str:
+def _shown(value: object) -> str:
     if value is None:
         return "not there"
     if isinstance(value, bool):
@@ -197,14 +206,14 @@ def _processors() -> Iterator[Finding]:
 
 
 def _threads(best: int) -> Finding:
-    compat = sys.modules.get("gluon_ft.runtime.mxnet_import")
+    mxnet_import = sys.modules.get("gluon_ft.runtime.mxnet_import")
     threads = os.environ.get("OMP_NUM_THREADS", "")
-    if compat is None:
+    if mxnet_import is None:
         return Finding("processors", "OMP_NUM_THREADS", threads or "unset, as MXNet is not loaded")
-    if compat.THREADS_TOO_LATE:
+    if mxnet_import.THREADS_TOO_LATE:
         return Finding("processors", "OMP_NUM_THREADS", "MXNet was imported before it was set", "hint",
                        f"MXNet uses half the processors: import gluon_ft first, or set OMP_NUM_THREADS={best}")
-    if not compat.THREADS_OF_USER:
+    if not mxnet_import.THREADS_OF_USER:
         return Finding("processors", "OMP_NUM_THREADS", f"{threads}, set by gluon_ft")
     fits = threads == str(best)
     return Finding("processors", "OMP_NUM_THREADS", f"{threads}, set by you", "ok" if fits else "hint",

@@ -1,4 +1,4 @@
-"""Repairs of GluonCV's networks: NASNet's gradient on CPUs, ResNeSt's DropBlock in hybridised networks."""
+"""Fixes of GluonCV's networks: NASNet's gradient on CPUs, ResNeSt's DropBlock in hybridised networks."""
 from __future__ import annotations
 
 import types

@@ -13,6 +13,7 @@ import os
 import sys
 import types
 import warnings
+from typing import Any, cast
 
 from gluon_ft.errors import DependencyError
 from gluon_ft.runtime import amx, processors
@@ -38,18 +39,18 @@ THREADS_TOO_LATE = "mxnet" in sys.modules and not THREADS_OF_USER
 
 
 def set_threads() -> None:
-    """Sets `OMP_NUM_THREADS` to this process's share of the processors, and how long idle threads spin, unless the
-    user has set them.
+    """Sets MXNet's number of threads to this process's share of the processors, unless the user has set it.
 
-    MXNet reads it once, when it is imported; without it, it takes half the processors it sees, which on virtual
-    machines idles half the machine. The share is what affinity and the cgroup's CPU quota allow, divided by
-    `GLUON_FT_PROCESSES_PER_MACHINE` (default 1): set that where several training processes share a machine.
+    MXNet reads `OMP_NUM_THREADS` once, when it is imported; without it, it takes half the processors it sees, which on
+    virtual machines idles half the machine. The share is what affinity and the cgroup's CPU quota allow, divided by
+    `GLUON_FT_PROCESSES_PER_MACHINE` (default 1): set that where several training processes share a machine. How long
+    idle threads spin is set too.
     """
     if not os.environ.get("OMP_NUM_THREADS", "").strip():
         os.environ["OMP_NUM_THREADS"] = str(processors.threads())
     # A thread that has finished its share waits by spinning, 300,000 times by default, on a processor that another
     # process may need: beside one busy process LeNet then trains at a tenth of its speed. 3,000 times keep nine tenths
-    # of the speed alone and half of it there (OMP_WAIT_POLICY=PASSIVE: half alone; benchmarks/threads.py).
+    # of the speed alone and half of it there (OMP_WAIT_POLICY=PASSIVE: half alone; benchmarks/speed/threads.py).
     if not os.environ.get("OMP_WAIT_POLICY"):
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
@@ -57,8 +58,11 @@ def set_threads() -> None:
 def import_mxnet() -> types.ModuleType:
     """Imports MXNet; a plain `import mxnet` does the same.
 
-    Raises DependencyError (an ImportError) that says which of the two packages to install where there is none,
-    which NumPy where the installed one is too new, and which system library where one is missing.
+    Raises
+    ------
+    DependencyError
+        An ImportError that says which of the two packages to install where there is none, which NumPy where the
+        installed one is too new, and which system library where one is missing.
     """
     return importlib.import_module("mxnet")
 
@@ -101,8 +105,11 @@ class _MXNetLoader(importlib.machinery.SourceFileLoader):
 def import_gluoncv() -> types.ModuleType:
     """Imports GluonCV and its `model_zoo`, also beside torch 2 or later; a plain `import gluoncv` does the same.
 
-    Raises DependencyError (an ImportError) that names the dependency that is really missing; GluonCV itself calls
-    any of them "missing `mxnet` & `torch`".
+    Raises
+    ------
+    DependencyError
+        An ImportError that names the dependency that is really missing; GluonCV itself calls any of them "missing
+        `mxnet` & `torch`".
     """
     if "gluoncv" not in sys.modules and _find("gluoncv") is None:
         raise DependencyError("GluonCV is not installed", remedy="pip install gluoncv==0.10.5.post0")
@@ -123,7 +130,7 @@ class _Finder:
         with contextlib.suppress(ModuleNotFoundError):
             spec = next((s for s in (f.find_spec(name, path, target) for f in others) if s is not None), None)
         if spec is None:
-            return importlib.machinery.ModuleSpec(name, _Missing) if name == "mxnet" else None
+            return importlib.machinery.ModuleSpec(name, cast(Any, _Missing)) if name == "mxnet" else None
         if type(spec.loader) is importlib.machinery.SourceFileLoader:
             spec.loader = (_MXNetLoader if name == "mxnet" else _GluonCVLoader)(spec.loader.name, spec.loader.path)
         return spec
@@ -135,7 +142,7 @@ class _GluonCVLoader(importlib.machinery.SourceFileLoader):
     def exec_module(self, module):
         with _quiet(), _strict_images():
             # GluonCV's MXNet half needs no torch; its check refuses every torch from 2.0 on ("Legacy torch").
-            check = importlib.import_module("gluoncv.check")
+            check: Any = importlib.import_module("gluoncv.check")
             require_torch = check._require_pytorch_version
             check._require_pytorch_version = _no_torch
             try:
@@ -211,7 +218,7 @@ def _replace_old_scipy_names() -> None:
     names.csr = names
     for module in ("mxnet.ndarray.utils", "mxnet.ndarray.sparse"):
         if getattr(sys.modules[module], "spsp", None) is sparse:
-            sys.modules[module].spsp = names
+            setattr(sys.modules[module], "spsp", names)  # noqa: B010 the type checker knows no such attribute
 
 
 @contextlib.contextmanager

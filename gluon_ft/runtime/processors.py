@@ -1,4 +1,8 @@
-"""How many processors this process may really use: affinity, the cgroup's CPU quota, processes per machine."""
+"""How many processors this process may really use: affinity, the cgroup's CPU quota, processes per machine.
+
+joblib's `cpu_count` (loky's) reads the quota at the root of the cgroups' mount only: it misses one on the process's own
+cgroup or on one between (systemd slices, nested containers, job schedulers), so the limits are looked up here.
+"""
 from __future__ import annotations
 
 import contextlib

@@ -6,9 +6,8 @@ import io
 
 import mxnet as mx
 
-from gluon_ft.data.sources.opening import shown
-from gluon_ft.data.sources.record_source import last_line
-from gluon_ft.errors import DataError, NetworkError, WeightsError
+from gluon_ft.data.sources.base import describe_classes
+from gluon_ft.errors import DataError, NetworkError, WeightsError, last_line
 from gluon_ft.symbolic.legacy import check_aux
 from gluon_ft.training.labels import LabelCheck
 
@@ -70,10 +69,10 @@ def class_names(classes: int, train, val, wanted=None) -> list[str] | None:
         found.insert(0, ("checkpoint", list(wanted)))
     for what, names in found[1:]:
         if names != found[0][1]:
-            raise DataError(f"the classes of {what} and {found[0][0]} differ", expected=shown(found[0][1]),
-                            found=shown(names), remedy="take data and network of the same task")
+            raise DataError(f"the classes of {what} and {found[0][0]} differ", expected=describe_classes(found[0][1]),
+                            found=describe_classes(names), remedy="take data and network of the same task")
     if found and len(found[0][1]) != classes:
         raise DataError(f"the classes of {found[0][0]} do not fit the head", expected=f"{classes} classes",
-                        found=shown(found[0][1]),
+                        found=describe_classes(found[0][1]),
                         remedy=f"call get_fine_tune_model with num_classes={len(found[0][1])}")
     return found[0][1] if found else None

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import mxnet as mx
 
-from gluon_ft.data.sources.record_source import last_line
-from gluon_ft.errors import NetworkError, WeightsError, near
+from gluon_ft.errors import NetworkError, WeightsError, last_line, near
 from gluon_ft.weights.readers.tensor_files import read_tensors
 
 

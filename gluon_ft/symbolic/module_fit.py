@@ -180,7 +180,8 @@ def _rates(config, train):
         return lambda step: config.lr
     if not hasattr(train, "__len__"):
         raise ConfigError("a schedule needs the number of batches beforehand", expected="a loader that has a length",
-                          found=type(train).__name__, remedy="use gluon_ft.loaders.open, or the schedule 'constant'")
+                          found=type(train).__name__,
+                          remedy="use gluon_ft.loaders.make_loader, or the schedule 'constant'")
     schedule = config.lr_schedule()
     return lambda step: config.lr * schedule.multiplier(step, len(train), config.epochs)
 

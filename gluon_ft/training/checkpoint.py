@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import filelock
 import mxnet as mx
 import numpy as np
 import safetensors.numpy
 
 from gluon_ft.errors import CheckpointError, near
-from gluon_ft.io import atomic
+from gluon_ft.io import atomic, locks
 from gluon_ft.io.settings import plain
 from gluon_ft.training.config import TrainConfig
 from gluon_ft.training.schedule import OPEN_ENDED
@@ -131,18 +130,11 @@ class Store:
     def locked(self) -> Iterator[None]:
         """Keeps other processes out while one trains here; CheckpointError where another one does."""
         place = self.folder / FOLDER
-        with saving(place / "lock"):
+        with saving(place / locks.CHECKPOINTS):
             place.mkdir(exist_ok=True)
-        lock = filelock.FileLock(place / "lock")
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout as error:
-            raise CheckpointError("another process is training here", path=self.folder,
-                                  remedy="wait for it, or name another folder") from error
-        try:
+        with locks.acquire(place / locks.CHECKPOINTS, busy=CheckpointError(
+                "another process is training here", path=self.folder, remedy="wait for it, or name another folder")):
             yield
-        finally:
-            lock.release()
 
     def paths(self) -> list[Path]:
         """The checkpoints, oldest first."""

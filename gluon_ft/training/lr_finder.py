@@ -90,7 +90,7 @@ def find_lr(net: HybridBlock, train, config: TrainConfig | None = None, *, lowes
         As `fit` takes it; passes are repeated until there were enough batches.
     config : TrainConfig
         Everything but the learning rate, its schedule and the number of epochs is as in training: optimiser, decay,
-        `layer_decay`, smoothing, mixing, balance, clipping, accumulation. Frozen features are not kept for it.
+        `layer_decay`, smoothing, mixing, balance, clipping, accumulation, cached frozen features.
     lowest, highest : learning rates, above 0
     steps : 20 to 100,000 steps of the optimiser, from `lowest` to `highest`
     ctx : list of mx.Context, default where the network is
@@ -111,7 +111,7 @@ def find_lr(net: HybridBlock, train, config: TrainConfig | None = None, *, lowes
         For an empty loader.
     """
     config = replace(config or TrainConfig(), epochs=1, schedule="constant", warmup=0.0, head_epochs=0, unfreeze=(),
-                     ema=0.0, patience=0, cache_features="none")
+                     ema=0.0, patience=0)
     check(lowest, highest, steps, smoothing)
     rates = lowest * (highest / lowest) ** (np.arange(steps) / (steps - 1))
     with _kept(net, train, config.seed):
@@ -190,7 +190,7 @@ def _losses(net, train, config, contexts, rates, smoothing, name):
     with contextlib.ExitStack() as stack:
         stack.callback(stepper.finish)
         stepper.begin(1)
-        stream = stack.enter_context(contextlib.closing(_endless(train)))
+        stream = stack.enter_context(contextlib.closing(_endless(stepper.running.train)))
         stack.enter_context(bar)
         for position, batch in zip(range(wanted), stream):
             labels.check(batch, position + 1)

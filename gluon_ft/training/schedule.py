@@ -131,7 +131,7 @@ class LearningRate:
         elif config.schedule != "constant" or config.warmup:
             raise ConfigError("a schedule needs the number of batches beforehand", expected="a loader that has a "
                               "length", found=type(train).__name__,
-                              remedy="use gluon_ft.loaders.open, or the schedule 'constant'")
+                              remedy="use gluon_ft.loaders.make_loader, or the schedule 'constant'")
 
     def at(self, epoch: int, step: int) -> float:
         """Of step number `step` (from 0) of an epoch (from 1)."""

@@ -161,7 +161,7 @@ def _configure_loader(train, config):
         if wanted:
             if not hasattr(train, attribute):
                 raise ConfigError(f"{'balance sampling' if attribute == 'balanced' else 'views'} needs a loader that "
-                                  "can", found=type(train).__name__, remedy="use gluon_ft.loaders.open")
+                                  "can", found=type(train).__name__, remedy="use gluon_ft.loaders.make_loader")
             setattr(train, attribute, value)
 
 
@@ -178,7 +178,7 @@ def _class_weights(config, train, classes):
     if labels is None or not classes:
         raise ConfigError("balance 'weights' needs the labels beforehand", expected="a loader with labels, and a "
                           "network whose output is found", found=type(train).__name__,
-                          remedy="use gluon_ft.loaders.open, or an ArrayLoader")
+                          remedy="use gluon_ft.loaders.make_loader, or an ArrayLoader")
     return class_weights(labels, classes)
 
 

@@ -8,32 +8,43 @@ from pathlib import Path
 
 from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.errors import WeightsError, near
-from gluon_ft.io.checksums import Expected
+from gluon_ft.io.checksums import Checksums
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib
+    import tomli as tomllib  # pyright: ignore[reportMissingImports] not installed on later versions
 
 _TABLE = Path(__file__).with_name("catalog.toml")
 FORMATS = ("params", "torch", "safetensors", "symbol")
 ROLES = ("main", "overlay", "symbol")
-_EXPECTED = ("sha256", "sha1", "md5", "sha256_prefix", "sha1_prefix", "size")
+_CHECKSUMS = ("sha256", "sha1", "md5", "sha256_prefix", "sha1_prefix", "size")
 
 
 @dataclass(frozen=True)
 class File:
     """One file of a source.
 
-    name : here and in look-aside folders; format : one of `FORMATS`; addresses : may be empty (look-aside only);
-    expected : published hashes and size; member : the addresses give zip archives, and this member of them is the
-    file; role : 'main', 'overlay' (parameters that replace some of the main ones) or 'symbol'.
+    Parameters
+    ----------
+    name : str
+        Here, and in look-aside folders.
+    format : str
+        One of `FORMATS`.
+    addresses : tuple of str
+        Empty where the file can be had from a look-aside folder only.
+    checksums : Checksums
+        Published hashes and size.
+    member : str, optional
+        The addresses give zip archives, and this member of them is the file.
+    role : str
+        'main', 'overlay' (parameters that replace some of the main ones) or 'symbol'.
     """
 
     name: str
     format: str
     addresses: tuple[str, ...]
-    expected: Expected
+    checksums: Checksums
     member: str | None = None
     role: str = "main"
 
@@ -42,9 +53,25 @@ class File:
 class Row:
     """Weights of one backbone from one place.
 
-    top1 : per cent, as published (None where not found); classes : name of the class list, `num_classes` its
-    length; sources : alternatives in the order of preference, each a tuple of the files needed, main one first;
-    unverified : no file of it was fetched while the table was written.
+    Parameters
+    ----------
+    backbone, tag : str
+    sources : tuple of tuple of File
+        Alternatives in the order of preference; of each the files needed, the main one first.
+    classes, num_classes : str and int
+        Name of the class list (`class_names.named`), and its length.
+    preprocessing : Preprocessing
+        Of the input.
+    licence, origin : str
+        As published, and the page where it was.
+    top1 : float, optional
+        Accuracy in per cent, as published; None where no figure was found.
+    preferred : bool
+        The row that is meant where a backbone is named without a tag.
+    unverified : bool
+        No file of it was fetched while the table was written.
+    note : str
+        What to know before using the weights.
     """
 
     backbone: str
@@ -68,7 +95,7 @@ class Row:
     @property
     def hash(self) -> str | None:
         """The published hash of the first source's main file as text, or None."""
-        return self.sources[0][0].expected.hash
+        return self.sources[0][0].checksums.hash
 
 
 @functools.cache
@@ -79,21 +106,24 @@ def _rows() -> tuple[Row, ...]:
     return tuple(_row(row, inputs, table["classes"]) for row in table["row"])
 
 
-def _row(row, inputs, classes):
+def _row(row: dict, inputs: dict[str, Preprocessing], classes: dict[str, int]) -> Row:
     sources = tuple(tuple(_file(file) for file in files) for files in row.pop("sources"))
     return Row(sources=sources, num_classes=classes[row["classes"]],
                preprocessing=inputs[row.pop("preprocessing")], **row)
 
 
-def _file(file):
-    expected = Expected(**{key: file.pop(key) for key in _EXPECTED if key in file})
-    return File(addresses=tuple(file.pop("addresses")), expected=expected, **file)
+def _file(file: dict) -> File:
+    checksums = Checksums(**{key: file.pop(key) for key in _CHECKSUMS if key in file})
+    return File(addresses=tuple(file.pop("addresses")), checksums=checksums, **file)
 
 
 def rows(backbone: str | None = None) -> list[Row]:
     """Every row, or those of one backbone with the preferred one first.
 
-    Raises WeightsError with the near names where the backbone has no row.
+    Raises
+    ------
+    WeightsError
+        The backbone has no row; names the nearest ones.
     """
     if backbone is None:
         return list(_rows())
@@ -107,8 +137,17 @@ def rows(backbone: str | None = None) -> list[Row]:
 def find(name: str, tag: str | bool | None = None) -> Row:
     """The row called `name` ('resnet50_v1b:gluon_in1k'), or that of a backbone with a tag.
 
-    tag : a tag; True, or None where `name` is a backbone alone: the preferred one. Raises WeightsError with the near
-    names for an unknown backbone or tag.
+    Parameters
+    ----------
+    name : str
+        'backbone:tag', or a backbone.
+    tag : str or bool, optional
+        A tag; True, or None where `name` is a backbone alone: the preferred one.
+
+    Raises
+    ------
+    WeightsError
+        An unknown backbone or tag, with the nearest names, or two different tags.
     """
     backbone, colon, own = name.partition(":")
     if colon and tag not in (None, True, own):

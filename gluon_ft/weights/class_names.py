@@ -1,4 +1,4 @@
-"""Names of the classes that pretrained weights tell apart."""
+"""Class names of pretrained weights: the lists that the catalog names, and the place of a name in them."""
 from __future__ import annotations
 
 import functools
@@ -10,7 +10,7 @@ CIFAR_10 = "airplane automobile bird cat deer dog frog horse ship truck".split()
 
 
 @functools.cache
-def _imagenet():
+def _imagenet() -> tuple[list[str], list[str], list[str]]:
     """(names, WordNet ids, long names) of ImageNet-1k's classes in the usual order, from GluonCV."""
     mxnet_import.import_gluoncv()
     from gluoncv.data import ImageNet1kAttr
@@ -32,7 +32,10 @@ def named(list_name: str) -> list[str] | None:
 def index(classes: list[str], name: str) -> int:
     """Place of a class in the output: its name in `classes`, or for ImageNet-1k its WordNet id or long name.
 
-    Raises NetworkError for a name that is not there (with the near ones), or that stands for two classes.
+    Raises
+    ------
+    NetworkError
+        A name that is not there (with the nearest ones), or that stands for two classes.
     """
     places = [i for i, known in enumerate(classes) if known == name]
     if not places and len(classes) == 1000 and list(classes) == _imagenet()[0]:

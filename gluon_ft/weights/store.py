@@ -1,4 +1,4 @@
-"""Where weights files are kept: the cache, the look-aside folders of `GLUON_FT_WEIGHTS`, and getting them there."""
+"""Where weights files are kept: the cache and the look-aside folders of `GLUON_FT_WEIGHTS`; fetches what is missing."""
 from __future__ import annotations
 
 import os
@@ -47,8 +47,8 @@ def stored(row: Row) -> Stored | None:
     """The first source of the row whose files are all here and as published (hashed), or None."""
     folders = [*look_aside(), folder()]
     for files in row.sources:
-        found = [find_local(file.name, folders, file.expected)[0] for file in files]
-        if all(found):
+        found = [path for file in files if (path := find_local(file.name, folders, file.checksums)[0])]
+        if len(found) == len(files):
             return Stored(row, files, tuple(found))
     return None
 
@@ -60,8 +60,8 @@ def is_here(row: Row) -> bool:
                for files in row.sources)
 
 
-def _alike(path, file):
-    return path.is_file() and file.expected.size in (None, path.stat().st_size)
+def _alike(path: Path, file: File) -> bool:
+    return path.is_file() and file.checksums.size in (None, path.stat().st_size)
 
 
 def path(row: Row) -> Path | None:
@@ -73,8 +73,18 @@ def path(row: Row) -> Path | None:
 def get(row: Row, offline: bool = False, progress: bool = True) -> Stored:
     """The files of the row; those not here are fetched into the cache, from the first source that works.
 
-    offline : fetch nothing. Raises DownloadError with every address tried and its reason, the hash expected, and the
-    folders in which the file is looked for.
+    Parameters
+    ----------
+    row : Row
+    offline : bool
+        Fetch nothing.
+    progress : bool
+        Whether a progress bar is shown.
+
+    Raises
+    ------
+    DownloadError
+        With every address tried and its reason, the hash expected, and the folders in which the file is looked for.
     """
     found = stored(row)
     if found:
@@ -86,19 +96,19 @@ def get(row: Row, offline: bool = False, progress: bool = True) -> Stored:
         except DownloadError as error:
             faults.append(error.message)
     folders = ", ".join(map(str, [*look_aside(), folder()]))
-    wanted = " or ".join(" and ".join(f"{file.name} ({file.expected.hash or 'no hash is published'})" for file in files)
-                         for files in row.sources)
+    wanted = " or ".join(" and ".join(f"{file.name} ({file.checksums.hash or 'no hash is published'})"
+                                      for file in files) for files in row.sources)
     raise DownloadError(f"weights {row.name} are not here and could not be fetched", expected=wanted,
                         found="; ".join(faults),
                         remedy=f"put the file into one of {folders}, or set {VARIABLE} to the folder it is in; "
                                f"origin: {row.origin}")
 
 
-def _get(file, offline, progress):
+def _get(file: File, offline: bool, progress: bool) -> Path:
     addresses = () if offline else file.addresses
     try:
         return fetch(addresses, folder() / file.name, member=file.member, look_aside=look_aside(), progress=progress,
-                     **vars(file.expected))
+                     **vars(file.checksums))
     except DownloadError as error:
         if offline and file.addresses:
             raise DownloadError(f"offline, so not fetched from {', '.join(file.addresses)}") from error

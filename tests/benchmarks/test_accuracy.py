@@ -1,29 +1,28 @@
-"""benchmarks/accuracy.py: the command's honest words, and real rows that notice deliberate regressions."""
+"""benchmarks/accuracy/check.py: the command's honest words, and real rows that notice deliberate regressions."""
 from __future__ import annotations
 
 import json
 from dataclasses import replace
 
-import accuracy
-import identity
 import pytest
-import recording
-import targets
 from benchmark_runs import packed_fixture, pictures_fixture, target  # noqa: F401  (fixtures)
 from conftest import HELPERS, ROOT, shared_data
+
+from benchmarks import runner
+from benchmarks.accuracy import check, identity, targets
 
 REGRESSIONS = HELPERS / "deliberate_regressions.py"
 
 
 @pytest.fixture
 def command(capsys, monkeypatch, tmp_path):
-    """Runs accuracy.py's command on given targets; its figures go to a folder of the test."""
-    monkeypatch.setattr(recording.append, "__defaults__", (tmp_path / "results",))
+    """Runs check.py's command on given targets; its figures go to a folder of the test."""
+    monkeypatch.setattr(runner, "RESULTS", tmp_path / "results")
 
     def call(found, *options, status):
         monkeypatch.setattr(targets, "load", lambda: found)
         with pytest.raises(SystemExit) as stop:
-            accuracy.main([*map(str, options)])
+            check.main([*map(str, options)])
         printed = capsys.readouterr()
         assert stop.value.code == status, printed.out + printed.err
         return printed
@@ -86,7 +85,7 @@ def test_a_script_is_run_and_its_run_is_read(tmp_path, monkeypatch, end, state, 
     monkeypatch.setattr(identity, "_folder", lambda *_: None)
     of = target(targets.Check("net", low=0.8, high=1.0), config={"lr": 1})
     monkeypatch.setattr(targets.Data, "bundled", True)
-    outcome = accuracy.run_row(of, 2, tmp_path / "runs", tmp_path)
+    outcome = check.run_row(of, 2, tmp_path / "runs", tmp_path)
     assert (outcome.state, outcome.text) == (state, text)
 
 
@@ -101,7 +100,7 @@ def test_a_row_sees_what_was_downloaded_and_nothing_that_was_computed(tmp_path, 
                                    "home = Path(os.environ['GLUON_FT_HOME'])\n"
                                    "sys.exit(' '.join(sorted(str(p.relative_to(home)) for p in home.glob('*/*'))))\n")
     monkeypatch.setattr(targets.Data, "bundled", True)
-    outcome = accuracy.run_row(target(), 1, tmp_path / "runs", tmp_path)
+    outcome = check.run_row(target(), 1, tmp_path / "runs", tmp_path)
     assert outcome.text == "x.py ended with status 1: weights/a.params"
     assert (home / "weights" / "a.params").read_bytes() == b"x"
 
@@ -115,11 +114,11 @@ def with_regression(kind, of, tmp_path, seeds=1):
     if not (ROOT / of.script).is_file():
         pytest.skip(f"{of.script} is not written yet")
     script, real = tmp_path / of.script, str(ROOT / of.script)
-    script.parent.mkdir(exist_ok=True)
+    script.parent.mkdir(parents=True, exist_ok=True)
     argv = [str(REGRESSIONS), kind, real] if kind else [real]
     script.write_text(f"import runpy, sys\nsys.path[:0] = {[str(ROOT), str((ROOT / of.script).parent)]!r}\n"
                       f"sys.argv[:1] = {argv!r}\nrunpy.run_path({argv[0]!r}, run_name='__main__')\n")
-    return accuracy.run_row(of, seeds, tmp_path / "runs", tmp_path)
+    return check.run_row(of, seeds, tmp_path / "runs", tmp_path)
 
 
 def row_called(name):

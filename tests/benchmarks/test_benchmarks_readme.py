@@ -2,13 +2,12 @@
 from __future__ import annotations
 
 import pytest
-import readme
-import recording
-import targets
 
+from benchmarks import readme, runner
+from benchmarks.accuracy import targets
 from gluon_ft.errors import DataError
 
-HEAD = ",".join(recording.COLUMNS)
+HEAD = ",".join(runner.COLUMNS)
 
 
 def line(benchmark, quantity, value, settings="s; x.py --seeds 5", commit="abc", runs=5):
@@ -30,7 +29,7 @@ def test_the_readme_is_the_generated_one():
 
 def test_nothing_that_was_measured_is_missing():
     text = readme.render()
-    for path in recording.RESULTS.glob("*.csv"):
+    for path in runner.RESULTS.glob("*.csv"):
         assert path.stem == "accuracy" or f"\n## {path.stem}\n" in text
     for target in targets.load():
         assert f"| {target.title} |" in text
@@ -82,7 +81,7 @@ def ratio(benchmark, settings, quantity, value):
 
 def test_where_others_are_ahead_is_said_with_the_reason(tmp_path, monkeypatch):
     reasons = [{"settings": "PyTorch", "quantity": "per step", "why": "younger kernels"}]
-    monkeypatch.setattr(readme.behind, "load", lambda: reasons)
+    monkeypatch.setattr(readme.slower_than_peers, "load", lambda: reasons)
     written(tmp_path, "peers", ratio("peers", "steps, PyTorch", "time per step, theirs / ours", 0.8),
             ratio("peers", "steps, D2L", "time per step, theirs / ours", 1.4))
     text = readme.others_ahead(tmp_path)
@@ -90,5 +89,5 @@ def test_where_others_are_ahead_is_said_with_the_reason(tmp_path, monkeypatch):
     written(tmp_path, "training_speed", ratio("training_speed", "resnet", "gluon_ft float32 / torch float32", 0.9))
     with pytest.raises(DataError, match=r"no reason for being behind.*resnet; gluon_ft float32"):
         readme.others_ahead(tmp_path)
-    monkeypatch.setattr(readme.behind, "ahead_of_us", lambda rows: [])
+    monkeypatch.setattr(readme.slower_than_peers, "ahead_of_us", lambda rows: [])
     assert "Nowhere that was measured." in readme.others_ahead(tmp_path)

@@ -1,17 +1,17 @@
-"""benchmarks/compare.py on a small repository of its own, noise.py's figures, and the reckoning of compare_peers.py."""
+"""benchmarks/compare/compare.py on a repository of its own, noise.py, and the ratios of peers/compare_peers.py."""
 from __future__ import annotations
 
 import csv
 import json
 import subprocess
 
-import compare
-import compare_peers
-import noise
 import pytest
-import recording
-import targets
 from conftest import shared_data
+
+from benchmarks import runner
+from benchmarks.accuracy import targets
+from benchmarks.compare import compare, noise
+from benchmarks.peers import compare_peers
 
 # The 'seconds' of these pieces of work are counted, not clocked, so that nothing depends on the machine.
 WORK = """
@@ -63,7 +63,7 @@ def repository(tmp_path):
 
 @pytest.fixture
 def command(repository, capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(recording.append, "__defaults__", (tmp_path / "results",))
+    monkeypatch.setattr(runner, "RESULTS", tmp_path / "results")
 
     def call(*options, status):
         with pytest.raises(SystemExit) as stop:

@@ -1,14 +1,14 @@
-"""benchmarks/targets.toml: bounds on both sides, options that exist, mistakes that are named."""
+"""benchmarks/accuracy/targets.toml: bounds on both sides, options that exist, mistakes that are named."""
 from __future__ import annotations
 
+import importlib
 import re
-import sys
 from pathlib import Path
 
 import pytest
-import targets
 from conftest import ROOT
 
+from benchmarks.accuracy import targets
 from gluon_ft.errors import ConfigError
 
 
@@ -34,11 +34,10 @@ def test_every_target_is_bounded_on_both_sides_and_can_be_found():
 def test_options_that_the_scripts_do_not_have_would_be_noticed():
     from click.testing import CliRunner
 
-    sys.path.append(str(ROOT / "recipes"))
     for target in targets.load():
         if not (ROOT / target.script).is_file():
             continue
-        module = __import__(Path(target.script).stem)
+        module = importlib.import_module(".".join(Path(target.script).with_suffix("").parts))
         known = {option for parameter in module.main.params for option in parameter.opts}
         assert {f"--{name}" for name in target.options} <= known, target.id
         assert CliRunner().invoke(module.main, [*target.command(2), "--help"]).exit_code == 0

@@ -14,6 +14,7 @@ from conftest import cli_runner
 
 from gluon_ft.cli import console
 from gluon_ft.errors import DataError
+from gluon_ft.finetune import settings
 
 
 @console.command()
@@ -35,7 +36,7 @@ def eat(food, times, as_json):
     return {"nothing": 1, "yes": True}.get(food)
 
 
-@click.group(cls=console.Group, lazy={"doctor": ("gluon_ft.cli.doctor:doctor", "One line on doctor.")})
+@click.group(cls=console.Group, lazy={"doctor": ("gluon_ft.cli.main:doctor", "One line on doctor.")})
 def kitchen():
     """Kitchen."""
 
@@ -185,6 +186,40 @@ def test_table():
                                    "fine-tuned   5     0.900  -\n"
                                    "scratch     12         -  slow")
     assert console.table([], ["a", "b"]) == "a  b\n-  -"
+
+
+def test_tables_fit_the_terminal_unless_wide(capsys, monkeypatch):
+    rows = [{"image": f"{'a/' * 60}cat.jpg", "class": "c" * 30, "probability": 0.5}]
+    for columns in (80, 60):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        console.show(rows, keep_end=["image"])
+        lines = capsys.readouterr().out.splitlines()
+        assert max(map(len, lines)) == columns and "cat.jpg" in lines[2] and lines[2].endswith("0.500")
+    console.show(rows, wide=True)
+    assert rows[0]["image"] in capsys.readouterr().out
+    monkeypatch.delenv("COLUMNS")
+    console.show(rows)  # to no terminal
+    assert max(map(len, capsys.readouterr().out.splitlines())) == 80
+
+
+def test_an_option_of_a_setting_has_its_default_help_and_range():
+    known = settings.described()
+
+    @console.command()
+    @console.setting_option("batch_size", default=8)
+    @console.setting_option("optimizer")
+    @console.setting_option("lr", "--lr", "--rate", help="Of all.")
+    def recipe(batch_size, optimizer, lr, as_json):
+        console.emit({"batch_size": batch_size, "optimizer": optimizer, "lr": lr}, as_json)
+
+    out, _ = run(recipe, "--rate", "0.5", "--json")
+    assert json.loads(out) == {"batch_size": 8, "optimizer": "sgd", "lr": 0.5}
+    out, _ = run(recipe, "--help")
+    assert "Of all." in out and known["batch_size"].about.help in " ".join(out.split())
+    _, err = run(recipe, "--batch-size", "0", status=2)
+    assert err == "error: batch_size out of range; expected a whole number of at least 1; found 0\n"
+    _, err = run(recipe, "--optimizer", "sdg", status=2)
+    assert err == "error: unknown optimizer 'sdg'; did you mean sgd?\n"
 
 
 def test_progress_is_drawn_where_asked_only(monkeypatch, capfd):

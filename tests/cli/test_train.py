@@ -21,8 +21,8 @@ from train_runs import (  # noqa: F401  (fixtures)
 
 from gluon_ft import finetune
 from gluon_ft.data import split
+from gluon_ft.data.lists import list_file
 from gluon_ft.data.records import pack
-from gluon_ft.data.sources.lists import list_file
 from gluon_ft.errors import ConfigError, UserError
 from gluon_ft.evaluation.model import load_model
 from gluon_ft.evaluation.predict import predict

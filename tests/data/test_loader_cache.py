@@ -5,13 +5,13 @@ import numpy as np
 from loader_images import folder_fixture, make_folder, opened, rows  # noqa: F401  (fixtures)
 
 from gluon_ft.data import loader as loaders
-from gluon_ft.data.sources import record_source
+from gluon_ft.data.sources import base
 
 
 def test_the_cache_is_bounded_and_decodes_once(folder, monkeypatch):
     decoded = []
-    decode = record_source.decode
-    monkeypatch.setattr("gluon_ft.data.sources.opening.decode", lambda *args: decoded.append(1) or decode(*args))
+    decode = base.decode
+    monkeypatch.setattr("gluon_ft.data.sources.base.decode", lambda *args: decoded.append(1) or decode(*args))
     loader = opened(folder, cache="memory", workers=2)
     first, second = rows(loader)[0], rows(loader)[0]
     np.testing.assert_array_equal(first, second)

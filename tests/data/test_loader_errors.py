@@ -5,8 +5,20 @@ import cv2
 import mxnet as mx
 import numpy as np
 import pytest
-from loader_images import CLASSES, copied, folder_fixture, make_folder, opened, own_threads, pack, packed_fixture, rows  # noqa: F401  (fixtures)
+from loader_images import (  # noqa: F401  (fixtures)
+    CLASSES,
+    RAW,
+    copied,
+    folder_fixture,
+    make_folder,
+    opened,
+    own_threads,
+    pack,
+    packed_fixture,
+    rows,
+)
 
+from gluon_ft import loaders
 from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.errors import ConfigError, DataError
 
@@ -128,3 +140,9 @@ def test_options_out_of_range(folder, options, line):
     with pytest.raises(ConfigError) as caught:
         opened(folder, **options)
     assert str(caught.value) == line
+
+
+def test_the_earlier_name_still_works_and_says_the_new_one(folder):
+    with pytest.warns(DeprecationWarning, match=r"loaders\.open is now called gluon_ft\.loaders\.make_loader"):
+        loader = loaders.open(folder, preprocessing=RAW, train=False, batch_size=4)
+    np.testing.assert_array_equal(rows(loader)[0], rows(opened(folder))[0])

@@ -57,7 +57,7 @@ def test_batches_outlive_the_loader(folder):
 
 def test_an_iterator_left_open_does_not_keep_the_interpreter(folder):
     code = ("import sys, gluon_ft\nfrom gluon_ft import loaders\nfrom gluon_ft.data.images.preprocessing import "
-            "Preprocessing\nloader = loaders.open(sys.argv[1], preprocessing=Preprocessing(size=32, resize=40), "
+            "Preprocessing\nloader = loaders.make_loader(sys.argv[1], preprocessing=Preprocessing(size=32, resize=40), "
             "train=True, batch_size=2, workers=2)\niterator = iter(loader)\nprint(next(iterator).valid)\n")
     done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, timeout=60,
                           check=False)

@@ -35,8 +35,8 @@ def train_an_epoch(train, val, classes, engine):
     """The loss of three epochs' first and last, through one engine, all images counted."""
     gluon_ft.seed_all(0)
     net = gluon_ft.fine_tune_net("mobilenet0.25", classes, lr_mult=1)
-    loader = loaders.open(train, preprocessing=SMALL, train=True, batch_size=32, engine=engine, augment="none")
-    held = loaders.open(val, preprocessing=SMALL, train=False, batch_size=32, engine=engine)
+    loader = loaders.make_loader(train, preprocessing=SMALL, train=True, batch_size=32, engine=engine, augment="none")
+    held = loaders.make_loader(val, preprocessing=SMALL, train=False, batch_size=32, engine=engine)
     result = gluon_ft.fit(net, loader, held, gluon_ft.TrainConfig(epochs=3, lr=0.01))
     assert gluon_ft.evaluate(net, held).count == len(held.labels)
     return result.history
@@ -53,7 +53,7 @@ def test_split_pack_verify_audit_and_train(tmp_path, capsys, folder, classes, tr
     for rec in recs:
         command(capsys, "verify", rec)
     command(capsys, "audit", *recs, "--workers", 2, status=leak)
-    assert len(loaders.open(recs[0], preprocessing=SMALL, train=True, batch_size=32).labels) == training
+    assert len(loaders.make_loader(recs[0], preprocessing=SMALL, train=True, batch_size=32).labels) == training
     for engine in ("native", "threads"):
         history = train_an_epoch(*recs, classes, engine)
         assert min(record["train_loss"] for record in history[1:]) < history[0]["train_loss"]

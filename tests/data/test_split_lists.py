@@ -15,7 +15,7 @@ from conftest import ROOT, shared_data
 from PIL import Image
 
 from gluon_ft.cli.split import split as command
-from gluon_ft.data.sources import lists
+from gluon_ft.data import lists
 from gluon_ft.data.split import split, write
 from gluon_ft.errors import ConfigError, DataError, UserError
 

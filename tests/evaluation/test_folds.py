@@ -10,10 +10,9 @@ from PIL import Image
 
 import gluon_ft
 from gluon_ft import loaders
-from gluon_ft.data import split
+from gluon_ft.data import lists, split
 from gluon_ft.data.audit import checks
 from gluon_ft.data.records import pack
-from gluon_ft.data.sources import lists
 from gluon_ft.errors import ConfigError, DataError
 from gluon_ft.evaluation import folds as cv
 
@@ -110,7 +109,7 @@ def test_groups_of_an_audit(photos, tmp_path, packed):
         drawn = split.split(photos, per_class=5)
         split.write(drawn, tmp_path / "set")
         source = pack.pack(lists.list_file(tmp_path / "set", "train"), photos)[0].rec
-    loader = loaders.open(source, preprocessing=HOW, train=False, batch_size=4)
+    loader = loaders.make_loader(source, preprocessing=HOW, train=False, batch_size=4)
     groups = cv.groups_of(checks.audit([source]), loader)
     if packed:
         order = [entry.path for entry in drawn.parts["train"]]
@@ -121,13 +120,13 @@ def test_groups_of_an_audit(photos, tmp_path, packed):
     else:
         assert groups.tolist() == expected
     with pytest.raises(DataError, match=r"the audit is of other images; .*; audit what the loaders read"):
-        cv.groups_of(checks.audit([photos]), gluon_ft.loaders.open(
+        cv.groups_of(checks.audit([photos]), gluon_ft.loaders.make_loader(
             (np.zeros((4, 32, 32, 3), np.uint8), [0, 1, 0, 1]), preprocessing=HOW, train=False, batch_size=2))
 
 
 def test_loaders_are_folded_with_copies_together(photos):
-    train = loaders.open(photos, preprocessing=HOW, train=True, batch_size=4, cache="memory")
-    plain = loaders.open(photos, preprocessing=HOW, train=False, batch_size=4, cache="memory")
+    train = loaders.make_loader(photos, preprocessing=HOW, train=True, batch_size=4, cache="memory")
+    plain = loaders.make_loader(photos, preprocessing=HOW, train=False, batch_size=4, cache="memory")
 
     def run(fold, images, held_out):
         assert images.train and not held_out.train
@@ -143,7 +142,7 @@ def test_loaders_are_folded_with_copies_together(photos):
 
 
 def test_a_subset_is_a_loader_of_its_own(photos):
-    whole = loaders.open(photos, preprocessing=HOW, train=False, batch_size=4, cache="memory")
+    whole = loaders.make_loader(photos, preprocessing=HOW, train=False, batch_size=4, cache="memory")
     everything = np.concatenate([batch.data.asnumpy() for batch in whole])
     chosen = np.array([1, 3, 8, 9, 11])
     part = cv.subset(whole, chosen, batch_size=2)
@@ -156,7 +155,7 @@ def test_a_subset_is_a_loader_of_its_own(photos):
     assert part.identity() == cv.subset(whole, chosen, batch_size=2).identity()
     assert len(whole.labels) == 12 and len(whole.memory) == 12
 
-    train = cv.subset(loaders.open(photos, preprocessing=HOW, train=True, batch_size=4), chosen)
+    train = cv.subset(loaders.make_loader(photos, preprocessing=HOW, train=True, batch_size=4), chosen)
     for _ in range(2):
         assert sorted(np.concatenate([b.label.asnumpy() for b in train]).tolist()) == [0, 0, 1, 1, 1]
 

@@ -44,7 +44,7 @@ def photos(tmp_path):
 
 
 def test_as_the_evaluation_loader_sees_them(net, photos):
-    loader = loaders.open(photos, preprocessing=HOW, train=False, batch_size=8)
+    loader = loaders.make_loader(photos, preprocessing=HOW, train=False, batch_size=8)
     expected = mx.nd.softmax(net(next(iter(loader)).data)).asnumpy()
     found = predict(net, photos, batch_size=3, top=2)
     assert [p.path for p in found] == [loader.source.where(i) for i in range(8)]
@@ -131,6 +131,8 @@ def test_the_command(net, photos, tmp_path, run):
     assert first["top"][0] == {"class": first["class"], "probability": first["probability"]}
     assert len(first["top"]) == 2
     assert "0.jpg" in printed.out and "then" in printed.out
+    assert max(map(len, printed.out.splitlines()[:-1])) <= 80  # of a terminal that is none
+    assert str(photos / "a" / "0.jpg") in run(path, photos, "--wide").out
 
     (photos / "a" / "0.jpg").write_bytes(b"")
     printed = run(tmp_path / "run", photos, "--json", status=1)

@@ -1,20 +1,17 @@
 """Advice: the rules in order, settings that exist, reasons with sources, and docs that say the same."""
 from __future__ import annotations
 
-import importlib.util
-import sys
-
 import numpy as np
 import pytest
 from conftest import ROOT
 
+from benchmarks.accuracy import advice as advice_benchmark
 from gluon_ft import TrainConfig
 from gluon_ft.data import loader
 from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.errors import ConfigError
-from gluon_ft.finetune import advice, advice_table, plan
-from gluon_ft.finetune.advice import advise
-from gluon_ft.finetune.facts import Facts
+from gluon_ft.finetune import advice, plan, settings
+from gluon_ft.finetune.advice import Facts, advise
 from gluon_ft.finetune.settings import JobSettings
 
 
@@ -65,13 +62,13 @@ CASES = [facts(40), facts(262), facts(2000), facts(2000, grey=True), facts(30_00
 @pytest.mark.parametrize("known", CASES)
 def test_settings_are_those_of_a_job(known, strategy):
     found = advise(known, strategy)
-    settings = JobSettings(data="photos", **found.settings)
-    assert isinstance(settings.training(), TrainConfig)
+    chosen = JobSettings(data="photos", **found.settings)
+    assert isinstance(chosen.training(), TrainConfig)
     assert found.strategy == strategy and found.reasons[0] == (f"'{strategy}' was asked for", "you")
     if strategy != "svm":
         assert {"lr", "epochs", "batch_size", "freeze", "augment"} <= set(found.settings)
-        loader.open((np.zeros((2, 8, 8, 3), np.uint8), [0, 1]), preprocessing=Preprocessing(size=8, resize=8),
-                     train=True, batch_size=2, augment=plan.augmentation(settings.augment))
+        loader.make_loader((np.zeros((2, 8, 8, 3), np.uint8), [0, 1]), preprocessing=Preprocessing(size=8, resize=8),
+                     train=True, batch_size=2, augment=plan.augmentation(chosen.augment))
 
 
 def test_the_body_learns_at_a_tenth_of_the_from_scratch_rate():
@@ -170,26 +167,20 @@ def test_facts_as_plain_values():
     assert facts(**UNMEASURED).to_dict()["separable"] is None
 
 
-def test_the_docs_are_the_tables():
-    page = ROOT / "docs" / "advice.md"
-    assert page.read_text(encoding="utf-8") == advice_table.markdown(), \
-        "write it again: python -m gluon_ft.finetune.advice_table > docs/advice.md"
-    assert all(rule.condition in advice_table.markdown() for rule in advice.SETTING_RULES)
+def test_the_docs_are_the_tables(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    import write_docs
+
+    assert set(write_docs.PAGES) == {"advice.md", "settings.md"}
+    for name, page in write_docs.PAGES.items():
+        written = (ROOT / "docs" / name).read_text(encoding="utf-8")
+        assert written == page(), "write it again: python tools/write_docs.py"
+    assert all(rule.condition in write_docs.advice_page() for rule in advice.SETTING_RULES)
+    assert all(f"| `{name}` |" in write_docs.settings_page() for name in settings.described())
 
 
-def benchmark(monkeypatch):
-    """benchmarks/advice.py as a module."""
-    path = ROOT / "benchmarks" / "advice.py"
-    monkeypatch.syspath_prepend(str(path.parent))
-    spec = importlib.util.spec_from_file_location("benchmark_advice", path)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look their module up there
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_benchmark_allows_a_point_or_the_spread(monkeypatch):
-    verdict = benchmark(monkeypatch).verdict
+def test_the_benchmark_allows_a_point_or_the_spread():
+    verdict = advice_benchmark.verdict
     rows = {"svm": {"median": "0.90", "min": "0.90", "max": "0.90"}, "head": {"median": "0.91", "min": "0.91",
                                                                               "max": "0.91"}}
     assert verdict("d", "svm", rows)["holds"] and verdict("d", "svm", rows)["best"] == "head"
@@ -200,8 +191,8 @@ def test_the_benchmark_allows_a_point_or_the_spread(monkeypatch):
     assert found["holds"] and found["behind"] == pytest.approx(0.03) and found["allowed"] == pytest.approx(0.03)
 
 
-def test_the_benchmarks_digits_share_no_image(monkeypatch, tmp_path):
-    drawn = benchmark(monkeypatch).small_digits(1, tmp_path)
+def test_the_benchmarks_digits_share_no_image(tmp_path):
+    drawn = advice_benchmark.small_digits(1, tmp_path)
     (train, labels), (val, val_labels) = drawn.train, drawn.val
     assert np.bincount(labels).tolist() == [50] * 10 and len(labels) + len(val_labels) == 1797
     both = np.concatenate([train, val]).reshape(1797, -1)

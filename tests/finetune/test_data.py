@@ -10,18 +10,26 @@ import pytest
 
 from gluon_ft.data import split
 from gluon_ft.errors import ConfigError, DataError
-from gluon_ft.finetune import division, examine, prepare, sources
+from gluon_ft.finetune import examine, job_data
 from gluon_ft.finetune.settings import JobSettings
 
 
 def source_of(root):
-    return sources.find(JobSettings(data=str(root)))[0]
+    return job_data.find(JobSettings(data=str(root)))[0]
+
+
+def divided(source, validation, seed, groups=None):
+    """(path, label) of the images on each side; groups : sets of paths that are copies."""
+    numbers = None if groups is None else split.linked(len(source), [
+        (source.names.index(one), source.names.index(other)) for group in groups
+        for one, other in zip(sorted(group), sorted(group)[1:])])
+    return [source.take(positions).files for positions in split.divide(source, validation, seed, numbers)]
 
 
 def test_without_copies_the_split_is_that_of_gluon_ft_split(tmp_path):
     root = photos.make(tmp_path / "p", count=7)
     drawn = split.split(root, fraction=0.7, seed=3)
-    train, val = division.divide(source_of(root), 0.3, 3)
+    train, val = divided(source_of(root), 0.3, 3)
     assert train == [(entry.path, entry.label) for entry in drawn.parts["train"]]
     assert val == [(entry.path, entry.label) for entry in drawn.parts["val"]]
 
@@ -30,7 +38,7 @@ def test_without_copies_the_split_is_that_of_gluon_ft_split(tmp_path):
 def test_copies_stay_on_one_side_of_the_split(tmp_path, seed):
     source = source_of(photos.make(tmp_path / "p", count=6))
     groups = [{"red/00.png", "red/01.png", "red/02.png"}, {"green/00.png", "blue/00.png"}]
-    train, val = ({path for path, _ in part} for part in division.divide(source, 0.5, seed, groups))
+    train, val = ({path for path, _ in part} for part in divided(source, 0.5, seed, groups))
     assert len(train) + len(val) == 18 and not train & val
     assert groups[0] <= train or groups[0] <= val
     assert groups[1] <= train  # of two classes: nobody knows which is right
@@ -43,14 +51,14 @@ def test_a_class_of_one_image_cannot_be_split(tmp_path):
     for number in (1, 2):
         (root / "red" / f"{number:02}.png").unlink()
     with pytest.raises(DataError) as error:
-        division.divide(source_of(root), 0.2, 0)
+        divided(source_of(root), 0.2, 0)
     assert str(error.value).startswith(f"{root}: 1 of 3 classes with too few images; expected 2 or more") and (
         "'red' has 1" in str(error.value))
 
 
 def test_a_class_whose_images_are_all_copies_trains_only(tmp_path):
     source = source_of(photos.make(tmp_path / "p", count=3))
-    _, val = division.divide(source, 0.3, 0, [{f"red/0{i}.png" for i in range(3)}])
+    _, val = divided(source, 0.3, 0, [{f"red/0{i}.png" for i in range(3)}])
     assert {path.split("/")[0] for path, _ in val} == {"green", "blue"}
 
 
@@ -67,7 +75,7 @@ def spoilt(tmp_path):
 def test_the_audit_keeps_copies_together_and_leaves_bad_files_out(tmp_path):
     root = spoilt(tmp_path)
     for seed in range(5):
-        data = prepare.prepare(JobSettings(data=str(root), seed=seed))
+        data = job_data.prepare(JobSettings(data=str(root), seed=seed))
         train, val = ({path for path, _ in data.parts[name].files} for name in ("train", "validation"))
         assert {"red/03.png", "red/copy.png", "blue/copy.png"} <= train
         assert "green/00.png" not in train | val and len(train | val) == 31
@@ -81,10 +89,10 @@ def test_the_audit_keeps_copies_together_and_leaves_bad_files_out(tmp_path):
 
 
 def test_an_audit_that_only_reports_leaves_everything_in(tmp_path):
-    data = prepare.prepare(JobSettings(data=str(spoilt(tmp_path)), audit="report"))
-    assert sum(part.images for part in data.parts.values()) == 32 and not data.left_out
+    data = job_data.prepare(JobSettings(data=str(spoilt(tmp_path)), audit="report"))
+    assert sum(len(part) for part in data.parts.values()) == 32 and not data.left_out
     assert any(line.startswith("1 images cannot be read: green/00.png") for line in data.lines)
-    data = prepare.prepare(JobSettings(data=str(tmp_path / "p"), audit="none"))
+    data = job_data.prepare(JobSettings(data=str(tmp_path / "p"), audit="none"))
     assert data.lines == ["not audited (audit none): copies and bad files were not looked for"] and not data.facts
 
 
@@ -95,9 +103,9 @@ def test_a_folder_with_parts_is_taken_as_split(tmp_path, names, taken):
     copied = tmp_path / "p" / taken / "red" / "copy.png"
     shutil.copy(tmp_path / "p" / names[0] / "red" / "00.png", copied)
     shutil.rmtree(tmp_path / "p" / taken / "blue")
-    data = prepare.prepare(JobSettings(data=str(tmp_path / "p")))
-    assert data.parts["train"].images == 12 and data.parts["validation"].images == 8
-    assert data.classes == ["blue", "green", "red"]
+    data = job_data.prepare(JobSettings(data=str(tmp_path / "p")))
+    assert len(data.parts["train"]) == 12 and len(data.parts["validation"]) == 8
+    assert data.class_names == ["blue", "green", "red"]
     assert {label for _, label in data.parts["validation"].files} == {1, 2}
     assert data.left_out == [{"part": "validation", "path": "red/copy.png",
                               "why": "a copy of red/00.png, which is in training"}]
@@ -109,33 +117,33 @@ def test_parts_that_do_not_fit(tmp_path):
     photos.make(tmp_path / "p" / "val", count=2)
     photos.make(tmp_path / "p" / "test", count=2)
     with pytest.raises(DataError, match="no training part; expected train/ beside val/ or test/; found test, val"):
-        sources.find(JobSettings(data=str(tmp_path / "p")))
+        job_data.find(JobSettings(data=str(tmp_path / "p")))
     photos.make(tmp_path / "q", ("red", "green"), count=2)
     with pytest.raises(DataError, match="class 'blue' is not in the training part; expected 2 classes: green, red"):
-        sources.find(JobSettings(train=str(tmp_path / "q"), val=str(tmp_path / "p" / "val")))
+        job_data.find(JobSettings(train=str(tmp_path / "q"), val=str(tmp_path / "p" / "val")))
     with pytest.raises(DataError, match="no such file or folder; expected a folder with one subfolder a class"):
-        sources.find(JobSettings(data=str(tmp_path / "nothing")))
+        job_data.find(JobSettings(data=str(tmp_path / "nothing")))
 
 
 def test_lists_are_split_or_taken_as_they_are(tmp_path):
     root = photos.make(tmp_path / "p", count=5)
     split.write(split.split(root, fraction=0.6), tmp_path / "a")
-    given = prepare.prepare(JobSettings(train=str(tmp_path / "a-train.lst"), val=str(tmp_path / "a-val.lst"),
+    given = job_data.prepare(JobSettings(train=str(tmp_path / "a-train.lst"), val=str(tmp_path / "a-val.lst"),
                                         root=str(root)))
-    assert [part.images for part in given.parts.values()] == [9, 6] and given.classes == ["blue", "green", "red"]
-    drawn = prepare.prepare(JobSettings(data=str(tmp_path / "a-train.lst"), root=str(root), validation=0.3))
-    assert [part.images for part in drawn.parts.values()] == [6, 3]
+    assert [len(part) for part in given.parts.values()] == [9, 6] and given.class_names == ["blue", "green", "red"]
+    drawn = job_data.prepare(JobSettings(data=str(tmp_path / "a-train.lst"), root=str(root), validation=0.3))
+    assert [len(part) for part in drawn.parts.values()] == [6, 3]
 
 
 def test_changed_images_are_noticed_on_reopening(tmp_path):
     root, run = photos.make(tmp_path / "p", count=4), tmp_path / "run"
     run.mkdir()
-    written = prepare.write(prepare.prepare(JobSettings(data=str(root))), run)
-    again = prepare.reopen(run)
-    assert again.parts == written.parts and again.classes == written.classes
+    written = job_data.write(job_data.prepare(JobSettings(data=str(root))), run)
+    again = job_data.reopen(run)
+    assert again.parts == written.parts and again.class_names == written.class_names
     cv2.imwrite(str(root / "red" / "00.png"), np.zeros((40, 40, 3), np.uint8))
     with pytest.raises(DataError) as error:
-        prepare.reopen(run)
+        job_data.reopen(run)
     assert str(error.value).startswith(f"{run}: the images have changed since this run began; expected those of "
                                        "data.json; found ")
     assert "1 images with other contents (red/00.png)" in str(error.value)
@@ -144,15 +152,15 @@ def test_changed_images_are_noticed_on_reopening(tmp_path):
 def test_a_run_inside_of_the_photos_is_refused(tmp_path):
     root = photos.make(tmp_path / "p", count=2)
     with pytest.raises(ConfigError, match="the run's folder would be inside of the photos"):
-        prepare.check_outside(root / "runs", JobSettings(data=str(root)))
-    prepare.check_outside(tmp_path / "runs", JobSettings(data=str(root)))
+        job_data.check_outside(root / "runs", JobSettings(data=str(root)))
+    job_data.check_outside(tmp_path / "runs", JobSettings(data=str(root)))
 
 
 def test_examined_lists_of_different_roots_need_a_root(tmp_path):
     for name in "ab":
         root = photos.make(tmp_path / name, count=3)
         split.write(split.split(root, fraction=0.5), tmp_path / f"{name}l")
-    one, two = sources.find(JobSettings(train=str(tmp_path / "al-train.lst"), val=str(tmp_path / "bl-val.lst")))
-    one, two = (sources.replace(s, root=tmp_path / n) for s, n in ((one, "a"), (two, "b")))
+    one, two = job_data.find(JobSettings(train=str(tmp_path / "al-train.lst"), val=str(tmp_path / "bl-val.lst")))
+    one.root, two.root = tmp_path / "a", tmp_path / "b"
     with pytest.raises(DataError, match="lists of two folders cannot be compared"):
         examine.examine(one, two, "fix")

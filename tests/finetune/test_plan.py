@@ -9,8 +9,8 @@ import pytest
 from train_runs import make_source
 
 from gluon_ft.errors import ConfigError, DataError, UserError
-from gluon_ft.finetune import check, choice, network, plan, prepare, sources
-from gluon_ft.finetune.facts import Facts
+from gluon_ft.finetune import choice, job_data, network, plan
+from gluon_ft.finetune.advice import Facts
 from gluon_ft.finetune.settings import JobSettings
 
 
@@ -28,8 +28,8 @@ def test_frozen_parts_are_computed_once_where_that_trains_the_same():
 
 def decided(tmp_path, **options):
     wanted = JobSettings(data=str(photos.make(tmp_path / "p", count=4)), **options)
-    data, chosen = prepare.prepare(wanted), choice.Choice("cifar_resnet20_relu", "none", "")
-    net, _ = network.build(chosen, data.classes, None, 0, None)
+    data, chosen = job_data.prepare(wanted), choice.Choice("cifar_resnet20_relu", "none", "")
+    net, _ = network.build(chosen, data.class_names, None, 0, None)
     return plan.decide(wanted, {"data": wanted.data, **options}, data, chosen, net, [mx.cpu(0), mx.cpu(1)])
 
 
@@ -56,8 +56,8 @@ def tuned(tmp_path, strategy, **options):
     images = images if images.exists() else photos.make(images, count=4)
     weights = weights if weights.exists() else make_source(tmp_path)
     wanted = JobSettings(data=str(images), backbone="lenet", strategy=strategy, **options)
-    data, chosen = prepare.prepare(wanted), choice.Choice("lenet", str(weights), "")
-    net, _ = network.build(chosen, data.classes, [mx.cpu()], 0, None)
+    data, chosen = job_data.prepare(wanted), choice.Choice("lenet", str(weights), "")
+    net, _ = network.build(chosen, data.class_names, [mx.cpu()], 0, None)
     return plan.decide(wanted, {"data": wanted.data, "strategy": strategy, **options}, data, chosen, net,
                        [mx.cpu()]).settings
 
@@ -100,14 +100,14 @@ def test_features_are_looked_at_where_settings_go_by_them_only(tmp_path, monkeyp
 def test_settings_are_checked_before_the_images(given, message):
     # There is no such folder, so that what is checked later would not come to be said.
     with pytest.raises(UserError) as error:
-        check.check(JobSettings(data="nowhere", **given), given, {})
+        plan.check(JobSettings(data="nowhere", **given), given, {})
     assert str(error.value).startswith(message)
 
 
 def test_what_is_checked_early_is_found_once(tmp_path):
     wanted = JobSettings(data=str(photos.make(tmp_path / "p", count=4)), backbone="lenet", freeze="2", augment="none")
-    found = check.check(wanted, {}, {})
-    assert found == sources.find(wanted) and prepare.prepare(wanted, found).parts == prepare.prepare(wanted).parts
+    found = plan.check(wanted, {}, {})
+    assert found == job_data.find(wanted) and job_data.prepare(wanted, found).parts == job_data.prepare(wanted).parts
 
 
 def test_an_svm_is_not_chosen_where_its_settings_would_be_ignored():

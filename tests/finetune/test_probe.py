@@ -58,8 +58,8 @@ def test_counts_sizes_and_probe(tmp_path):
 
 def test_the_eigenvalue_is_that_of_the_second_moments(tmp_path):
     photos, net = folder(tmp_path / "photos"), network()
-    rows, _ = features.extract(net, gluon_ft.loaders.open(photos, preprocessing=net.preprocessing, train=False,
-                                                          batch_size=8))
+    rows, _ = features.extract(net, gluon_ft.loaders.make_loader(photos, preprocessing=net.preprocessing, train=False,
+                                                                 batch_size=8))
     expected = np.linalg.eigvalsh(np.mean([np.outer(row, row) for row in rows.astype(float)], axis=0)).max()
     assert probe.measure(photos, net).eigenvalue == pytest.approx(expected, rel=1e-4)
 
@@ -72,7 +72,7 @@ def test_a_probe_repeats(tmp_path):
 
 def test_a_loader_and_arrays_give_the_same_as_the_folder(tmp_path):
     photos, net = folder(tmp_path / "photos"), network()
-    loader = gluon_ft.loaders.open(photos, preprocessing=net.preprocessing, train=True, batch_size=4)
+    loader = gluon_ft.loaders.make_loader(photos, preprocessing=net.preprocessing, train=True, batch_size=4)
     files = sorted(photos.glob("*/*.png"), key=lambda p: loader.source.paths.index(str(p)))
     arrays = np.stack([cv2.imread(str(p))[..., ::-1] for p in files]), loader.labels
     expected = {**probe.measure(photos, net).to_dict(), "seconds": 0}

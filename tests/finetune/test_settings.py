@@ -1,15 +1,18 @@
 """Settings of finetune: values by type, layers and their origins, checks, options of the command."""
 from __future__ import annotations
 
+import dataclasses
 import json
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from gluon_ft import TrainConfig, freezing, heads
 from gluon_ft.errors import ConfigError
 from gluon_ft.finetune import settings
 from gluon_ft.finetune.settings import JobSettings, collect
-from gluon_ft.io.values import coerce
+from gluon_ft.io.settings import coerce
 
 
 @pytest.mark.parametrize("text, kind, value", [
@@ -38,7 +41,7 @@ def test_values_that_do_not_fit(value, kind, message):
 
 
 def test_a_table_is_for_augment_only(tmp_path):
-    assert coerce("augment", {"b": 1}, "str") == '{"b": 1}'
+    assert coerce("augment", {"b": 1}, "str", table=True) == '{"b": 1}'
     (tmp_path / "c.toml").write_text("[train]\nlr = 0.1\n")
     with pytest.raises(ConfigError) as error:
         collect(tmp_path / "c.toml")
@@ -108,9 +111,12 @@ def test_settings_round_trip_and_give_the_training_part(tmp_path):
 
 
 def test_every_setting_has_an_option_and_help():
-    from gluon_ft.cli.train import HELP, default, train
+    from gluon_ft.cli.train import train
 
-    assert set(HELP) == set(settings.names()) - {"data"}
+    known = settings.described()
+    assert all(one.about.help.endswith(".") for one in known.values())
+    assert {one.name for one in train.params} >= set(known) - {"data"} and known["data"].option is None
+    assert set(known) == {field.name for field in dataclasses.fields(JobSettings)}
     text = " ".join(CliRunner().invoke(train, ["--help"]).output.split())
     for words in ("Passes over the training images. [default: as advised]", "Of sgd and nag. [default: 0.9]",
                   "svm (linear SVM on the pretrained features), head (",
@@ -118,4 +124,60 @@ def test_every_setting_has_an_option_and_help():
                   "train (they follow the batches) or frozen (the weights' own are held). [default: as advised]",
                   "Of everything that is drawn. [default: 0]", "biases, gamma and beta as well. [default: yes]"):
         assert words in text, words
-    assert "auto" not in {default(name) for name in settings.names()}
+    assert "auto" not in {settings.default_words(name) for name in known}
+
+
+# Setting -> values that it cannot have, beside those that no setting of its type can.
+OUT_OF_RANGE = {
+    "epochs": [0, 2.5], "lr": [0, -1.0], "momentum": [1, -0.1], "wd": [-1e-4], "clip_norm": [-1], "accumulate": [0],
+    "warmup": [-1], "lr_factor": [0, 1.5], "lr_every": [0], "milestones": [(0,), (2, 1), 3], "layer_decay": [0, 1.1],
+    "head_epochs": [-1], "unfreeze": [(1,), (3, 2), 2], "label_smoothing": [1, -0.1], "mixup": [-1], "cutmix": [-1],
+    "ema": [1, -0.1], "patience": [-1], "views": [-1], "seed": [-1, 1 << 32], "save_every": [-1],
+    "save_minutes": [-1.0], "keep": [0], "top_k": [-1], "validation": [1, -0.1], "head_lr_mult": [0],
+    "dropout": [1, -0.1], "batch_size": [0], "workers": [-1, 257], "size": [7], "freeze": ["-1", "most"]}
+WRONG_TYPE = {"int": [True, "1", float("nan"), 1.5, [1], {}], "float": [True, "0.1", float("nan"), float("inf"), [1.0]],
+              "bool": [1, "yes", None], "str": [5, True, 0.5]}
+
+
+@pytest.mark.parametrize("name", list(settings.described()))
+def test_values_of_a_wrong_type_or_out_of_range_are_config_errors(name):
+    one, training = settings.described()[name], name in settings.schema.described(TrainConfig)
+    wrong = [*OUT_OF_RANGE.get(name, ()), *WRONG_TYPE[one.plain_kind]]
+    if one.kind.startswith("tuple"):
+        wrong = [*OUT_OF_RANGE.get(name, ()), "1,2", {}, *((value,) for value in WRONG_TYPE[one.plain_kind])]
+    if one.about.choices:
+        wrong.append("nonsense")
+    if "None" not in one.kind:
+        wrong.append(None)
+    for value in wrong:
+        for kind, rest in ((TrainConfig, {}), (JobSettings, {"data": "photos"}))[not training:]:
+            with pytest.raises(ConfigError) as error:
+                kind(**{**rest, name: value})
+            text = str(error.value)
+            assert name in text and ("expected " in text or "did you mean" in text or "known: " in text), (value, text)
+
+
+@pytest.mark.parametrize("values, message", [
+    ({"seed": -1}, "seed out of range; expected a whole number from 0 to 4294967295; found -1"),
+    ({"lr": "0.1"}, "lr does not fit; expected a number above 0; found '0.1'"),
+    ({"wd": None}, "wd does not fit; expected at least 0; found None"),
+    ({"kvstore": 5}, "kvstore does not fit; expected one of local, device, nccl, dist_sync, dist_device_sync, "
+                     "dist_async, horovod, byteps; found 5"),
+    ({"kvstore": "devise"}, "unknown kvstore 'devise'; did you mean device?"),
+    ({"epochs": True}, "epochs does not fit; expected a whole number of at least 1; found True"),
+    ({"milestones": 3}, "milestones does not fit; expected several values, each a number; found 3")])
+def test_what_a_training_configuration_says_of_wrong_values(values, message):
+    with pytest.raises(ConfigError) as error:
+        TrainConfig(**values)
+    assert str(error.value) == message
+
+
+def test_numpys_numbers_and_lists_are_settings():
+    found = TrainConfig(epochs=np.int64(3), lr=np.float32(0.5), milestones=np.array([1.0, 2.0]), schedule="multistep")
+    assert found.milestones == (1.0, 2.0) and found.to_dict()["epochs"] == 3
+    assert TrainConfig.from_dict(found.to_dict()) == found
+
+
+def test_names_that_need_mxnet_are_said_without_it():
+    assert set(settings.BATCHNORM) == {freezing.FROZEN, freezing.TRAINED}
+    assert settings.described()["head_lr_mult"].default == heads.LR_MULT == 10

@@ -1,20 +1,18 @@
-"""Targets and finished run folders for the tests of benchmarks/accuracy.py."""
+"""Targets and finished run folders for the tests of benchmarks/accuracy/check.py."""
 from __future__ import annotations
 
 import json
 import shutil
 from dataclasses import replace
 
-import identity
 import numpy as np
 import pytest
-import targets
 from PIL import Image
 
+from benchmarks.accuracy import identity, targets
 from gluon_ft import TrainConfig
-from gluon_ft.data import split
+from gluon_ft.data import lists, split
 from gluon_ft.data.records import pack as records
-from gluon_ft.data.sources import lists
 from gluon_ft.reporting import Run
 
 CONFIG = TrainConfig(epochs=2, lr=0.01, momentum=0.9, wd=0.0)

@@ -1,6 +1,6 @@
-"""Runs a recipe in a library that is wrong in one respect, for the tests of benchmarks/accuracy.py.
+"""Runs a recipe in a library that is wrong in one respect, for the tests of benchmarks/accuracy/check.py.
 
-    python tests/deliberate_regressions.py KIND SCRIPT [OPTIONS OF THE SCRIPT]
+    python tests/helpers/deliberate_regressions.py KIND SCRIPT [OPTIONS OF THE SCRIPT]
 
 The library's public functions are replaced before the script is run; the script itself is the real one.
 """
@@ -62,7 +62,7 @@ def shuffled_labels():
         mixed[chosen] = labels[np.roll(chosen, len(chosen) // 2)]
         return mixed
 
-    right, array_loader = loaders.open, gluon_ft.ArrayLoader
+    right, array_loader = loaders.make_loader, gluon_ft.ArrayLoader
 
     def wrong(*arguments, train, **options):
         loader = right(*arguments, train=train, **options)
@@ -72,7 +72,7 @@ def shuffled_labels():
 
     def wrong_arrays(data, labels, batch_size, shuffle=False, seed=0):
         return array_loader(data, shuffled(np.asarray(labels)) if shuffle else labels, batch_size, shuffle, seed)
-    loaders.open, gluon_ft.ArrayLoader = wrong, wrong_arrays
+    loaders.make_loader, gluon_ft.ArrayLoader = wrong, wrong_arrays
 
 
 KINDS = {function.__name__: function for function in (wrong_mean_and_std, batchnorm_not_frozen,

@@ -22,8 +22,8 @@ def pictures(n, seed=0, classes=3):
 
 
 def image_loader(n=30, train=True, views=0, augment="gluon", batch_size=8, seed=3, source=None):
-    loader = loaders.open(source or pictures(n, seed=int(train)), preprocessing=PREPROCESSING, train=train,
-                          batch_size=batch_size, seed=seed, augment=augment if train else None, workers=1)
+    loader = loaders.make_loader(source or pictures(n, seed=int(train)), preprocessing=PREPROCESSING, train=train,
+                                 batch_size=batch_size, seed=seed, augment=augment if train else None, workers=1)
     loader.views = views
     return loader
 

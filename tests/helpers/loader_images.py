@@ -8,12 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
+from gluon_ft.data import lists, workers
 from gluon_ft.data import loader as loaders
-from gluon_ft.data import workers
 from gluon_ft.data.batches import Batch
 from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.data.records import pack as records
-from gluon_ft.data.sources import lists
 
 RAW = Preprocessing(mean=(0, 0, 0), std=(1, 1, 1), scale=1, size=32, resize=40)
 GREY = Preprocessing(mean=(0,), std=(1,), scale=1, size=28, resize=None, channel_order="gray")
@@ -49,7 +48,7 @@ def copied(packed, target, *suffixes):
 
 
 def opened(source, train=False, batch_size=4, preprocessing=RAW, **options):
-    return loaders.open(source, preprocessing=preprocessing, train=train, batch_size=batch_size, **options)
+    return loaders.make_loader(source, preprocessing=preprocessing, train=train, batch_size=batch_size, **options)
 
 
 def rows(loader):

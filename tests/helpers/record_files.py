@@ -7,8 +7,8 @@ import numpy as np
 from click.testing import CliRunner
 from PIL import Image
 
+from gluon_ft.data import lists
 from gluon_ft.data.records import framing, pack, verify
-from gluon_ft.data.sources import lists
 
 
 def make(folder: Path, number=12, classes=3, size=(48, 36)) -> Path:

@@ -12,7 +12,7 @@ import pytest
 
 from gluon_ft.errors import DataError
 from gluon_ft.io import archives as unpacking
-from gluon_ft.io.archives import remove_leftovers, unpack
+from gluon_ft.io.archives import unpack
 
 HONEST = {"a/one.jpg": b"1" * 3000, "a/two words é.jpg": b"", "b/deep/er/three.bin": bytes(range(256)) * 9}
 KINDS = ["zip", "tar", "tar.gz", "tar.bz2", "tar.xz"]
@@ -210,10 +210,3 @@ def test_a_folder_in_use_is_left_alone(tmp_path):
     assert unpack(path, tmp_path / "out")
     with pytest.raises(DataError, match=r"is there already; expected a new or an empty folder"):
         unpack(path, tmp_path / "out")
-
-
-def test_leftovers_of_a_killed_process_are_removed(tmp_path):
-    for name in (".out.12345678.part", "..out.1.part.2.part", ".about.1.part", "out.part"):
-        (tmp_path / name).mkdir()
-    remove_leftovers(tmp_path / "out")
-    assert sorted(p.name for p in tmp_path.iterdir()) == [".about.1.part", "out.part"]

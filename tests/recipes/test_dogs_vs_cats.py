@@ -14,7 +14,7 @@ from PIL import Image
 from recipe_runs import result_of
 
 import gluon_ft
-from gluon_ft.data.sources import parts
+from gluon_ft.data.sources import folders
 from gluon_ft.errors import ConfigError, DataError
 from gluon_ft.finetune import demo_weights
 from gluon_ft.models import tracing
@@ -120,20 +120,20 @@ def test_kaggles_layout_in_two_folds(run, tmp_path):
 
 def test_names_or_folders(tmp_path):
     data = kaggle(tmp_path / "kaggle", 3)
-    named = parts.scan_either(data)
-    assert (named.root, named.classes, len(named.files)) == (data, ["cat", "dog"], 6)
+    named = folders.scan_either(data)
+    assert (named.root, named.class_names, len(named.files)) == (data, ["cat", "dog"], 6)
     assert named.files[0] == ("train/cat.0.jpg", 0)
-    assert parts.scan_either(data / "train").files == named.files
+    assert folders.scan_either(data / "train").files == named.files
     for name in ("cats", "dogs"):
         (tmp_path / "photos" / "train" / name).mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(tmp_path / "photos" / "train" / name / "a.png")
-    assert parts.scan_either(tmp_path / "photos" / "train").classes == ["cats", "dogs"]
-    assert parts.scan_either(tmp_path / "photos").classes == ["cats", "dogs"], "its train part"
+    assert folders.scan_either(tmp_path / "photos" / "train").class_names == ["cats", "dogs"]
+    assert folders.scan_either(tmp_path / "photos").class_names == ["cats", "dogs"], "its train part"
     for path in data.glob("train/dog*"):
         path.unlink()
     with pytest.raises(DataError, match=r"not images of two classes by name; expected files such as cat\.0\.jpg, dog"
                                         r"\.0\.jpg; found 3 images, all 'cat'"):
-        parts.scan_either(data)
+        folders.scan_either(data)
 
 
 @pytest.mark.parametrize(("options", "wording"), [

@@ -9,14 +9,14 @@ import mxnet as mx
 import numpy as np
 import pytest
 import recipe_runs
-import record_hot_dog
 from conftest import shared_data
 from PIL import Image
 from recipe_runs import result_of
 
 import gluon_ft
+from benchmarks.accuracy import record
+from gluon_ft.data import split
 from gluon_ft.data.datasets import drawings
-from gluon_ft.data.sources import parts
 from gluon_ft.errors import ConfigError, DataError, NetworkError, TrainingError
 from gluon_ft.finetune import demo_weights
 from gluon_ft.models import class_init, tracing
@@ -65,7 +65,7 @@ def test_everything_compared_on_drawings(run):
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert {r["lr"] for r in records if r["series"] == "scratch"} == {0.1}
     assert {r["lr"] for r in records if r["series"] == "fine-tuned"} == {0.01}
-    leads = record_hot_dog.lead_by_epoch(records)
+    leads = record.lead_by_epoch(records)
     assert list(leads) == [1, 2, 3, 4, 5]
     assert leads[5] == [pytest.approx(tuned - scratch)]
 
@@ -74,8 +74,8 @@ def test_only_the_output_of_the_frozen_network_moves():
     options = {"backbone": demo_weights.BACKBONE, "pretrained": str(demo_weights.weights()), "lr_mult": 10.0}
     net = hot_dog.network("frozen", options, mx.cpu())
     before = {k: p.data().asnumpy() for k, p in net._collect_params_with_prefix().items()}
-    loader = gluon_ft.loaders.open(demo_weights.pictures(hot_dog.CLASSES, 4, 1), preprocessing=net.preprocessing,
-                                   train=True, batch_size=4)
+    loader = gluon_ft.loaders.make_loader(demo_weights.pictures(hot_dog.CLASSES, 4, 1), preprocessing=net.preprocessing,
+                                          train=True, batch_size=4)
     gluon_ft.fit(net, loader, config=gluon_ft.TrainConfig(epochs=1, lr=0.01, wd=0.001, momentum=0.0))
     moved = {k for k, p in net._collect_params_with_prefix().items() if (p.data().asnumpy() != before[k]).any()}
     assert moved == {"output.weight", "output.bias"}, "BatchNorm's statistics stand still as well"
@@ -265,22 +265,22 @@ def test_drawings_repeat_and_differ():
 
 def test_own_parts_and_their_cap(tmp_path):
     data = photos(tmp_path / "data", 4)
-    whole, some = parts.own_parts(data), parts.own_parts(data, cap=2, seed=5)
+    whole, some = split.own_parts(data), split.own_parts(data, cap=2, seed=5)
     assert [len(entries) for entries in whole.parts.values()] == [8, 8]
     assert [len(entries) for entries in some.parts.values()] == [4, 4]
     assert {e.path for e in some.parts["train"]} < {e.path for e in whole.parts["train"]}
     assert [e.label for e in some.parts["train"]] == [0, 0, 1, 1]
-    assert some.parts == parts.own_parts(data, cap=2, seed=5).parts
+    assert some.parts == split.own_parts(data, cap=2, seed=5).parts
     with pytest.raises(DataError, match="not a folder"):
-        parts.own_parts(data, test="val")
+        split.own_parts(data, test="val")
 
 
 def test_leads_need_both_networks():
     records = [{"series": s, "seed": "0", "epoch": 1, "validation_accuracy": v} for s, v in (
         ("fine-tuned", 0.8), ("scratch", 0.5))]
-    assert record_hot_dog.lead_by_epoch(records) == {1: [pytest.approx(0.3)]}
+    assert record.lead_by_epoch(records) == {1: [pytest.approx(0.3)]}
     with pytest.raises(DataError, match="1 of fine-tuned, 0 of scratch"):
-        record_hot_dog.lead_by_epoch(records[:1])
+        record.lead_by_epoch(records[:1])
 
 
 @pytest.mark.slow
@@ -292,5 +292,5 @@ def test_photos_with_weights_of_imagenet(run, monkeypatch):
     assert rows["fine-tuned"] > rows["scratch"]
     assert min(rows["fine-tuned"], rows["class-initialised"]) > 0.75
     records = [json.loads(line) for line in (Path(result["run"]) / "metrics.jsonl").read_text().splitlines()]
-    leads = record_hot_dog.lead_by_epoch(records)
+    leads = record.lead_by_epoch(records)
     assert all(min(values) > 0 for epoch, values in leads.items() if epoch >= 2)

@@ -10,7 +10,7 @@ from gluon_ft.runtime import amx, hardware
 CHILD = """
 import os, subprocess, sys
 import gluon_ft
-from gluon_ft import amx
+from gluon_ft.runtime import amx
 import mxnet as mx
 on = amx.switch_on(lambda: mx.nd.Activation(mx.nd.ones((1, 1)), act_type="relu").wait_to_read())
 from mxnet.contrib import amp

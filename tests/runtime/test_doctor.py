@@ -11,7 +11,7 @@ import textwrap
 import pytest
 from click.testing import CliRunner
 
-from gluon_ft.cli.doctor import doctor as command
+from gluon_ft.cli.main import doctor as command
 from gluon_ft.io import paths
 from gluon_ft.runtime import doctor, hardware, mxnet_import
 

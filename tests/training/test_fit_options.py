@@ -284,9 +284,9 @@ def test_kept_features_train_to_the_same_parameters():
         gluon_ft.freeze_stages(net, 3)
         images, labels = np.random.RandomState(0).randint(0, 255, (10, 40, 40, 3), dtype="uint8"), np.arange(10) % 2
         how = gluon_ft.Preprocessing(size=32, resize=36)
-        train = gluon_ft.loaders.open((images, labels), preprocessing=how, train=True, batch_size=4,
-                                      augment="gluon")
-        val = gluon_ft.loaders.open((images, labels), preprocessing=how, train=False, batch_size=4)
+        train = gluon_ft.loaders.make_loader((images, labels), preprocessing=how, train=True, batch_size=4,
+                                             augment="gluon")
+        val = gluon_ft.loaders.make_loader((images, labels), preprocessing=how, train=False, batch_size=4)
         config = replace(PLAIN, epochs=4, lr=0.01, momentum=0.9, cache_features=cache, views=2)
         result = fit(net, train, val, config)
         return {path: p.data().asnumpy() for path, p in net._collect_params_with_prefix().items()}, result.history

@@ -13,7 +13,7 @@ from mxnet.gluon import nn
 from PIL import Image
 
 from gluon_ft import freezing
-from gluon_ft.cli.find_lr import find_lr as command
+from gluon_ft.cli.train import find_lr as command
 from gluon_ft.data.batches import ArrayLoader
 from gluon_ft.errors import ConfigError, DataError, TrainingError
 from gluon_ft.training import lr_finder as module

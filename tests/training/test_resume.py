@@ -199,8 +199,8 @@ def test_loaders_with_workers_and_augmentation_repeat_after_a_resume(tmp_path):
         net.add(nn.Conv2D(3, 3, in_channels=3), nn.GlobalAvgPool2D(), nn.Dense(2, in_units=3))
         net.initialize()
         how = gluon_ft.Preprocessing(size=12, resize=None)
-        train = gluon_ft.loaders.open((images, labels), preprocessing=how, train=True, batch_size=4, workers=workers,
-                                      augment={"crop": "resized", "flip": True})
+        train = gluon_ft.loaders.make_loader((images, labels), preprocessing=how, train=True, batch_size=4,
+                                             workers=workers, augment={"crop": "resized", "flip": True})
         seen = []
 
         def stop(record):

@@ -30,7 +30,7 @@ def row_of(*sources, name="resnet50_v1b:gluon_in1k"):
 
 
 def file_of(name, addresses=(), member=None, role="main", format="torch", **expected):
-    return catalog.File(name, format, tuple(addresses), catalog.Expected(**expected), member, role)
+    return catalog.File(name, format, tuple(addresses), catalog.Checksums(**expected), member, role)
 
 
 def test_table_is_sound():
@@ -48,19 +48,19 @@ def test_table_is_sound():
                 assert file.format in catalog.FORMATS and file.role in catalog.ROLES and "/" not in file.name
                 assert contents.setdefault(file.name, file) == file, "two files of one name"
                 for kind, length in (("sha256", 64), ("sha1", 40), ("sha256_prefix", 8), ("sha1_prefix", 8)):
-                    assert re.fullmatch(f"[0-9a-f]{{{length}}}", getattr(file.expected, kind) or "0" * length)
+                    assert re.fullmatch(f"[0-9a-f]{{{length}}}", getattr(file.checksums, kind) or "0" * length)
 
 
 def test_hashes_agree_with_the_installed_model_stores_and_the_file_names():
     from mxnet.gluon.model_zoo.model_store import _model_sha1 as published
 
     rows = [row for row in catalog.rows() if row.tag == "gluon_zoo"]
-    assert {row.backbone: row.sources[0][0].expected.sha1 for row in rows} == published
+    assert {row.backbone: row.sources[0][0].checksums.sha1 for row in rows} == published
     for row in catalog.rows():
         for file in (file for files in row.sources for file in files):
             first = re.search(r"-([0-9a-f]{8})\.(pth|th|params)$", file.name)
             if first:
-                hashes = file.expected
+                hashes = file.checksums
                 full = hashes.sha1 or hashes.sha256 or hashes.sha256_prefix
                 assert full.startswith(first.group(1)), file.name
 

@@ -31,7 +31,7 @@ def clutter_folders(images, choice: str | None) -> list[str]:
 
     Raises ConfigError where the folder has it and `choice` is neither 'keep' nor 'drop'.
     """
-    classes = folders.scan(images).classes
+    classes = folders.scan(images).class_names or []
     found = [name for name in classes if name.endswith("clutter")]
     if found and choice is None:
         raise ConfigError(f"{found[0]} holds pictures of no category", path=images, found=f"{len(classes)} folders",

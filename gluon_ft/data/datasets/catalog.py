@@ -5,21 +5,21 @@ import functools
 import os
 import shutil
 import sys
-import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gluon_ft.data.datasets import cifar
 from gluon_ft.errors import ConfigError, DataError, DownloadError, near
-from gluon_ft.io.archives import remove_leftovers, unpack
-from gluon_ft.io.checksums import Expected
+from gluon_ft.io import atomic
+from gluon_ft.io.archives import unpack
+from gluon_ft.io.checksums import Checksums
 from gluon_ft.io.downloads import fetch, locked
 from gluon_ft.io.paths import cache_home
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib
+    import tomli as tomllib  # pyright: ignore[reportMissingImports] not installed on later versions
 
 _TABLE = Path(__file__).with_name("catalog.toml")
 
@@ -33,7 +33,7 @@ class DataFile:
 
     name: str
     addresses: tuple[str, ...] = ()
-    expected: Expected = field(default_factory=Expected)
+    checksums: Checksums = field(default_factory=Checksums)
     archive: bool = False
     unverified: bool = False
 
@@ -80,7 +80,7 @@ def _rows() -> dict[str, DataSet]:
 
 def _file(row):
     hashes = {kind: row.pop(kind) for kind in ("sha256", "sha1", "md5", "size") if kind in row}
-    return DataFile(addresses=tuple(row.pop("addresses")), expected=Expected(**hashes), **row)
+    return DataFile(addresses=tuple(row.pop("addresses")), checksums=Checksums(**hashes), **row)
 
 
 def datasets() -> list[DataSet]:
@@ -129,7 +129,7 @@ def get(name: str, *, source=None, to=None, progress: bool = True) -> Path:
         return folder / data.folder
     with locked(folder):
         if not folder.is_dir():
-            remove_leftovers(folder)
+            atomic.remove_leftovers(folder)
             files = [_obtain(data, file, source, progress) for file in data.files]
             _prepare(data, files, folder)
             for file, got in zip(data.files, files):
@@ -149,7 +149,7 @@ def _obtain(data, file, source, progress):
     if not file.addresses and not target.is_file():
         raise DownloadError(f"{data.name} can only be fetched by hand", expected=f"{file.name} from {data.home}",
                             remedy=f"put it into {target.parent}, or give it with --from")
-    return fetch(file.addresses, target, progress=progress, **vars(file.expected))
+    return fetch(file.addresses, target, progress=progress, **vars(file.checksums))
 
 
 def _copy_at_hand(data, file, source):
@@ -160,7 +160,7 @@ def _copy_at_hand(data, file, source):
                         expected="a folder with " + ", ".join(f.name for f in data.files))
     if not source.is_file():
         raise DataError("no such file", path=source, expected=f"{file.name} of {data.name}")
-    fault = file.expected.fault(source)
+    fault = file.checksums.fault(source)
     if fault:
         raise DataError(f"not {file.name} as published", path=source, found=fault,
                         remedy=f"get it from {(*file.addresses, data.home)[0]}")
@@ -169,24 +169,20 @@ def _copy_at_hand(data, file, source):
 
 def _prepare(data, files, folder):
     """Everything unpacked and laid out under a temporary name, then moved to `folder`."""
-    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
     try:
-        if any(file.archive for file in data.files):
-            unpack(files[0], temporary, max_bytes=data.max_bytes, max_files=data.max_files)
-        else:
-            temporary.mkdir(parents=True)
-            for file, got in zip(data.files, files):
-                shutil.copyfile(got, temporary / file.name)
-        _LAYOUTS[data.layout](data, temporary)
-        if not (temporary / data.folder).is_dir():
-            raise DataError(f"not {data.name}", path=files[0], expected=f"a folder {data.folder} in it",
-                            found=", ".join(sorted(p.name for p in temporary.iterdir())[:5]) or "nothing")
-        os.replace(temporary, folder)
+        with atomic.replacing_folder(folder) as temporary:
+            if any(file.archive for file in data.files):
+                unpack(files[0], temporary, max_bytes=data.max_bytes, max_files=data.max_files)
+            else:
+                for file, got in zip(data.files, files):
+                    shutil.copyfile(got, temporary / file.name)
+            _LAYOUTS[data.layout](data, temporary)
+            if not (temporary / data.folder).is_dir():
+                raise DataError(f"not {data.name}", path=files[0], expected=f"a folder {data.folder} in it",
+                                found=", ".join(sorted(p.name for p in temporary.iterdir())[:5]) or "nothing")
     except OSError as error:
         raise DataError("cannot be prepared", path=folder, found=error.strerror or error,
                         remedy="free some space, or choose another folder with --to") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _as_it_is(_data, _folder):

@@ -5,6 +5,7 @@ import hashlib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -99,7 +100,7 @@ def load(source=None) -> Digits:
 def _bundled() -> Digits:
     from sklearn.datasets import load_digits
 
-    data = load_digits()
+    data: Any = load_digits()
     # Rounded first: Pillow resizes 8-bit images in integers, the same on every processor, and `draw_odd_even` draws by
     # the pixels.
     small = np.rint(data.images * (255 / 16)).astype(np.uint8)
@@ -125,14 +126,15 @@ def _from_idx(source: Path) -> Digits:
 
 def _from_folders(source: Path) -> Digits:
     scanned = folders.scan(source)
-    other = [name for name in scanned.classes if name not in NAMES]
+    classes = scanned.class_names or []
+    other = [name for name in classes if name not in NAMES]
     if other:
         raise DataError("a subfolder that is not a digit", path=source / other[0], expected="the subfolders 0 to 9",
                         remedy="move it elsewhere")
     images = np.empty((len(scanned.files), SIZE, SIZE), np.uint8)
     for i, (path, _) in enumerate(reporter.progress(scanned.files, desc="reading digits", unit="image")):
         images[i] = read_image(source / path)
-    labels = [int(scanned.classes[label]) for _, label in scanned.files]
+    labels = [int(classes[label]) for _, label in scanned.files]
     return Digits(images, np.array(labels, np.int64), source.name, list(NAMES))
 
 

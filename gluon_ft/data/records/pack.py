@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from gluon_ft.data import lists
 from gluon_ft.data.images import decode, header
+from gluon_ft.data.lists import find_class_names, without_suffix
 from gluon_ft.data.records import framing, manifest, pool
 from gluon_ft.data.records.writer import Target, with_suffix
-from gluon_ft.data.sources import lists
 from gluon_ft.errors import ConfigError, DataError
 from gluon_ft.io import reporter
 
@@ -91,9 +92,9 @@ def pack(lst, root, out_prefix=None, *, resize=0, center_crop=False, quality=Non
     _check_run(workers, shards, shard, on_error)
     if not os.path.isdir(root):
         raise DataError("no such folder", path=root, expected="the folder that the list's paths begin at")
-    prefix = Path(out_prefix) if out_prefix is not None else _without_lst(lst)
+    prefix = Path(out_prefix) if out_prefix is not None else without_suffix(lst)
     entries = lists.read(lst)
-    classes = find_classes(lst)
+    classes = find_class_names(lst)
     _check_labels(entries, classes, lst)
     parts = _parts(len(entries), shards, shard)
     names = {i: prefix if shards == 1 else Path(f"{prefix}_{i}") for i in parts}
@@ -269,35 +270,3 @@ def _check_labels(entries, classes, lst):
         if classes and len(entry.labels) == 1 and not entry.labels[0] < len(classes):
             raise DataError("label out of range", path=f"{lst}:{line}", expected=f"0 to {len(classes) - 1}, as there "
                             f"are {len(classes)} class names", found=f"{entry.labels[0]:g}")
-
-
-def _without_lst(lst) -> Path:
-    text = os.fspath(lst)
-    return Path(text[:-4] if text.endswith(".lst") else text)
-
-
-def find_lists(prefix) -> list[Path]:
-    """The lists of a prefix: itself where it ends in .lst, else `<prefix>.lst`, `<prefix>-*.lst`, `<prefix>_*.lst`.
-
-    Raises DataError where there are none.
-    """
-    text = os.fspath(prefix)
-    if text.endswith(".lst"):
-        return [Path(text)]
-    found = [Path(f"{text}.lst")] if os.path.isfile(f"{text}.lst") else []
-    found += sorted(Path(p) for mark in "-_" for p in glob.glob(f"{glob.escape(text)}{mark}*.lst"))
-    if not found:
-        raise DataError("no list", path=f"{text}.lst", expected=f"it, or {text}-train.lst and the like",
-                        remedy="write lists with gluon-ft split")
-    return found
-
-
-def find_classes(lst) -> list[str] | None:
-    """Class names of a list: `<prefix>.classes.txt` with the longest prefix that its name begins with; None if none."""
-    path = _without_lst(lst)
-    ends = [match.start() for match in re.finditer("[-_]", path.name)]
-    for end in [len(path.name), *reversed(ends)]:
-        names = path.with_name(f"{path.name[:end]}.classes.txt") if path.name[:end] else None
-        if names is not None and names.is_file():
-            return lists.read_classes(names)
-    return None

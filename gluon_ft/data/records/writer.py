@@ -6,10 +6,9 @@ import hashlib
 import os
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from gluon_ft.data.records import framing
 from gluon_ft.errors import DataError
+from gluon_ft.io import atomic, locks
 
 KINDS = (".rec", ".idx", ".manifest.json")
 
@@ -38,7 +37,7 @@ class Target:
         self.sha256, self.idx_sha256 = hashlib.sha256(), hashlib.sha256()
         self.records = self.bytes = self.idx_bytes = 0
         self._files: dict = {}
-        self._done = False
+        self._lock = contextlib.ExitStack()
 
     def path(self, kind: str) -> Path:
         return with_suffix(self.prefix, kind)
@@ -56,12 +55,10 @@ class Target:
 
     def __enter__(self):
         self.check()
-        self._lock = FileLock(self.prefix.with_name(f".{self.prefix.name}.lock"))
         try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise DataError("another process is packing this target", path=self.path(".rec"),
-                            remedy="wait for it, or choose another name") from None
+            self._lock.enter_context(locks.acquire(locks.beside(self.prefix), busy=DataError(
+                "another process is packing this target", path=self.path(".rec"),
+                remedy="wait for it, or choose another name")))
         except OSError as error:
             raise self._failed(error) from error
         try:
@@ -92,15 +89,14 @@ class Target:
         try:
             self._files[".manifest.json"].write(manifest)
             for file in self._files.values():
-                file.flush()
-                os.fsync(file.fileno())
+                atomic.sync(file)
                 file.close()
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.path(".rec"))
-            self._sync_folder()
+            atomic.sync_folder(self.prefix.parent)
             for kind in reversed(KINDS):
                 os.replace(self._temporary(kind), self.path(kind))
-            self._sync_folder()
+            atomic.sync_folder(self.prefix.parent)
         except OSError as error:
             raise self._failed(error) from error
 
@@ -114,21 +110,13 @@ class Target:
         self._remove_temporaries()
         # filelock sees when the file that it has locked is no longer there, so it can be removed while it is held.
         with contextlib.suppress(OSError):
-            os.unlink(self._lock.lock_file)
-        self._lock.release()
+            os.unlink(locks.beside(self.prefix))
+        self._lock.close()
 
     def _remove_temporaries(self):
         for kind in KINDS:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._temporary(kind))
-
-    def _sync_folder(self):
-        if hasattr(os, "O_DIRECTORY"):
-            folder = os.open(self.prefix.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
 
     def _failed(self, error: OSError) -> DataError:
         return DataError("cannot be written", path=self.path(".rec"), found=error.strerror or error,

@@ -1,13 +1,13 @@
-"""Scans a folder that holds one subfolder of images a class."""
+"""Finds the images of a folder: one subfolder a class, or file names that begin with their class."""
 from __future__ import annotations
 
 import contextlib
 import os
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from gluon_ft.data.sources.files import FileSource
 from gluon_ft.errors import DataError, near
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
@@ -15,32 +15,6 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", 
 PART_NAMES = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 
 LAYOUT = "one subfolder a class, with the images of that class in it"
-
-
-@dataclass(frozen=True)
-class Folder:
-    """What `scan` found.
-
-    Attributes
-    ----------
-    root : Path
-        The folder scanned.
-    classes : list of str
-        The subfolders' names in label order: sorted by code point, after NFC.
-    files : list of (str, int)
-        Path relative to `root`, with forward slashes, and label; sorted by label, then by path.
-    left_out : list of str
-        Files that are neither hidden nor taken: not an image by their suffix, or outside of any class.
-    """
-
-    root: Path
-    classes: list[str]
-    files: list[tuple[str, int]]
-    left_out: list[str] = field(default_factory=list)
-
-    def of_class(self, label: int) -> list[str]:
-        """The paths of one class, in order."""
-        return [path for path, of in self.files if of == label]
 
 
 def sort_key(name: str) -> tuple[str, str]:
@@ -52,7 +26,7 @@ def sort_key(name: str) -> tuple[str, str]:
     return unicodedata.normalize("NFC", name), name
 
 
-def scan(root, exclude: Iterable[str] = ()) -> Folder:
+def scan(root, exclude: Iterable[str] = ()) -> FileSource:
     """Lists the images under `root`: each subfolder is a class, with all that is below it.
 
     Hidden files and folders (a leading dot) are left out, and so are files without an image suffix (`SUFFIXES`, in
@@ -61,7 +35,15 @@ def scan(root, exclude: Iterable[str] = ()) -> Folder:
     Parameters
     ----------
     root : path-like
-    exclude : names of classes to leave out
+    exclude : iterable of str
+        Names of classes to leave out.
+
+    Returns
+    -------
+    FileSource
+        Class names are the subfolders' names in label order: sorted by code point, after NFC. Images are sorted by
+        label, then by path. `left_out` are files that are neither hidden nor taken: not an image by their suffix, or
+        outside of any class.
 
     Raises
     ------
@@ -81,14 +63,48 @@ def scan(root, exclude: Iterable[str] = ()) -> Folder:
     if {name.lower() for name in classes} <= PART_NAMES:
         raise DataError("parts of a split, not classes", path=root, expected=LAYOUT, found=", ".join(classes),
                         remedy=f"give one of them, for example {root / classes[-1]}")
-    files, left_out, owner = [], list(loose), {}
+    paths, labels, left_out, owner = [], [], list(loose), {}
     for label, name in enumerate(classes):
         images = _walk(root, name, left_out, owner)
         if not images:
             raise DataError("class without an image", path=root / name, expected=f"files ending in {_suffixes()}",
                             found="none", remedy=f"add images, or leave the class out (exclude '{name}')")
-        files += [(path, label) for path in sorted(images, key=sort_key)]
-    return Folder(root, classes, files, sorted(left_out, key=sort_key))
+        paths += sorted(images, key=sort_key)
+        labels += [label] * len(images)
+    return FileSource(root, root, paths, labels, classes, left_out=sorted(left_out, key=sort_key))
+
+
+def scan_names(folder) -> FileSource:
+    """Images in one folder whose names begin with their class: `cat.0.jpg`, `dog.17.jpg`, as Kaggle packs them.
+
+    Returns what `scan` returns, for `split.split`: its root is the folder above, nothing is moved. Raises
+    DataError where no image is named so, or all are of one class.
+    """
+    folder = Path(folder).absolute()
+    names = sorted((entry.name for entry in os.scandir(folder) if not entry.name.startswith(".") and entry.is_file()),
+                   key=sort_key) if folder.is_dir() else []
+    images = [name for name in names if os.path.splitext(name)[1].lower() in SUFFIXES]
+    named = [name for name in images if name.count(".") >= 2]
+    classes = sorted({name.partition(".")[0] for name in named}, key=sort_key)
+    if len(classes) < 2:
+        raise DataError("not images of two classes by name", path=folder, expected="files such as cat.0.jpg, dog.0.jpg",
+                        found=f"{len(images)} images" + (f", all '{classes[0]}'" if classes else ""))
+    files = sorted(((f"{folder.name}/{name}", classes.index(name.partition(".")[0])) for name in named),
+                   key=lambda file: (file[1], sort_key(file[0])))
+    return FileSource(folder, folder.parent, [path for path, _ in files], [label for _, label in files], classes,
+                      left_out=[name for name in names if name not in named])
+
+
+def scan_either(folder) -> FileSource:
+    """`scan_names` of a folder of images named by class, or of its `train`; else `scan`, of its `train` too."""
+    folder = Path(folder)
+    for place in (folder, folder / "train"):
+        if place.is_dir() and any(entry.name.count(".") >= 2 and os.path.splitext(entry.name)[1].lower() in SUFFIXES
+                                  for entry in os.scandir(place) if entry.is_file()):
+            return scan_names(place)
+    inside = sorted(p.name.lower() for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    parts = bool(inside) and set(inside) <= PART_NAMES
+    return scan(folder / "train" if parts and (folder / "train").is_dir() else folder)
 
 
 def _top(root: Path) -> tuple[list[str], list[str]]:

@@ -35,7 +35,8 @@ def read(path, *, limit: int = MAX_BYTES) -> np.ndarray:
     Parameters
     ----------
     path : path-like
-    limit : most bytes of values that are accepted; nothing larger is unpacked
+    limit : int
+        Most bytes of values that are accepted; nothing larger is unpacked.
 
     Raises
     ------
@@ -108,9 +109,17 @@ def _read(stream: io.BufferedIOBase, count: int) -> bytearray:
 
 
 def read_pair(images, labels) -> tuple[np.ndarray, np.ndarray]:
-    """Images as uint8 (n, height, width) and labels as uint8 (n,), from two IDX files.
+    """The images and labels of two IDX files.
 
-    Raises DataError from `read`, and where the files are not images and labels, or not equally many.
+    Returns
+    -------
+    (ndarray, ndarray)
+        uint8 (n, height, width) and uint8 (n,).
+
+    Raises
+    ------
+    DataError
+        As of `read`; the files are not images and labels, or not equally many.
     """
     pixels, classes = read(images), read(labels)
     for path, array, dimensions, what in ((images, pixels, 3, "images: uint8 with 3 dimensions"),
@@ -141,7 +150,7 @@ def find(folder) -> dict[str, tuple[Path, Path]]:
             found[part] = (images, labels)
         elif images or labels:
             missing = f"{stem}-labels-idx1-ubyte" if images else f"{stem}-images-idx3-ubyte"
-            raise DataError("one IDX file of a pair is missing", path=folder, found=(images or labels).name,
+            raise DataError("one IDX file of a pair is missing", path=folder, found=(images or labels or folder).name,
                             expected=f"{missing} (or .gz) beside it")
     if not found:
         raise DataError("no IDX files", path=folder, found=_listing(folder),

@@ -1,167 +1,156 @@
-"""What a loader reads: a folder, a list, records, IDX files or arrays, with labels that fit the classes."""
+"""`open_source`: from what a user names (a folder, a list, records, IDX files, arrays) to an `ImageSource`."""
 from __future__ import annotations
 
+import copy
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import cv2
-import numpy as np
-
-from gluon_ft.data.images import header
-from gluon_ft.data.records.pack import find_classes
-from gluon_ft.data.sources import folders, idx, lists
-from gluon_ft.data.sources.record_source import Records, decode, open_records
+from gluon_ft.data.sources import arrays, folders
+from gluon_ft.data.sources.base import ImageSource, check_labels, describe_classes
+from gluon_ft.data.sources.files import FileSource, from_list
+from gluon_ft.data.sources.records import RecordSource, open_records, scan_records
 from gluon_ft.errors import DataError, near
 
 MAX_UNNAMED = 1 << 16  # classes that are numbered where nothing names them; ImageNet-21k has 21,843
+EXPECTED = "a folder of classes, a .lst, a .rec, two IDX files or (images, labels)"
 
 
-class Files:
-    """Image files with a label each."""
+def open_source(source: Any, root=None, class_names: Sequence[str] | None = None) -> ImageSource:
+    """Opens images to train on or to evaluate: each has one label, which fits the class names.
 
-    def __init__(self, name, paths: list[str], labels, classes: list[str] | None):
-        self.name, self.paths, self.classes = str(name), paths, classes
-        self.labels = np.asarray(labels, dtype=np.int64)
+    Parameters
+    ----------
+    source : path-like, tuple or ImageSource
+        A folder with one subfolder of images a class; a `.lst`, with class names from `<prefix>.classes.txt`; a
+        `.rec` of ours or of im2rec, with class names from its manifest; (images, labels), either two IDX files or
+        arrays, see `arrays.ArraySource`; or a source that is open already.
+    root : path-like, optional
+        Folder that the paths of a `.lst` begin at; default its own.
+    class_names : list of str, optional
+        Expected names in label order. A folder may lack some of them, and gets its labels by name; elsewhere names
+        must be equal, or not known.
 
-    def where(self, position: int) -> str:
-        """The image's name for an error."""
-        return self.paths[position]
+    Returns
+    -------
+    ImageSource
+        With `class_names` set: where nothing names the classes, their numbers.
 
-    def image(self, position: int, channels: int, resize: int) -> np.ndarray:
-        """uint8 (height, width, 3) in RGB, or (height, width) for one channel; recprobe.Unreadable with the reason.
-
-        resize : JPEGs may be decoded at reduced scale, to twice that many pixels at least; 0: not.
-        """
-        return decode(header.read_file(self.paths[position]), channels, resize)
-
-    def contents(self):
-        """The bytes of each image, in order; DataError for one that cannot be read."""
-        for path in self.paths:
-            try:
-                yield header.read_file(path)
-            except header.Unreadable as error:
-                raise DataError(f"image cannot be used: {error}", path=path,
-                                remedy="mend it, or remove it from the data") from None
-
-
-class Arrays:
-    """Images in memory: uint8 (n, height, width) grey or (n, height, width, 3) RGB."""
-
-    def __init__(self, pixels, labels, classes: list[str] | None, name="arrays"):
-        self.name, self.classes, self.pixels = name, classes, np.asarray(pixels)
-        self.labels = _whole_labels(labels, name)
-        if self.pixels.dtype != np.uint8 or not (self.pixels.ndim == 3 or self.pixels.shape[3:] in ((1,), (3,))):
-            raise DataError("not images", path=name, found=f"{self.pixels.dtype} {self.pixels.shape}",
-                            expected="uint8 (n, height, width), (n, height, width, 1) or (n, height, width, 3)",
-                            remedy="give arrays that are ready for the network to ArrayLoader")
-        if len(self.pixels) != len(self.labels):
-            raise DataError("images and labels differ in number", path=name, expected=f"{len(self.pixels)} labels",
-                            found=len(self.labels))
-
-    def where(self, position: int) -> str:
-        return f"{self.name}: image {position}"
-
-    def image(self, position: int, channels: int, resize: int) -> np.ndarray:
-        image = self.pixels[position]
-        image = image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image
-        if (image.ndim == 3) == (channels == 3):
-            return np.ascontiguousarray(image)
-        return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB if channels == 3 else cv2.COLOR_RGB2GRAY)
-
-    def contents(self):
-        yield str(self.pixels.shape).encode()
-        yield np.ascontiguousarray(self.pixels).tobytes()
-
-
-def _whole_labels(labels, name):
-    labels = np.asarray(labels)
-    if labels.ndim != 1 or labels.dtype.kind not in "iuf" or not np.array_equal(labels, np.floor(labels)):
-        raise DataError("labels are not classes", path=name, expected="whole numbers, one an image",
-                        found=f"{labels.dtype} {labels.shape}")
-    return labels.astype(np.int64)
-
-
-def find(source, root=None, classes=None) -> Files | Records | Arrays:
-    """The source that `source` names, see `loaders.open`; labels fit `classes`. DataError where it is none."""
-    classes = None if classes is None else list(classes)
-    if isinstance(source, (tuple, list)) and len(source) == 2:
-        found = _pair(*source, classes)
+    Raises
+    ------
+    DataError
+        Not a source of images; no images, or files of a list that are missing; one class only; a label outside the
+        classes; other classes than expected.
+    """
+    class_names = None if class_names is None else list(class_names)
+    if isinstance(source, ImageSource):
+        found = source
+    elif isinstance(source, (tuple, list)) and len(source) == 2:
+        found = _pair(source[0], source[1], class_names)
     elif isinstance(source, (str, os.PathLike)):
-        found = _path(Path(source), root, classes)
+        found = _path(Path(source), root, class_names)
     else:
-        raise DataError("not a source of images", found=type(source).__name__,
-                        expected="a folder of classes, a .lst, a .rec, two IDX files or (images, labels)")
-    return _checked(found, classes)
+        raise DataError("not a source of images", found=type(source).__name__, expected=EXPECTED)
+    return _checked(found, class_names)
 
 
-def _pair(pixels, labels, classes):
-    if isinstance(pixels, (str, os.PathLike)) and isinstance(labels, (str, os.PathLike)):
-        return Arrays(*idx.read_pair(pixels, labels), classes, str(pixels))
-    return Arrays(pixels, labels, classes)
+def _pair(images, labels, class_names) -> ImageSource:
+    if isinstance(images, (str, os.PathLike)) and isinstance(labels, (str, os.PathLike)):
+        return arrays.from_idx(images, labels, class_names)
+    return arrays.ArraySource(images, labels, class_names)
 
 
-def _path(path, root, classes):
+def _path(path: Path, root, class_names) -> ImageSource:
     suffix = path.suffix.lower()
     if root is not None and suffix != ".lst":
         raise DataError("root is for the paths of a .lst", path=path, found=f"root {root}")
     if path.is_dir():
-        return _folder(path, classes)
+        return _folder(path, class_names)
     if not path.exists() or suffix not in (".lst", ".rec"):
         raise DataError("not a source of images" if path.exists() else "no such file or folder", path=path,
-                        expected="a folder of classes, a .lst, a .rec, two IDX files or (images, labels)")
-    return _list(path, Path(root) if root is not None else path.parent) if suffix == ".lst" else open_records(path)
+                        expected=EXPECTED)
+    return _list(path, root) if suffix == ".lst" else open_records(path)
 
 
-def _folder(path, classes):
-    scanned = folders.scan(path)
-    names, labels = scanned.classes, [label for _, label in scanned.files]
-    if classes is not None:
-        # A validation folder may lack a class; its labels are still those of training.
-        for name in names:
-            if name not in classes:
-                raise DataError(f"class '{name}' is not expected", path=path, remedy=near(name, classes),
-                                expected=shown(classes), found=shown(names))
-        labels = [classes.index(names[label]) for label in labels]
-    return Files(path, [os.path.join(path, name) for name, _ in scanned.files], labels, classes or names)
+def _folder(path: Path, class_names) -> FileSource:
+    found = folders.scan(path)
+    if class_names is None:
+        return found
+    # A validation folder may lack a class; its labels are still those of training.
+    own = found.class_names or []
+    for name in own:
+        if name not in class_names:
+            raise DataError(f"class '{name}' is not expected", path=path, remedy=near(name, class_names),
+                            expected=describe_classes(class_names), found=describe_classes(own))
+    return found.renumbered(class_names)
 
 
-def _list(path, root):
-    entries = lists.read(path)
-    paths = [os.path.join(root, entry.path) for entry in entries]
-    missing = [p for p in paths if not os.path.isfile(p)]
+def _list(path: Path, root) -> FileSource:
+    found = from_list(path, root)
+    missing = [place for place in found.paths if not os.path.isfile(place)]
     if missing:
-        raise DataError(f"{len(missing)} of the {len(paths)} images of the list are missing", path=path,
-                        expected=f"them in {root}", found=f"no {missing[0]}",
+        raise DataError(f"{len(missing)} of the {len(found)} images of the list are missing", path=path,
+                        expected=f"them in {found.root}", found=f"no {missing[0]}",
                         remedy="give the folder that the list's paths begin at as root")
-    return Files(path, paths, [entry.label for entry in entries], find_classes(path))
-
-
-def _checked(found, classes):
-    """`found` with its classes settled and its labels compared with them."""
-    if not len(found.labels):
-        raise DataError("no images", path=found.name, expected="at least one", found="an empty set")
-    if classes is not None and found.classes is not None and list(found.classes) != classes:
-        raise DataError("other classes than expected", path=found.name, expected=shown(classes),
-                        found=shown(found.classes), remedy="take data and network of the same task")
-    found.classes = classes if classes is not None else found.classes
-    if found.classes is None:
-        found.classes = [str(i) for i in range(min(MAX_UNNAMED, max(1, int(found.labels.max()) + 1)))]
-    check_labels(found.labels, found.classes, found.name)
     return found
 
 
-def check_labels(labels, classes, name) -> None:
-    """DataError where there is one class only, or a label that no class has."""
-    if len(classes) < 2 or len(set(classes)) < len(classes):
-        raise DataError("one class only" if len(classes) == 1 else "bad class names", path=name,
-                        expected="two or more, each once", found=shown(classes))
-    wrong = np.flatnonzero((labels < 0) | (labels >= len(classes)))
-    if len(wrong):
-        raise DataError(f"{len(wrong)} labels outside the classes", path=name, found=int(labels[wrong[0]]),
-                        expected=f"0 to {len(classes) - 1}: {shown(classes)}",
-                        remedy=f"the first is image {wrong[0]}; name every class, or correct the labels")
+def _checked(found: ImageSource, class_names) -> ImageSource:
+    """`found` with its class names settled and its labels compared with them."""
+    if not len(found):
+        raise DataError("no images", path=found.name, expected="at least one", found="an empty set")
+    if class_names is not None and found.class_names is not None and found.class_names != class_names:
+        raise DataError("other classes than expected", path=found.name, expected=describe_classes(class_names),
+                        found=describe_classes(found.class_names), remedy="take data and network of the same task")
+    if found.class_names is None:
+        numbers = [str(i) for i in range(min(MAX_UNNAMED, max(1, int(found.labels.max()) + 1)))]
+        found = copy.copy(found)
+        found.class_names = numbers if class_names is None else class_names
+    check_labels(found.labels, found.class_names, found.name)
+    return found
 
 
-def shown(classes) -> str:
-    """'3 classes: a, b, c', cut after eight names."""
-    return f"{len(classes)} classes: {', '.join(map(str, classes[:8]))}{', ...' * (len(classes) > 8)}"
+def open_unchecked(path, root=None) -> FileSource | RecordSource:
+    """Opens images to look for what is wrong with them: files may be missing, images have several labels.
+
+    Parameters
+    ----------
+    path : path-like
+        A folder, a `.lst` or a `.rec`.
+    root : path-like, optional
+        Folder that the paths of a `.lst` begin at; default its own.
+
+    Returns
+    -------
+    FileSource or RecordSource
+        `class_names` is None where nothing names the classes; `label_name` has what is known of each image's label.
+
+    Raises
+    ------
+    DataError
+        None of these; not a folder of classes; a list that is damaged, or none of whose images is there; records that
+        are damaged.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        return folders.scan(path)
+    if suffix == ".lst":
+        return _list_in_part(path, path.parent if root is None else Path(root))
+    if suffix == ".rec":
+        return scan_records(path)
+    raise DataError("no such source" if not path.exists() else "not a source of images", path=path,
+                    expected="a folder of classes, a .lst or a .rec",
+                    found="a file" if path.exists() else "nothing there")
+
+
+def _list_in_part(path: Path, root: Path) -> FileSource:
+    found = from_list(path, root, one_label=False)
+    if not root.is_dir():
+        raise DataError("no such folder", path=root, expected="the folder that the list's paths begin at (--root)")
+    if not any(os.path.exists(place) for place in found.paths):
+        raise DataError(f"none of the {len(found)} images of the list is there", path=path,
+                        expected=f"them in {root}", found=f"no {found.names[0]}",
+                        remedy="give the folder that the list's paths begin at with --root")
+    return found

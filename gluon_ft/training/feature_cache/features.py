@@ -109,7 +109,7 @@ def cached(loader, parts: Cut, *, views: int = 0, exact: bool = True, precision:
 
     Parameters
     ----------
-    loader : of `loaders.open` (engines 'threads' and 'dataset'), or ArrayLoader
+    loader : of `loaders.make_loader` (engines 'threads' and 'dataset'), or ArrayLoader
     parts : Cut
         The network, cut behind its frozen part.
     views : int
@@ -214,8 +214,9 @@ class Images:
 
     def __init__(self, loader, views: int) -> None:
         if not isinstance(loader, (Loader, ArrayLoader)):
-            raise ConfigError("features can be kept of loaders whose order is known beforehand", found=type(
-                loader).__name__, expected="gluon_ft.loaders.open with engine 'threads' or 'dataset', or ArrayLoader")
+            raise ConfigError("features can be kept of loaders whose order is known beforehand",
+                              found=type(loader).__name__, expected="gluon_ft.loaders.make_loader with engine "
+                              "'threads' or 'dataset', or ArrayLoader")
         wanted, own = _whole_views(views), getattr(loader, "views", 0)
         if wanted and own and wanted != own:
             raise ConfigError("views differ", expected=f"{own}, the loader's", found=wanted)

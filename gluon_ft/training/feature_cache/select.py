@@ -56,7 +56,7 @@ def prepare(net: HybridBlock, train, val=None, config: TrainConfig | None = None
     ----------
     net : HybridBlock
         As it will be trained: what is frozen now stays so, and its Parameters are those that are trained.
-    train, val : of `loaders.open` (engines 'threads' and 'dataset'), or ArrayLoader
+    train, val : of `loaders.make_loader` (engines 'threads' and 'dataset'), or ArrayLoader
     config : TrainConfig, default TrainConfig()
         Of the training, to refuse at once what mixes images.
     views, store, ctx, disk_bytes : see `features.cached`

@@ -8,16 +8,14 @@ import json
 import math
 import os
 import shutil
-import sys
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from gluon_ft.errors import ConfigError, DataError
-from gluon_ft.io import paths
+from gluon_ft.io import atomic, locks, paths
 from gluon_ft.io.checksums import sha256_of
 
 ARRAY, MANIFEST = "features.npy", "manifest.json"
@@ -72,7 +70,8 @@ def kept(key: str, shape: tuple[int, ...], make: Callable[[], Iterable[np.ndarra
     folder = folder_of(store)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder, key):
+        with locks.acquire(_lock(folder, key), waiting="waiting for another process that prepares the same features "
+                                                       f"in {folder}"):
             found = _found(folder / key, key, shape)
             if found is None:
                 _make_room(folder, key, size, disk_bytes, limit_bytes if store == "memory" else None)
@@ -110,20 +109,6 @@ def _in_memory(shape, make):
         at += len(piece)
     array.flags.writeable = False
     return array
-
-
-@contextlib.contextmanager
-def _locked(folder, key):
-    lock = FileLock(folder / f"{key}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print(f"waiting for another process that prepares the same features in {folder}", file=sys.stderr)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _found(path, key, shape):
@@ -178,11 +163,11 @@ def _write(folder, key, shape, make, about):
                 data = np.ascontiguousarray(piece, np.float32).data
                 file.write(data)
                 digest.update(data)
-            _synced(file)
+            atomic.sync(file)
         known = {"key": key, "shape": list(shape), "dtype": "float32", "sha256": digest.hexdigest(), **(about or {})}
         with open(new / MANIFEST, "x", encoding="utf-8") as file:
             json.dump(known, file, indent=1)
-            _synced(file)
+            atomic.sync(file)
         os.replace(new, folder / key)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
@@ -196,23 +181,19 @@ def _header(shape) -> bytes:
     return head.getvalue()
 
 
-def _synced(file):
-    file.flush()
-    os.fsync(file.fileno())
+def _lock(folder, key) -> Path:
+    return folder / f"{key}.lock"
 
 
 def _remove(folder, key, path) -> bool:
     """Whether it could be removed: not while a process holds the key's lock."""
-    lock = FileLock(folder / f"{key}.lock")
+    busy = DataError("in use by another process", path=path)
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
+        with locks.acquire(_lock(folder, key), busy=busy):
+            shutil.rmtree(path, ignore_errors=True)
+            return not path.exists()
+    except DataError:
         return False
-    try:
-        shutil.rmtree(path, ignore_errors=True)
-        return not path.exists()
-    finally:
-        lock.release()
 
 
 def _last_used(path) -> float:

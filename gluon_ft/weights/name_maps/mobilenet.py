@@ -7,17 +7,18 @@ identity.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
-from gluon_ft.weights.name_maps.maps import Inserted, NameMap
+from gluon_ft.weights.name_maps.base import Inserted, NameMap
 
 _EPSILON = 1e-5
 # Units with the same number of channels, in timm's numbering.
 _GROUPS = (1, 2, 3, 4, 3, 3, 1)
 
 
-def maps():
+def maps() -> Iterator[NameMap]:
     """The maps of this family."""
     for backbone, expanded in (("mobilenetv2_1.0_bias", False), ("gluoncv/mobilenetv2_1.0", False),
                                ("mobilenetv2_1.0", True)):
@@ -76,7 +77,7 @@ def _identity():
     return Inserted(paths, make, holds, "an expansion by the factor 1")
 
 
-def relu6_moments(mean, deviation):
+def relu6_moments(mean: np.ndarray, deviation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance of min(max(x, 0), 6) for x normal with the given means and standard deviations (arrays)."""
     mean, deviation = np.asarray(mean, "float64"), np.maximum(np.abs(np.asarray(deviation, "float64")), 1e-12)
     low, high = (0 - mean) / deviation, (6 - mean) / deviation

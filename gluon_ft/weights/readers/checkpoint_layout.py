@@ -1,10 +1,9 @@
-"""Which of the things in a checkpoint are the network's tensors: the state dict under its usual names, flattened."""
+"""Finds the network's tensors in a checkpoint: the state dict under its usual names, flattened."""
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gluon_ft.errors import WeightsError, near
-from gluon_ft.weights.readers.refusal import printable
+from gluon_ft.errors import WeightsError, near, printable
 from gluon_ft.weights.readers.strided_tensors import Inline, Tensor
 
 # In this order; the first that holds tensors is taken. Averaged weights come last: who wants them asks for them.
@@ -29,7 +28,7 @@ class Layout:
     metadata: dict
 
 
-def find_state(content, key: str | None = None) -> Layout:
+def find_state(content: object, key: str | None = None) -> Layout:
     """The state dict in `content`.
 
     Parameters
@@ -39,7 +38,10 @@ def find_state(content, key: str | None = None) -> Layout:
     key : str, optional
         Dotted keys of the state dict to take; default: see USUAL_KEYS.
 
-    Raises WeightsError where there is none, where several are equally good, or where `key` is not there.
+    Raises
+    ------
+    WeightsError
+        There is none, several are equally good, or `key` is not there.
     """
     if not isinstance(content, dict):
         raise WeightsError("the file holds no state dict", expected="a dict of names and tensors",

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gluon_ft.errors import WeightsError
-from gluon_ft.weights.readers.refusal import printable
-from gluon_ft.weights.readers.strided_tensors import BFLOAT16, DTYPES, MOST_DIMENSIONS, itemsize, native
+from gluon_ft.errors import WeightsError, printable
+from gluon_ft.weights.readers.strided_tensors import BFLOAT16, DTYPES, MOST_DIMENSIONS, itemsize, mapped, native
 
 LIST_MAGIC = 0x112
 _V1, _V2, _V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
@@ -30,13 +29,12 @@ _LONGEST_NAME = 500
 _LARGEST_EXTENT = 1 << 40
 
 
-def check_whole(path) -> None:
+def check_whole(path: str | os.PathLike) -> None:
     """OSError where a file that MXNet has just written is cut: it does not notice a disk that is full."""
     try:
-        read_params(memoryview(np.memmap(path, np.uint8, "r")))
+        read_params(mapped(path))
     except (WeightsError, ValueError) as error:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
-
 
 
 @dataclass(frozen=True)
@@ -61,11 +59,11 @@ class _Cursor:
         return self.at - size
 
     def numbers(self, form: str) -> tuple:
-        form = struct.Struct("<" + form)
-        return form.unpack_from(self.data, self.skip(form.size))
+        form = "<" + form
+        return struct.unpack_from(form, self.data, self.skip(struct.calcsize(form)))
 
 
-def read_params(data) -> tuple[dict[str, np.ndarray], list[str]]:
+def read_params(data: memoryview) -> tuple[dict[str, np.ndarray], list[str]]:
     """The arrays of a .params file by name, and the names that were marked as auxiliary states.
 
     Parameters
@@ -81,8 +79,11 @@ def read_params(data) -> tuple[dict[str, np.ndarray], list[str]]:
     auxiliary : list of str
         The names that began with 'aux:' (BatchNorm's running statistics).
 
-    Raises WeightsError for sparse and uninitialised arrays, for shapes, counts and names that the file is too short
-    for, and for bytes after the last name.
+    Raises
+    ------
+    WeightsError
+        Sparse and uninitialised arrays; shapes, counts and names that the file is too short for; bytes after the last
+        name.
     """
     cursor = _Cursor(data)
     magic, reserved, count = cursor.numbers("3Q")

@@ -3,15 +3,16 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import struct
+from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from gluon_ft.errors import WeightsError
-from gluon_ft.io.atomic import write as write_atomic
-from gluon_ft.weights.readers.refusal import printable
+from gluon_ft.errors import WeightsError, printable
+from gluon_ft.io import atomic
 from gluon_ft.weights.readers.strided_tensors import BFLOAT16, DTYPES, itemsize, native, whole_numbers
 
 _DTYPES = {"F32": "float32", "F64": "float64", "F16": "float16", "BF16": BFLOAT16, "I64": "int64", "I32": "int32",
@@ -23,23 +24,26 @@ _LONGEST_NAME = 500
 _METADATA = "__metadata__"
 
 
-def is_safetensors(data) -> bool:
+def is_safetensors(data: memoryview) -> bool:
     """Whether the bytes begin as a safetensors file does: the header's length, then JSON."""
     return len(data) > 8 and data[8] == ord("{") and struct.unpack_from("<Q", data)[0] < 1 << 48
 
 
-def read_safetensors(path, data) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def read_safetensors(path: Path, data: memoryview) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The tensors by name (bfloat16 widened to float32, which NumPy has) and the header's metadata.
 
     Parameters
     ----------
-    path : path-like
+    path : Path
         For the library.
     data : memoryview
         The whole file, for the header and for bfloat16.
 
-    Raises WeightsError where the header is too long or no JSON, or tensors overlap, leave gaps, leave the file, or
-    do not have the length that their dtype and shape need.
+    Raises
+    ------
+    WeightsError
+        The header is too long or no JSON; tensors overlap, leave gaps, leave the file, or do not have the length that
+        their dtype and shape need.
     """
     header, start = _header(data)
     metadata = header.pop(_METADATA, {})
@@ -121,7 +125,8 @@ def _check_extents(entries: dict, size: int) -> None:
         raise WeightsError("the tensors do not fill the file", expected=f"{at} bytes after the header", found=size)
 
 
-def write_safetensors(path, tensors: dict[str, np.ndarray], metadata: dict[str, str] | None = None):
+def write_safetensors(path: str | os.PathLike, tensors: dict[str, np.ndarray],
+                      metadata: dict[str, str] | None = None) -> Path:
     """Writes `tensors` as a safetensors file: whole, or not at all.
 
     Parameters
@@ -131,7 +136,16 @@ def write_safetensors(path, tensors: dict[str, np.ndarray], metadata: dict[str, 
     metadata : dict of str to str, optional
         Stored in the header.
 
-    Returns the path. Raises WeightsError for names, dtypes and metadata that the format cannot hold.
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    WeightsError
+        Names, dtypes and metadata that the format cannot hold.
+    OSError
+        The file cannot be written; what was there stays.
     """
     arrays = {}
     for name, array in tensors.items():
@@ -146,4 +160,4 @@ def write_safetensors(path, tensors: dict[str, np.ndarray], metadata: dict[str, 
     for key, value in (metadata or {}).items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise WeightsError(f"the metadata {printable(key)} is no text", path=path, expected="str to str")
-    return write_atomic(path, save(arrays, metadata=metadata))
+    return atomic.write(path, save(arrays, metadata=metadata))

@@ -1,13 +1,16 @@
-"""A tensor as a view of a storage (dtype, offset, size, strides): checked when it is described, copied when wanted."""
+"""Tensors as files describe them, views of a storage (dtype, offset, size, strides): checked, then copied."""
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any, Literal, cast
 
 import numpy as np
 
-from gluon_ft.errors import WeightsError
-from gluon_ft.weights.readers.refusal import NOT_RUN, printable
+from gluon_ft.errors import WeightsError, printable
+from gluon_ft.weights.readers import NOT_RUN
 
 MOST_DIMENSIONS = 32
 _LARGEST_EXTENT = 1 << 40
@@ -19,6 +22,11 @@ _SMALL_EXPANSION = 1 << 20
 BFLOAT16 = "bfloat16"
 DTYPES = {"float32": "f4", "float64": "f8", "float16": "f2", BFLOAT16: "u2", "int64": "i8", "int32": "i4",
           "int16": "i2", "int8": "i1", "uint8": "u1", "uint16": "u2", "uint32": "u4", "uint64": "u8", "bool": "u1"}
+
+
+def mapped(path: str | os.PathLike) -> memoryview:
+    """A file's bytes, mapped into memory: pages that nobody asks for are never read. Raises OSError, ValueError."""
+    return memoryview(cast(Any, np.memmap(path, np.uint8, "r")))
 
 
 @dataclass(frozen=True)
@@ -43,10 +51,12 @@ class Tensor:
 
     @property
     def count(self) -> int:
+        """Number of values."""
         return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
+        """Bytes of the values as they are in the file."""
         return self.count * itemsize(self.dtype)
 
 
@@ -57,10 +67,11 @@ class Inline:
 
 
 def itemsize(dtype: str) -> int:
+    """Bytes of a value in the file."""
     return np.dtype(DTYPES[dtype]).itemsize
 
 
-def whole_numbers(values, what: str) -> tuple[int, ...]:
+def whole_numbers(values: Any, what: str) -> tuple[int, ...]:
     """`values` as a tuple of non-negative ints, or WeightsError."""
     if type(values) not in (tuple, list) or len(values) > MOST_DIMENSIONS:
         raise WeightsError(f"a tensor's {what} is not a tuple of at most {MOST_DIMENSIONS} numbers")
@@ -69,10 +80,8 @@ def whole_numbers(values, what: str) -> tuple[int, ...]:
     return tuple(values)
 
 
-def strided(storage, offset, shape, strides, dtype: str | None = None) -> Tensor:
-    """A checked Tensor.
-
-    Raises WeightsError where the view leaves its storage, or unfolds a small storage to more than it holds.
+def strided(storage: object, offset: object, shape: object, strides: object, dtype: str | None = None) -> Tensor:
+    """A Tensor, checked: WeightsError where it leaves its storage, or unfolds a small one to more than it holds.
     """
     if not isinstance(storage, Storage):
         raise WeightsError(f"a tensor's storage is of type {printable(type(storage).__name__)}", remedy=NOT_RUN)
@@ -95,7 +104,7 @@ def strided(storage, offset, shape, strides, dtype: str | None = None) -> Tensor
     return tensor
 
 
-def copied(tensor: Tensor, raw: np.ndarray, byteorder: str = "<") -> np.ndarray:
+def copied(tensor: Tensor, raw: np.ndarray, byteorder: Literal["<", ">"] = "<") -> np.ndarray:
     """The tensor's values as a C-contiguous array of its own, in this machine's byte order; bfloat16 as float32.
 
     Parameters
@@ -125,7 +134,7 @@ def native(view: np.ndarray, dtype: str) -> np.ndarray:
     return view.astype(view.dtype.newbyteorder("="), order="C", copy=True)
 
 
-def check_copies(tensors, file_size: int) -> None:
+def check_copies(tensors: Collection[Tensor], file_size: int) -> None:
     """Raises WeightsError where copying `tensors` takes far more memory than the file has bytes.
 
     Many names for one storage are cheap in the file and dear in memory. Twice the file (tied weights, an EMA copy)

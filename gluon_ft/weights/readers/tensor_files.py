@@ -1,26 +1,29 @@
-"""One way in for every file of weights: what it is, is seen from its content; nothing in it is run."""
+"""Reads the tensors of a weights file of any known format, told by its content; nothing in it is run."""
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import stat
 import struct
+import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from gluon_ft.errors import WeightsError
+from gluon_ft.errors import WeightsError, printable
 from gluon_ft.io.checksums import sha256_of
 from gluon_ft.weights.readers.checkpoint_layout import find_state, without_prefixes
 from gluon_ft.weights.readers.params_files import LIST_MAGIC, read_params
-from gluon_ft.weights.readers.refusal import DAMAGED, refusing
 from gluon_ft.weights.readers.safetensors_files import is_safetensors, read_safetensors, write_safetensors
-from gluon_ft.weights.readers.strided_tensors import Tensor, check_copies
+from gluon_ft.weights.readers.strided_tensors import Tensor, check_copies, mapped
 from gluon_ft.weights.readers.torch_files import TorchFile, read_torch_legacy, read_torch_zip
 
 __all__ = ["TensorFile", "read_tensors", "write_safetensors"]
 
+DAMAGED = "fetch the file again and compare its SHA-256 with the published one"
 # What people hand over by mistake, and how it begins.
 _OTHERS = (
     (b"version https://git-lfs", "this is a Git LFS pointer, not the file itself", "fetch it with: git lfs pull"),
@@ -38,14 +41,23 @@ _OTHERS = (
 class TensorFile:
     """The tensors of a file.
 
-    path : the file.
-    format : 'torch zip', 'torch legacy', 'safetensors' or 'mxnet params'.
-    tensors : name -> C-contiguous array of its own, in the file's order; dtypes as stored, but bfloat16 as float32.
-    sha256 : of the whole file, in hexadecimal.
-    key : under which key of a checkpoint the tensors stood ('state_dict', 'model.net'), '' for none.
-    prefix : what was removed before every name ('module.' of DataParallel), '' for nothing.
-    metadata : small values beside the tensors (epoch, best accuracy, class names; the safetensors header's).
-    auxiliary : names marked 'aux:' in an MXNet file (BatchNorm's running statistics).
+    Parameters
+    ----------
+    path : Path
+    format : str
+        'torch zip', 'torch legacy', 'safetensors' or 'mxnet params'.
+    tensors : dict
+        Name -> C-contiguous array of its own, in the file's order; dtypes as stored, but bfloat16 as float32.
+    sha256 : str
+        Of the whole file, in hexadecimal.
+    key : str
+        Under which key of a checkpoint the tensors stood ('state_dict', 'model.net'), '' for none.
+    prefix : str
+        What was removed before every name ('module.' of DataParallel), '' for nothing.
+    metadata : dict
+        Small values beside the tensors (epoch, best accuracy, class names; the safetensors header's).
+    auxiliary : tuple of str
+        Names marked 'aux:' in an MXNet file (BatchNorm's running statistics).
     """
 
     path: Path
@@ -58,7 +70,7 @@ class TensorFile:
     auxiliary: tuple[str, ...] = ()
 
 
-def read_tensors(path, key: str | None = None) -> TensorFile:
+def read_tensors(path: str | os.PathLike, key: str | None = None) -> TensorFile:
     """The tensors in a PyTorch (zip or older), safetensors or MXNet .params file.
 
     Parameters
@@ -68,8 +80,11 @@ def read_tensors(path, key: str | None = None) -> TensorFile:
         For PyTorch checkpoints: the dotted key of the state dict to take; default: the usual ones
         (`checkpoint_layout.USUAL_KEYS`).
 
-    Raises WeightsError, and only that, for files that are missing, damaged, of another kind, or that want more than
-    tensors. It takes memory for the tensors that it returns; a refused file costs under a second and 200 MB.
+    Raises
+    ------
+    WeightsError
+        And only that: a file that is missing, damaged, of another kind, or that wants more than tensors. Reading takes
+        memory for the tensors that it returns; a refused file costs under a second and 200 MB.
     """
     path = Path(path)
     with refusing(path):
@@ -85,15 +100,37 @@ def read_tensors(path, key: str | None = None) -> TensorFile:
             tensors, auxiliary = read_params(data)
             found = {"tensors": tensors, "auxiliary": tuple(auxiliary)}
         else:
-            found = _from_torch(read_torch_zip(data) if kind == "torch zip" else read_torch_legacy(data), key,
+            found = _from_torch(read_torch_zip(path, data) if kind == "torch zip" else read_torch_legacy(data), key,
                                 len(data))
         if not found["tensors"]:
             raise WeightsError("the file holds no tensors", remedy="give a file of network weights")
         return TensorFile(path, kind, sha256=sha256_of(path), **found)
 
 
+@contextlib.contextmanager
+def refusing(path: Path) -> Iterator[None]:
+    """For the block, every error that a damaged or hostile file can provoke leaves as a WeightsError with `path`.
+
+    The readers check what they use; this is for the rest: a byte string that is no UTF-8, a tuple where a number
+    should be, a stack that runs empty.
+    """
+    try:
+        yield
+    except WeightsError as error:
+        if error.path is not None:
+            raise
+        raise WeightsError(error.message, path=path, expected=error.expected, found=error.found,
+                           remedy=error.remedy or DAMAGED) from error.__cause__
+    except MemoryError as error:
+        raise WeightsError("there is not enough memory to read it", path=path,
+                           remedy="close other programs, or read it on a larger machine") from error
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, struct.error, RecursionError, EOFError,
+            pickle.UnpicklingError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise WeightsError(f"the file is damaged ({type(error).__name__}: {printable(str(error))})", path=path,
+                           remedy=DAMAGED) from error
+
+
 def _mapped(path: Path) -> memoryview:
-    """The file's bytes, mapped into memory: pages that nobody asks for are never read."""
     try:
         # Not a pipe or a device, which could make the reader wait for ever.
         status = os.stat(path)
@@ -101,7 +138,7 @@ def _mapped(path: Path) -> memoryview:
             raise WeightsError("not a file", remedy="give the path of a file of weights")
         if not status.st_size:
             raise WeightsError("the file is empty", remedy=DAMAGED)
-        return memoryview(np.memmap(path, np.uint8, "r"))
+        return mapped(path)
     except OSError as error:
         raise WeightsError(f"cannot be read: {error.strerror or error}", remedy="check the path") from error
 

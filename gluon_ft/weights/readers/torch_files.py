@@ -1,51 +1,68 @@
 """PyTorch's two pickle formats, the zip archive (since 1.6) and the older stream, read without torch."""
 from __future__ import annotations
 
+import encodings.cp437  # noqa: F401  zipfile decodes names with it; so that reading a file imports nothing
 import struct
-from collections.abc import Callable
-from dataclasses import dataclass
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from gluon_ft.errors import WeightsError
-from gluon_ft.weights.readers.pickle_rules import Account
-from gluon_ft.weights.readers.refusal import NOT_RUN, printable
-from gluon_ft.weights.readers.stored_zip import Member, check_crc, members
+from gluon_ft.errors import WeightsError, printable
+from gluon_ft.weights.readers import NOT_RUN
 from gluon_ft.weights.readers.strided_tensors import Storage, Tensor, copied, itemsize
 from gluon_ft.weights.readers.torch_globals import ADMITTED, storage_dtype
-from gluon_ft.weights.readers.unpickle import unpickle
+from gluon_ft.weights.readers.unpickle import Account, unpickle
 
 # torch/serialization.py: MAGIC_NUMBER and PROTOCOL_VERSION of the older format.
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
 _LONGEST_PICKLE = 32 << 20
 _MOST_STORAGES = 100_000
+_MOST_MEMBERS = 50_000
+# zipfile keeps half a kilobyte for each entry of the directory; torch's entries take some 80 bytes.
+_LONGEST_DIRECTORY = 4 << 20
+_END_OF_ZIP = 22  # bytes of the record at a zip archive's end, without its comment
+_LOCAL = struct.Struct("<4s5H3L2H")  # a member's own header
+_UTF8, _ENCRYPTED = 0x800, 0x1  # flags of a member
 
 
 @dataclass(frozen=True)
 class TorchFile:
     """What a PyTorch file holds.
 
-    content : the pickled object: dicts, lists, tuples, numbers, text, and Tensor or NumpyArray for arrays.
-    read : callable, Tensor -> np.ndarray of its own (`strided_tensors.copied`); checks the checksum if there is one.
+    Parameters
+    ----------
+    content : object
+        The pickled object: dicts, lists, tuples, numbers, text, and Tensor or NumpyArray for arrays.
+    read : callable
+        Tensor -> np.ndarray of its own (`strided_tensors.copied`); checks the checksum if there is one.
     """
 
     content: object
     read: Callable[[Tensor], np.ndarray]
 
 
-def read_torch_zip(data) -> TorchFile:
+def read_torch_zip(path: Path, data: memoryview) -> TorchFile:
     """The zip archive that `torch.save` writes: `<name>/data.pkl`, `<name>/data/<key>`, `<name>/byteorder`.
 
     Parameters
     ----------
+    path : Path
     data : memoryview
         The whole file.
 
-    Raises WeightsError for archives of another kind, storages whose length is not the declared one, and what
-    `stored_zip` and `safe_unpickle` refuse.
+    Raises
+    ------
+    WeightsError
+        An archive of another kind, storages whose length is not the declared one, and what `members` and `unpickle`
+        refuse.
     """
-    found = members(data)
+    found = members(path, data)
     pickles = [n for n in found if n.count("/") == 1 and n.endswith("/data.pkl")]
     if len(pickles) != 1:
         raise WeightsError("this zip archive is no PyTorch file", expected="one member */data.pkl",
@@ -60,7 +77,7 @@ def read_torch_zip(data) -> TorchFile:
     # torch.serialization.set_crc32_options(False) writes 0 for every checksum.
     checked = member.crc != 0
     if checked:
-        check_crc(data, member)
+        _check_crc(data, member)
     storages = _ZipStorages(data, found, folder, _byteorder(data, found.get(folder + "byteorder")), checked)
     content, end = unpickle(data[member.start:member.start + member.size], ADMITTED, storages.describe)
     if end != member.size:
@@ -68,7 +85,99 @@ def read_torch_zip(data) -> TorchFile:
     return TorchFile(content, storages.read)
 
 
-def _byteorder(data, member: Member | None) -> str:
+@dataclass(frozen=True)
+class Member:
+    """`size` bytes from `start` of an archive, behind a header at `header`, and their checksum by the directory."""
+
+    name: str
+    header: int
+    start: int
+    size: int
+    crc: int
+
+
+def members(path: Path, data: memoryview) -> dict[str, Member]:
+    """Name -> Member of every file in a zip archive that stores its members uncompressed, as PyTorch does.
+
+    `zipfile` reads the directory; whether that says the truth is checked here, so that members can be used where they
+    lie, without unpacking, and a zip bomb cannot exist.
+
+    Parameters
+    ----------
+    path : Path
+    data : memoryview
+        The whole file.
+
+    Raises
+    ------
+    WeightsError
+        Compressed or encrypted members, names that lead out of the archive, members that occur twice, overlap or leave
+        the file, archives of several disks, a directory of over 50,000 members or 4 MB.
+    """
+    with open(path, "rb") as file:
+        end = zipfile._EndRecData(file)  # pyright: ignore[reportAttributeAccessIssue] the record with zip64's numbers
+        if end is None:
+            raise WeightsError("the archive has no directory: the file is cut off")
+        _, disk, first_disk, here, count, size, start, comment, _, at = end[:10]
+        if at + _END_OF_ZIP + comment != len(data):
+            raise WeightsError("the archive does not end where its directory does")
+        if disk or first_disk or here != count:
+            raise WeightsError("the archive is one of several parts")
+        if count > _MOST_MEMBERS or size > _LONGEST_DIRECTORY:
+            raise WeightsError(f"the archive has {count} members and a directory of {size} bytes",
+                               expected=f"at most {_MOST_MEMBERS} and {_LONGEST_DIRECTORY}")
+        with zipfile.ZipFile(file) as archive:
+            entries, found_at = archive.infolist(), archive.start_dir
+    if found_at != start or len(entries) != count:
+        raise WeightsError("the archive's directory is not where it should be, or has not as many entries as it says")
+    found = {}
+    for entry in entries:
+        if entry.orig_filename in found:
+            raise WeightsError(f"the archive has the member {printable(entry.orig_filename)} twice")
+        found[entry.orig_filename] = _located(data, entry)
+    _refuse_overlaps(found.values(), start)
+    return {name: member for name, member in found.items() if not name.endswith("/")}
+
+
+def _located(data: memoryview, entry: zipfile.ZipInfo) -> Member:
+    """The member's bytes, behind its own header, which must name it too."""
+    name, size, at = entry.orig_filename, entry.file_size, entry.header_offset
+    parts = name.split("/")
+    if not name or name.startswith("/") or ".." in parts or "\\" in name or "\0" in name or ":" in parts[0]:
+        raise WeightsError(f"the archive has a member named {printable(name)}, which leads out of it")
+    stored = not entry.compress_type and size == entry.compress_size and entry.volume in (0, 0xFFFF)
+    if not stored or entry.flag_bits & _ENCRYPTED:
+        raise WeightsError(f"the member {printable(name)} is compressed or encrypted", expected="stored as it is",
+                           remedy="torch.save writes archives without compression; save the weights again")
+    if at < 0 or at + _LOCAL.size > len(data):
+        raise WeightsError(f"the member {printable(name)} lies outside the file")
+    signature, _, _, method, *_, name_length, extra_length = _LOCAL.unpack_from(data, at)
+    start = at + _LOCAL.size + name_length + extra_length
+    own_name = bytes(data[at + _LOCAL.size:at + _LOCAL.size + name_length])
+    if signature != b"PK\3\4" or method or own_name != name.encode("utf-8" if entry.flag_bits & _UTF8 else "cp437"):
+        raise WeightsError(f"the member {printable(name)} is not where the directory says")
+    if start + size > len(data):
+        raise WeightsError(f"the member {printable(name)} leaves the file", expected=f"at most {len(data)} bytes",
+                           found=start + size)
+    return Member(name, at, start, size, entry.CRC)
+
+
+def _refuse_overlaps(found: Iterable[Member], directory: int) -> None:
+    before = 0
+    for member in sorted(found, key=lambda m: (m.header, m.start)):
+        if member.header < before:
+            raise WeightsError(f"the member {printable(member.name)} overlaps another")
+        before = member.start + member.size
+    if before > directory:
+        raise WeightsError("a member of the archive overlaps its directory")
+
+
+def _check_crc(data: memoryview, member: Member) -> None:
+    if zlib.crc32(data[member.start:member.start + member.size]) != member.crc:
+        raise WeightsError(f"the member {printable(member.name)} is damaged: its checksum differs")
+
+
+def _byteorder(data: memoryview, member: Member | None) -> Literal["<", ">"]:
     if member is None:
         return "<"
     said = bytes(data[member.start:member.start + min(member.size, 16)])
@@ -77,12 +186,16 @@ def _byteorder(data, member: Member | None) -> str:
     return "<" if said == b"little" else ">"
 
 
+@dataclass
 class _ZipStorages:
     """Finds the storages that the pickle names, and reads tensors out of them."""
 
-    def __init__(self, data, found, folder, byteorder, checked):
-        self.data, self.found, self.folder, self.byteorder, self.checked = data, found, folder, byteorder, checked
-        self.sound = set()
+    data: memoryview
+    found: dict[str, Member]
+    folder: str
+    byteorder: Literal["<", ">"]
+    checked: bool
+    sound: set[str] = field(default_factory=set)  # members whose checksum was right
 
     def describe(self, name: tuple, account: Account) -> Storage:
         """Of the persistent id ('storage', storage class, key, place, number of values)."""
@@ -100,13 +213,13 @@ class _ZipStorages:
     def read(self, tensor: Tensor) -> np.ndarray:
         member = self.found[f"{self.folder}data/{tensor.storage.key}"]
         if self.checked and member.name not in self.sound:
-            check_crc(self.data, member)
+            _check_crc(self.data, member)
             self.sound.add(member.name)
         raw = np.frombuffer(self.data, np.uint8, member.size, member.start)
         return copied(tensor, raw, self.byteorder)
 
 
-def read_torch_legacy(data) -> TorchFile:
+def read_torch_legacy(data: memoryview) -> TorchFile:
     """The stream that `torch.save` wrote before 1.6 (and still writes with `_use_new_zipfile_serialization=False`).
 
     Five pickles (magic number, protocol, system, the object, the storages' keys), then for each key the number of
@@ -117,20 +230,23 @@ def read_torch_legacy(data) -> TorchFile:
     data : memoryview
         The whole file.
 
-    Raises WeightsError for storages that the file does not hold, or not in the declared length, for bytes after the
-    last one, and what `safe_unpickle` refuses.
+    Raises
+    ------
+    WeightsError
+        Storages that the file does not hold, or not in the declared length, bytes after the last one, and what
+        `unpickle` refuses.
     """
     if LEGACY_MAGIC.to_bytes(10, "little") not in bytes(data[:32]):
         raise WeightsError("a pickle, but not one that torch.save wrote", remedy=NOT_RUN)
     at = 0
     header = []
     for _ in range(3):
-        value, at = unpickle(data[:at + 4096], {}, _no_storage, at, Account(instructions=1000, payload=1 << 16))
+        value, at = unpickle(data[:at + 4096], {}, None, at, Account(instructions=1000, payload=1 << 16))
         header.append(value)
     _check_header(*header)
     declared: dict[str, Storage] = {}
     content, at = unpickle(data[:at + _LONGEST_PICKLE], ADMITTED, lambda n, a: _legacy_storage(n, a, declared), at)
-    keys, at = unpickle(data[:at + _LONGEST_PICKLE], {}, _no_storage, at,
+    keys, at = unpickle(data[:at + _LONGEST_PICKLE], {}, None, at,
                         Account(instructions=4 * _MOST_STORAGES, payload=32 << 20))
     starts = _legacy_starts(data, at, keys, declared)
 
@@ -140,10 +256,6 @@ def read_torch_legacy(data) -> TorchFile:
         return copied(tensor, raw)
 
     return TorchFile(content, read)
-
-
-def _no_storage(name, account):
-    raise WeightsError("a storage where none can be")
 
 
 def _check_header(magic, protocol, system) -> None:

@@ -5,10 +5,10 @@ import math
 
 import numpy as np
 
-from gluon_ft.errors import WeightsError
-from gluon_ft.weights.readers.pickle_rules import Account, Admitted, Stateful
-from gluon_ft.weights.readers.refusal import NOT_RUN, printable
+from gluon_ft.errors import WeightsError, printable
+from gluon_ft.weights.readers import NOT_RUN
 from gluon_ft.weights.readers.strided_tensors import DTYPES, Inline, Tensor, strided, whole_numbers
+from gluon_ft.weights.readers.unpickle import Account, Admitted, Stateful
 
 _STORAGES = {"FloatStorage": "float32", "DoubleStorage": "float64", "HalfStorage": "float16",
              "BFloat16Storage": "bfloat16", "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16",
@@ -154,7 +154,8 @@ def _list(args, account):
 
 
 def _size(args, account):
-    return whole_numbers(*args, "size")
+    size, = args
+    return whole_numbers(size, "size")
 
 
 def _device(args, account):
@@ -224,7 +225,7 @@ def _table() -> dict[tuple[str, str], Admitted]:
         values |= {f"{module}.{name}": "factory" for name in ("dict", "list", "int", "float")}
     table = {name: Admitted(name, build=build) for name, build in builders.items()}
     table |= {name: Admitted(name, value=value) for name, value in values.items()}
-    return {tuple(name.rsplit(".", 1)): entry for name, entry in table.items()}
+    return {(module, name): entry for full, entry in table.items() for module, _, name in [full.rpartition(".")]}
 
 
 ADMITTED = _table()
@@ -232,9 +233,10 @@ _REBUILD = tuple(ADMITTED["torch._utils", name] for name in
                  ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_parameter"))
 
 
-def storage_dtype(mark) -> str:
+def storage_dtype(mark: object) -> str:
     """The dtype (a key of DTYPES) that a storage class of the pickle stands for."""
-    if not isinstance(mark, Admitted) or mark.value not in DTYPES or "Storage" not in mark.name:
+    dtype = mark.value if isinstance(mark, Admitted) and "Storage" in mark.name else None
+    if not isinstance(dtype, str) or dtype not in DTYPES:
         raise WeightsError(f"a storage of a type that is not known: "
                            f"{printable(mark.name if isinstance(mark, Admitted) else type(mark).__name__)}")
-    return mark.value
+    return dtype

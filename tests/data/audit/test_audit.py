@@ -11,11 +11,11 @@ from click.testing import CliRunner
 from conftest import shared_data
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
-from gluon_ft.cli.audit import audit as command
+from gluon_ft.cli.data import audit as command
+from gluon_ft.data import lists
 from gluon_ft.data.audit.checks import audit
 from gluon_ft.data.images import near_duplicates
 from gluon_ft.data.records import pack
-from gluon_ft.data.sources import lists
 from gluon_ft.errors import ConfigError, DataError
 
 

@@ -17,11 +17,11 @@ from local_server import Route, serving
 from PIL import Image
 
 from gluon_ft.cli.data import data as command
+from gluon_ft.data import lists
 from gluon_ft.data.datasets import catalog, cifar
 from gluon_ft.data.images.preprocessing import Preprocessing
-from gluon_ft.data.sources import lists
 from gluon_ft.errors import ConfigError, DataError, DownloadError
-from gluon_ft.io.checksums import Expected
+from gluon_ft.io.checksums import Checksums
 from gluon_ft.io.paths import cache_home
 
 
@@ -42,7 +42,7 @@ def change(monkeypatch, name, *contents, url=None):
     """The entry `name` of the real table with other contents behind it: their hash, and addresses on a local server."""
     entry = catalog.find(name)
     files = tuple(dataclasses.replace(file, addresses=(f"{url}/{file.name}",) if url else (),
-                                      expected=Expected(sha1=hashlib.sha1(content).hexdigest()))
+                                      checksums=Checksums(sha1=hashlib.sha1(content).hexdigest()))
                   for file, content in zip(entry.files, contents))
     monkeypatch.setitem(catalog._rows(), name, dataclasses.replace(entry, files=files))
 
@@ -58,10 +58,10 @@ def test_table_is_sound():
         assert entry.layout in catalog._LAYOUTS and entry.images > 0 and entry.home.startswith("http")
         for file in entry.files:
             assert all(a.startswith(("https://", "http://")) for a in file.addresses)
-            assert bool(file.addresses) == bool(file.expected.hash), "an address without a published hash"
+            assert bool(file.addresses) == bool(file.checksums.hash), "an address without a published hash"
             for kind, length in (("sha256", 64), ("sha1", 40), ("md5", 32)):
-                assert len(getattr(file.expected, kind) or "0" * length) == length
-    assert catalog.find("hot-dog").files[0].expected.sha1 == "fba480ffa8aa7e0febbb511d181409f899b9baa5"
+                assert len(getattr(file.checksums, kind) or "0" * length) == length
+    assert catalog.find("hot-dog").files[0].checksums.sha1 == "fba480ffa8aa7e0febbb511d181409f899b9baa5"
     assert catalog.find("caltech-256").classes == 257
     assert [entry.name for entry in catalog.datasets() if entry.by_hand] == ["dogs-vs-cats"]
 
@@ -69,7 +69,7 @@ def test_table_is_sound():
 def test_the_real_mnist_test_files_have_the_published_hashes():
     folder = shared_data("mnist")
     checked = [file for file in catalog.find("mnist").files if not file.unverified]
-    assert len(checked) == 2 and all(file.expected.fault(folder / file.name) is None for file in checked)
+    assert len(checked) == 2 and all(file.checksums.fault(folder / file.name) is None for file in checked)
 
 
 def test_unknown_name():

@@ -251,7 +251,7 @@ def test_tool_writes_the_images_of_the_task(tmp_path, capsys, tool, bundled):
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result["images"] == {"even": 20, "odd": 20}
     scanned = folders.scan(out)
-    assert scanned.classes == ["even", "odd"]
+    assert scanned.class_names == ["even", "odd"]
     assert len(scanned.files) == 40
     task = digits.odd_even(bundled, max_per_class=20, seed=3)
     for label in (0, 1):

@@ -15,8 +15,8 @@ from record_files import make, run, three_files, verified_pack
 
 from gluon_ft.cli import console
 from gluon_ft.cli import records as commands
+from gluon_ft.data import lists
 from gluon_ft.data.records import framing, inspect, manifest, pack, verify
-from gluon_ft.data.sources import lists
 from gluon_ft.errors import ConfigError, DataError
 
 
@@ -105,16 +105,16 @@ def test_pass_through_and_encodings(tmp_path):
 def test_lists_and_classes_of_a_prefix(tmp_path):
     for name in ("a.lst", "a-train.lst", "a-val.lst", "a_1.lst", "ab.lst", "a.b-train.lst"):
         (tmp_path / name).touch()
-    assert [p.name for p in pack.find_lists(tmp_path / "a")] == ["a.lst", "a-train.lst", "a-val.lst", "a_1.lst"]
-    assert [p.name for p in pack.find_lists(tmp_path / "a.b")] == ["a.b-train.lst"]
-    assert [p.name for p in pack.find_lists(tmp_path / "x.lst")] == ["x.lst"]
+    assert [p.name for p in lists.find_lists(tmp_path / "a")] == ["a.lst", "a-train.lst", "a-val.lst", "a_1.lst"]
+    assert [p.name for p in lists.find_lists(tmp_path / "a.b")] == ["a.b-train.lst"]
+    assert [p.name for p in lists.find_lists(tmp_path / "x.lst")] == ["x.lst"]
     with pytest.raises(DataError, match=r"zz\.lst: no list; expected it, or .*zz-train\.lst and the like; write lists"):
-        pack.find_lists(tmp_path / "zz")
+        lists.find_lists(tmp_path / "zz")
     (tmp_path / "a.classes.txt").write_text("one\ntwo\n")
     (tmp_path / "a-b.classes.txt").write_text("three\nfour\n")
-    assert pack.find_classes(tmp_path / "a-train.lst") == ["one", "two"]
-    assert pack.find_classes(tmp_path / "a-b-fold0-train.lst") == ["three", "four"]
-    assert pack.find_classes(tmp_path / "ab.lst") is None
+    assert lists.find_class_names(tmp_path / "a-train.lst") == ["one", "two"]
+    assert lists.find_class_names(tmp_path / "a-b-fold0-train.lst") == ["three", "four"]
+    assert lists.find_class_names(tmp_path / "ab.lst") is None
 
 
 def im2rec(*args):

@@ -18,13 +18,13 @@ def test_scan_takes_images_in_code_point_order(tmp_path):
     (tmp_path / "readme.jpg").touch()
     (tmp_path / ".cache").mkdir()
     found = folders.scan(tmp_path)
-    assert found.classes == ["C", "a", "b"]  # by code point: capitals first, whatever the locale says
+    assert found.class_names == ["C", "a", "b"]  # by code point: capitals first, whatever the locale says
     assert found.files == [("C/1.jpe", 0), ("C/ß.tiff", 0), ("a/1.webp", 1), ("a/10.pgm", 1), ("a/2.ppm", 1),
                            ("b/Z.bmp", 2), ("b/a b.png", 2), ("b/deep/er/1.tif", 2), ("b/t\tab.jpeg", 2),
                            ("b/x.JPG", 2), ("b/ä.gif", 2)]
     assert found.left_out == ["b/noending", "b/notes.txt", "readme.jpg"]
     assert found.of_class(1) == ["a/1.webp", "a/10.pgm", "a/2.ppm"]
-    assert folders.scan(tmp_path, exclude=["a"]).classes == ["C", "b"]
+    assert folders.scan(tmp_path, exclude=["a"]).class_names == ["C", "b"]
 
 
 def test_scan_errors_say_what_was_found(tmp_path):
@@ -52,7 +52,7 @@ def test_names_that_not_every_file_system_keeps_apart(tmp_path):
     case = make(tmp_path / "case", Dog=1, cat=1, dog=1)
     with pytest.raises(DataError, match="two classes differ only by case; found 'Dog' and 'dog'; merge or rename one"):
         folders.scan(case)
-    assert folders.scan(case, exclude=["Dog"]).classes == ["cat", "dog"]
+    assert folders.scan(case, exclude=["Dog"]).class_names == ["cat", "dog"]
     with pytest.raises(DataError, match="two classes differ only by Unicode composition"):
         folders.scan(make(tmp_path / "nfc", **dict.fromkeys(("\u00e9", "e\u0301"), 1)))
     make(tmp_path / "bytes", a=1, b=1)

@@ -174,7 +174,8 @@ def test_large_features_are_read_ahead_in_order():
 
 def test_what_cannot_be_cached_is_refused(tmp_path):
     parts = cut(only_output(small()))
-    with pytest.raises(ConfigError, match=r"order is known beforehand; expected gluon_ft.loaders.open.*found list"):
+    with pytest.raises(ConfigError, match=r"order is known beforehand; expected "
+                       r"gluon_ft.loaders.make_loader.*found list"):
         features.cached([1], parts)
     with pytest.raises(ConfigError, match="found NativeLoader"):
         features.cached(NativeLoader.__new__(NativeLoader), parts)
@@ -227,7 +228,7 @@ def test_resnet18_on_real_photos_is_the_same():
         net = gluon_ft.fine_tune_net("resnet18_v2", 2)
         net(mx.nd.zeros((1, 3, 96, 96)))
         only_output(net)
-        loader = loaders.open(source, preprocessing=preprocessing, train=True, batch_size=16)
+        loader = loaders.make_loader(source, preprocessing=preprocessing, train=True, batch_size=16)
         loader.views = 2
         given = select.prepare(net, loader) if cache else (net, loader, None)
         fit(*given[:2], None, config)

@@ -16,8 +16,7 @@ from gluon_ft.models import conversion as convert
 from gluon_ft.models import pretrained, tracing
 from gluon_ft.models.batchnorm import batchnorm_is_folded
 from gluon_ft.models.heads import replace_output
-from gluon_ft.weights import class_names
-from gluon_ft.weights.name_maps import maps
+from gluon_ft.weights import class_names, name_maps
 from gluon_ft.weights.name_maps.mobilenet import relu6_moments
 from gluon_ft.weights.readers.tensor_files import read_tensors, write_safetensors
 
@@ -31,7 +30,7 @@ def random_net(backbone, **options):
         spread = {"gamma": (0.6, 1.4), "running_var": (0.6, 1.4), "running_mean": (-0.3, 0.3), "beta": (-0.3, 0.3)}
         size = np.sqrt(3 / np.prod(shape[1:])) if len(shape) > 1 else 0.1
         params[path] = np.random.uniform(*spread.get(kind, (-size, size)), shape).astype("float32")
-    mapped = maps.of(backbone)[0]
+    mapped = name_maps.of(backbone)[0]
     for extra in mapped.inserted:
         params.update(extra.make(params, {path: shapes[path] for path in extra.paths}))
     return convert.fill(convert.Conversion(backbone, net, params, {}, {}, (), "", "", None))
@@ -50,11 +49,11 @@ def values(net):
 
 @pytest.mark.parametrize("backbone", [pytest.param(b, marks=pytest.mark.slow) if b not in (
     "resnet50_v1d", "inceptionv3", "densenet121", "squeezenet1.0", "mobilenetv2_1.0", "resnet50_v2", "senet_154",
-    "vgg16_bn", "alexnet") else b for b in maps.backbones()])
+    "vgg16_bn", "alexnet") else b for b in name_maps.backbones()])
 def test_maps_name_every_layer_of_the_network_once(backbone):
     paths = backbones.build(backbone)._collect_params_with_prefix()
     layers = {path.rpartition(".")[0] for path in paths}
-    for mapped in maps.of(backbone):
+    for mapped in name_maps.of(backbone):
         here = list(mapped.layers.values())
         assert len(set(here)) == len(here)
         assert set(here) | {p.rpartition(".")[0] for extra in mapped.inserted for p in extra.paths} == layers
@@ -65,7 +64,7 @@ def test_maps_name_every_layer_of_the_network_once(backbone):
                                       "cifar_resnet32_relu"])
 def test_round_trip_is_bit_identical(backbone):
     net = random_net(backbone)
-    for mapped in maps.of(backbone):
+    for mapped in name_maps.of(backbone):
         state = convert.to_torch(net, backbone, mapped.style)
         conversion = convert.to_gluon(state, backbone)
         assert set(conversion.used) | set(conversion.dropped) == set(state)
@@ -105,14 +104,15 @@ def test_a_file_of_another_network_says_which(resnet18):
 
 
 def test_networks_with_the_same_names_are_told_apart_by_shape():
-    state = {f"{module}.weight": np.zeros((1, 1, 1, 1), "float32") for module in maps.of("resnet50_v1c")[0].layers}
+    modules = name_maps.of("resnet50_v1c")[0].layers
+    state = {f"{module}.weight": np.zeros((1, 1, 1, 1), "float32") for module in modules}
     state["layer1.0.conv2.weight"] = np.zeros((64, 64, 3, 3), "float32")
     for width, letter in ((32, "c"), (64, "s")):
         state["conv1.0.weight"] = np.zeros((width, 3, 3, 3), "float32")
-        assert [m.backbone for m in maps.looks_like(state)] == [f"resnet50_v1{letter}"]
-    plain = {f"{module}.weight": np.zeros((1, 1), "float32") for module in maps.of("resnet50_v1b")[0].layers}
+        assert [m.backbone for m in name_maps.looks_like(state)] == [f"resnet50_v1{letter}"]
+    plain = {f"{module}.weight": np.zeros((1, 1), "float32") for module in name_maps.of("resnet50_v1b")[0].layers}
     plain["layer1.0.conv2.weight"] = np.zeros((128, 4, 3, 3), "float32")
-    assert {m.backbone for m in maps.looks_like(plain)} == {"resnext50_32x4d"}
+    assert {m.backbone for m in name_maps.looks_like(plain)} == {"resnext50_32x4d"}
 
 
 @pytest.mark.parametrize(("change", "message"), [
@@ -127,7 +127,7 @@ def test_wrong_values_are_refused(resnet18, change, message):
 
 
 def test_auxiliary_classifier_is_dropped_with_a_reason():
-    mapped = maps.of("inceptionv3")[0]
+    mapped = name_maps.of("inceptionv3")[0]
     assert "auxiliary" in mapped.reason_to_drop("AuxLogits.fc.weight")
     assert mapped.reason_to_drop("Mixed_7c.branch_pool.conv.weight") is None
 
@@ -138,13 +138,13 @@ def test_gluons_own_names_are_taken_as_they_are(resnet18, tmp_path):
     mx.nd.save(str(tmp_path / "joined.params"), {p.name: p.data() for p in net.collect_params().values()})
     for name in ("paths.params", "joined.params"):
         conversion = convert.to_gluon(read_tensors(tmp_path / name).tensors, "resnet18_v1b")
-        assert conversion.style == "gluon" and not maps.looks_like(read_tensors(tmp_path / name).tensors)
+        assert conversion.style == "gluon" and not name_maps.looks_like(read_tensors(tmp_path / name).tensors)
         assert all(np.array_equal(array, conversion.params[path]) for path, array in values(net).items())
 
 
 def test_vgg_and_alexnet_names_that_are_partly_gluons_are_seen_for_what_they_are():
     for backbone in ("vgg11", "alexnet"):
-        mapped = maps.of(backbone)[0]
+        mapped = name_maps.of(backbone)[0]
         state = {f"{module}.{kind}": np.zeros((), "float32") for module in mapped.layers for kind in ("weight", "bias")}
         assert convert._map_for(state, backbone, backbones.build(backbone))[0].style == "torchvision"
 
@@ -314,3 +314,7 @@ def test_list_command_shows_preprocessing_and_what_is_unverified():
     rows = json.loads(result.output.splitlines()[-1])["weights"]
     assert rows[0]["preferred"] and not rows[0]["here"] and rows[0]["preprocessing"]["size"] == 224
     assert "resnet50_v1b:gluon_in1k *" in result.output and "unverified: addresses and figures" in result.output
+    result = CliRunner().invoke(weights, ["list"], env={"COLUMNS": "80"})
+    lines = result.output.splitlines()[:-2]
+    assert max(map(len, lines)) == 80 and any(line.startswith("se_resnext101_64x4d:gluon_in1k * ?") for line in lines)
+    assert "https://huggingface.co/timm/resnet18.gluon_in1k" in CliRunner().invoke(weights, ["list", "--wide"]).output

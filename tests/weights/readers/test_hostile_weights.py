@@ -15,7 +15,7 @@ import pytest
 from conftest import HELPERS
 from weights_writers import Called, Global, Storage, Tensor, pickled, tensor, write_legacy, write_zip
 
-from gluon_ft.weights.readers.pickle_rules import Account
+from gluon_ft.weights.readers.unpickle import Account
 
 MOST = Account().instructions - 10
 COSTLY = 1000

@@ -1,0 +1,301 @@
+"""Image lists in im2rec's format (`.lst`: index, label, path) and the class names beside them (`.classes.txt`)."""
+from __future__ import annotations
+
+import codecs
+import glob
+import math
+import operator
+import os
+import re
+import stat
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from gluon_ft.errors import DataError
+from gluon_ft.io import atomic
+
+MAX_BYTES = 1 << 30  # ImageNet-21k's 14 million lines take about 0.7 GB
+MAX_LINE = 1 << 20  # bytes; a detection label of thousands of boxes still fits
+MAX_INDEX = (1 << 63) - 1  # the record's header keeps it in 64 bits
+MAX_LABEL = 1 << 24  # the record's header keeps it as float32, exact up to here
+
+COLUMNS = "index, label and path, separated by tabs"
+
+_INTEGER = re.compile(r"[0-9]{1,19}")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
+
+
+class Entry(NamedTuple):
+    """One line of a list: `labels` has one number, the class, or several (as im2rec's `--pack-label` takes them)."""
+
+    index: int
+    labels: tuple[float, ...]
+    path: str
+
+    @property
+    def label(self) -> int:
+        """The class; DataError where the line has several labels."""
+        if len(self.labels) != 1:
+            raise DataError("several labels where one class is needed", path=self.path, found=len(self.labels))
+        return int(self.labels[0])
+
+
+def list_file(prefix, part: str) -> Path:
+    """`<prefix>-<part>.lst`; part is train, val, test or fold<i>-train, fold<i>-val."""
+    return Path(f"{os.fspath(prefix)}-{part}.lst")
+
+
+def classes_file(prefix) -> Path:
+    """`<prefix>.classes.txt`, one name a line in label order."""
+    return Path(f"{os.fspath(prefix)}.classes.txt")
+
+
+def without_suffix(lst) -> Path:
+    """The path of a list without its `.lst`."""
+    text = os.fspath(lst)
+    return Path(text[:-4] if text.endswith(".lst") else text)
+
+
+def find_lists(prefix) -> list[Path]:
+    """The lists of a prefix: itself where it ends in .lst, else `<prefix>.lst`, `<prefix>-*.lst`, `<prefix>_*.lst`.
+
+    Raises DataError where there are none.
+    """
+    text = os.fspath(prefix)
+    if text.endswith(".lst"):
+        return [Path(text)]
+    found = [Path(f"{text}.lst")] if os.path.isfile(f"{text}.lst") else []
+    found += sorted(Path(p) for mark in "-_" for p in glob.glob(f"{glob.escape(text)}{mark}*.lst"))
+    if not found:
+        raise DataError("no list", path=f"{text}.lst", expected=f"it, or {text}-train.lst and the like",
+                        remedy="write lists with gluon-ft split")
+    return found
+
+
+def find_class_names(lst) -> list[str] | None:
+    """Class names of a list: `<prefix>.classes.txt` with the longest prefix that its name begins with; None if none."""
+    path = without_suffix(lst)
+    ends = [match.start() for match in re.finditer("[-_]", path.name)]
+    for end in [len(path.name), *reversed(ends)]:
+        names = path.with_name(f"{path.name[:end]}.classes.txt") if path.name[:end] else None
+        if names is not None and names.is_file():
+            return read_classes(names)
+    return None
+
+
+class Entries(Sequence):
+    """The entries of a list that was read: its text, parsed again where it is looked at.
+
+    As objects the entries of ImageNet's 1.3 million images would take 600 MB; so they take 8 bytes each and the text.
+    """
+
+    def __init__(self, data: bytes, starts):
+        self._data, self._starts = data, starts
+
+    def __len__(self):
+        return len(self._starts)
+
+    def __getitem__(self, position):
+        if isinstance(position, slice):
+            return [self[i] for i in range(*position.indices(len(self)))]
+        start = self._starts[position]
+        return _parse(self._data[start:self._data.index(b"\n", start)].decode("utf-8"), "")
+
+    def __eq__(self, other):
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(operator.eq, self, other))
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType] - equal to lists, which have no hash
+
+
+def read(path) -> Entries:
+    """Reads a list; whatever it accepts, MXNet's `tools/im2rec.py` reads the same way.
+
+    A line with one label column is a class: a whole number from 0 to 2**24. With several columns (in every line, or
+    in none) they are any finite numbers. UTF-8, `\\n` or `\\r\\n`; the last line ends as well, because a list that was
+    cut short must not pass for a whole one.
+
+    Raises
+    ------
+    DataError
+        With `path:line`: a missing column; a label that is not a number, not finite, negative or fractional; an index
+        met twice; another encoding; an empty line; one label here and several there. Or the file is missing, empty,
+        cut short or larger than `MAX_BYTES`.
+    """
+    data = _contents(path, "an image list")
+    starts, indexes, columns = array("q"), array("q"), 0
+    for number, start, text in _lines(data, path, "an image list"):
+        entry = _parse(text, f"{path}:{number}")
+        if columns and (len(entry.labels) > 1) != (columns > 1):
+            raise DataError("other label columns than in line 1", path=f"{path}:{number}",
+                            expected="one in every line, or several in every line",
+                            found=f"{columns} in line 1 and {len(entry.labels)} here")
+        columns = columns or len(entry.labels)
+        starts.append(start)
+        indexes.append(entry.index)
+    _check_once(np.frombuffer(indexes, dtype=np.int64), path)
+    return Entries(data, starts)
+
+
+def _check_once(indexes, path):
+    order = np.argsort(indexes, kind="stable")
+    twice = np.flatnonzero(np.diff(indexes[order]) == 0)
+    if len(twice):
+        later = order[twice + 1].min()
+        first = np.flatnonzero(indexes == indexes[later])[0]
+        raise DataError(f"index {indexes[later]} is there twice", path=f"{path}:{later + 1}",
+                        expected="each index once", found=f"it is in line {first + 1} too")
+
+
+def _parse(text: str, where: str) -> Entry:
+    # im2rec strips every column; so the same blanks are allowed here.
+    columns = [column.strip() for column in text.split("\t")]
+    if len(columns) < 3:
+        raise DataError("missing column" if text.strip() else "empty line", path=where, expected=COLUMNS,
+                        found=f"{len(columns)} column{'s' * (len(columns) > 1)}: {_shown(text)}")
+    index, *labels, path = columns
+    if not _INTEGER.fullmatch(index) or int(index) > MAX_INDEX:
+        raise DataError("bad index", path=where, expected="a whole number from 0 to 2**63 - 1", found=_shown(index))
+    if not path or "\0" in path:
+        raise DataError("bad path", path=where, expected="the path of an image", found=_shown(path))
+    return Entry(int(index), tuple(_label(label, len(labels) == 1, where) for label in labels), path)
+
+
+def _label(text: str, is_class: bool, where: str) -> float:
+    value = float(text) if _NUMBER.fullmatch(text) else math.nan
+    if not math.isfinite(value):
+        raise DataError("label is not a number", path=where, expected=COLUMNS, found=_shown(text))
+    if is_class and not (value.is_integer() and 0 <= value <= MAX_LABEL):
+        raise DataError("label is not a class", path=where, expected="a whole number from 0 to 2**24",
+                        found=_shown(text))
+    return value
+
+
+def read_classes(path) -> list[str]:
+    """Reads class names, one a line; the line number from 0 is the label.
+
+    Raises DataError with `path:line` for an empty name, a name met twice, another encoding or a control character,
+    and for a file that is missing, empty, cut short, too large or has one name only.
+    """
+    names: list[str] = []
+    first_line: dict[str, int] = {}
+    what = "class names, one a line"
+    for number, _, name in _lines(_contents(path, what), path, what):
+        where = f"{path}:{number}"
+        if not name.strip() or "\0" in name:
+            raise DataError("bad class name", path=where, expected="one name a line", found=_shown(name))
+        if name in first_line:
+            raise DataError(f"class '{name}' is there twice", path=where, found=f"it is in line {first_line[name]} too")
+        first_line[name] = number
+        names.append(name)
+    if len(names) < 2:
+        raise DataError("one class only", path=path, expected="two names or more, one a line", found=f"'{names[0]}'")
+    return names
+
+
+def _lines(data: bytes, path, what: str) -> Iterator[tuple[int, int, str]]:
+    """(line number from 1, position of its first byte, text without its end) of a UTF-8 text file."""
+    if data.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise DataError("begins with a byte order mark", path=f"{path}:1", expected="plain UTF-8",
+                        remedy="save it as UTF-8 without a byte order mark")
+    if not data.endswith(b"\n"):
+        raise DataError("last line does not end", path=f"{path}:{data.count(10) + 1}", expected="a line end",
+                        found="the end of the file",
+                        remedy="the file may be cut short: write it again, or end its last line")
+    start, number = 0, 0
+    while start < len(data):
+        number += 1
+        end = data.index(b"\n", start)
+        yield number, start, _text(data[start:end], f"{path}:{number}", what)
+        start = end + 1
+
+
+def _text(raw: bytes, where: str, what: str) -> str:
+    if len(raw) > MAX_LINE:
+        raise DataError("line is too long", path=where, expected=f"at most {MAX_LINE} bytes", found=len(raw))
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError("not UTF-8", path=where, expected=f"{what} in UTF-8",
+                        found=f"byte 0x{raw[error.start]:02x} at position {error.start}",
+                        remedy="save it as UTF-8") from None
+    text = text[:-1] if text.endswith("\r") else text
+    if "\r" in text:
+        # Python's text mode, and so im2rec, would begin a new line here.
+        raise DataError("carriage return inside a line", path=where, found=_shown(text), remedy="end each line once")
+    return text
+
+
+def _contents(path, what: str) -> bytes:
+    try:
+        # Asked before opening: a pipe would wait for its writer for ever.
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise DataError("not a file", path=path, expected=what,
+                            found="a folder" if stat.S_ISDIR(status.st_mode) else "a device or a pipe")
+        if status.st_size > MAX_BYTES:
+            raise DataError("file is too large", path=path, expected=f"{what}, at most {MAX_BYTES} bytes",
+                            found=f"{status.st_size} bytes")
+        data = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise DataError("no such file", path=path, expected=what) from None
+    except OSError as error:
+        raise DataError("file cannot be read", path=path, expected=what, found=error.strerror or error) from error
+    if not data:
+        raise DataError("file is empty", path=path, expected=what)
+    return data
+
+
+def _shown(text: str) -> str:
+    shown = repr(text)
+    return shown if len(shown) <= 80 else f"{shown[:77]}..."
+
+
+def to_bytes(entries: Iterable[Entry], name: str | os.PathLike = "image list") -> bytes:
+    """A list of one class label a line, byte for byte as `tools/im2rec.py --list` writes it.
+
+    Raises DataError where nothing is listed, an index is there twice, a label is not a class, or a path cannot stand
+    in a list: it holds a tab or a line end, or begins or ends with a blank, which MXNet's readers strip.
+    """
+    lines, seen = [], set()
+    for entry in entries:
+        index, (label, *more), path = entry
+        if not path or path != path.strip() or any(c in path for c in "\t\n\r\0") or not _is_utf8(path):
+            raise DataError("cannot stand in an image list", path=repr(path),
+                            expected="a path without tabs, line ends or blanks at its ends",
+                            remedy="rename the file or its folder")
+        if more or not 0 <= label <= MAX_LABEL or label != int(label):
+            raise DataError("label is not a class", path=repr(path), expected="a whole number from 0 to 2**24",
+                            found=entry.labels)
+        if index in seen or not 0 <= index <= MAX_INDEX:
+            raise DataError(f"index {index} is out of range or there twice", path=name, expected="each index once")
+        seen.add(index)
+        lines.append(f"{index:d}\t{label:f}\t{path}\n")
+    if not lines:
+        raise DataError("nothing to list", path=name, expected="one image or more")
+    return "".join(lines).encode("utf-8")
+
+
+def _is_utf8(text: str) -> bool:
+    # A name that is not UTF-8 on disk reaches Python with lone surrogates in it.
+    return text.encode("utf-8", "ignore").decode("utf-8") == text
+
+
+def classes_to_bytes(names: Iterable[str], name: str | os.PathLike = "class names") -> bytes:
+    """Class names as `read_classes` reads them; DataError for a name that could not be read back."""
+    names = list(names)
+    for each in names:
+        if not each.strip() or any(c in each for c in "\n\r\0") or not _is_utf8(each):
+            raise DataError("class name cannot stand in a list", path=name, expected="one line that is not blank",
+                            found=repr(each), remedy="rename the folder")
+    if len(set(names)) != len(names) or len(names) < 2:
+        raise DataError("bad class names", path=name, expected="two or more, each once", found=f"{len(names)} names")
+    return "".join(f"{each}\n" for each in names).encode("utf-8")
+
+
+def write(path, entries: Iterable[Entry], *, force: bool = False) -> None:
+    """Writes one list atomically (see `to_bytes`, `atomic.write_together`)."""
+    atomic.write_together({Path(path): to_bytes(entries, path)}, force=force)

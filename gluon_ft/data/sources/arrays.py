@@ -1,0 +1,65 @@
+"""Images in memory: arrays, and the IDX files that are read into them whole."""
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import cv2
+import numpy as np
+
+from gluon_ft.data.sources import idx
+from gluon_ft.data.sources.base import ImageSource
+from gluon_ft.errors import DataError
+
+
+class ArraySource(ImageSource):
+    """Images in memory: uint8 (n, height, width) or (n, height, width, 1) grey, or (n, height, width, 3) RGB.
+
+    Raises DataError where arrays are not images and their classes, or not equally many.
+    """
+
+    kind = "arrays"
+
+    def __init__(self, pixels, labels, class_names: Sequence[str] | None = None, name="arrays"):
+        self.pixels = np.asarray(pixels)
+        super().__init__(name, _whole_labels(labels, name), class_names)
+        if self.pixels.dtype != np.uint8 or not (self.pixels.ndim == 3 or self.pixels.shape[3:] in ((1,), (3,))):
+            raise DataError("not images", path=name, found=f"{self.pixels.dtype} {self.pixels.shape}",
+                            expected="uint8 (n, height, width), (n, height, width, 1) or (n, height, width, 3)",
+                            remedy="give arrays that are ready for the network to ArrayLoader")
+        if len(self.pixels) != len(self.labels):
+            raise DataError("images and labels differ in number", path=name, expected=f"{len(self.pixels)} labels",
+                            found=len(self.labels))
+
+    def where(self, position: int) -> str:
+        return f"{self.name}: image {position}"
+
+    def read(self, position: int) -> bytes:
+        """The image as a PNG file, which keeps every pixel."""
+        image = self.pixels[position]
+        return cv2.imencode(".png", image[..., ::-1] if image.shape[2:] == (3,) else image)[1].tobytes()
+
+    def image(self, position: int, channels: int, resize: int = 0) -> np.ndarray:
+        """As `ImageSource.image`; an array is never reduced."""
+        image = self.pixels[position]
+        image = image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image
+        if (image.ndim == 3) == (channels == 3):
+            return np.ascontiguousarray(image)
+        return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB if channels == 3 else cv2.COLOR_RGB2GRAY)
+
+    def contents(self) -> Iterator[bytes]:
+        """The shape, then all pixels."""
+        yield str(self.pixels.shape).encode()
+        yield np.ascontiguousarray(self.pixels).tobytes()
+
+
+def _whole_labels(labels, name) -> np.ndarray:
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or labels.dtype.kind not in "iuf" or not np.array_equal(labels, np.floor(labels)):
+        raise DataError("labels are not classes", path=name, expected="whole numbers, one an image",
+                        found=f"{labels.dtype} {labels.shape}")
+    return labels.astype(np.int64)
+
+
+def from_idx(images, labels, class_names: Sequence[str] | None = None) -> ArraySource:
+    """The images and labels of two IDX files, see `idx.read_pair`, whose errors it raises."""
+    return ArraySource(*idx.read_pair(images, labels), class_names, str(images))

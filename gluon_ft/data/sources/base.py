@@ -1,0 +1,207 @@
+"""`ImageSource`: images with labels, whatever they come from. Every step that needs images takes one."""
+from __future__ import annotations
+
+import os
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from gluon_ft.data.images import decode as images
+from gluon_ft.data.images import header
+from gluon_ft.data.records import framing
+from gluon_ft.data.sampler import digest
+from gluon_ft.errors import DataError
+
+_PILLOW = threading.Lock()
+
+
+class ImageRef(NamedTuple):
+    """Where the bytes of one image are: a file, or the record that begins at byte `offset` of a `.rec`.
+
+    Small and picklable, so that worker processes can be handed images without their whole source; equal for the same
+    image in two sources where both were opened by the same path, see `absolute`.
+    """
+
+    path: str
+    offset: int | None = None
+
+    def read(self) -> bytes:
+        """The bytes of the image file. Raises header.Unreadable with the reason."""
+        if self.offset is None:
+            return header.read_file(self.path)
+        try:
+            # Opened each time: a file shared by threads has one position.
+            with open(self.path, "rb") as file:
+                payload = framing.read_record(file, self.offset, os.fstat(file.fileno()).st_size).payload
+            return payload[framing.read_header(payload).start:]
+        except (OSError, framing.Damaged) as error:
+            raise header.Unreadable(str(error)) from None
+
+    def absolute(self) -> ImageRef:
+        """The same image with its path from the root of the file system on."""
+        return ImageRef(os.path.abspath(self.path), self.offset)
+
+
+class ImageSource(ABC):
+    """Images with labels, by position from 0.
+
+    Attributes
+    ----------
+    name : str
+        What was opened, for messages.
+    kind : str
+        'folder', 'list', 'records' or 'arrays'.
+    labels : ndarray
+        int64 (n,), positions in `class_names`; -1 where an image has several labels or a fractional one, which
+        `open_source` refuses and `open_unchecked` does not.
+    class_names : list of str or None
+        In label order; None where nothing names the classes.
+    left_out : list of str
+        Files beside the images that were not taken.
+    """
+
+    kind = "images"
+    remedy = "mend it, or remove it from the data"  # for an image that cannot be read
+
+    def __init__(self, name, labels, class_names: Sequence[str] | None = None, left_out: Sequence[str] = ()):
+        self.name, self.left_out = str(name), list(left_out)
+        self.labels = np.asarray(labels, dtype=np.int64)
+        self.class_names = None if class_names is None else list(class_names)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @abstractmethod
+    def where(self, position: int) -> str:
+        """Names the image in an error, such as its path."""
+
+    def image_name(self, position: int) -> str:
+        """Names the image within its source, such as its path below the folder."""
+        return self.where(position)
+
+    def label_name(self, position: int) -> str | None:
+        """The image's class by name, or its number where nothing names it; None where it has several labels."""
+        label = int(self.labels[position])
+        if self.class_names is not None and 0 <= label < len(self.class_names):
+            return self.class_names[label]
+        return str(label) if label >= 0 else None
+
+    def ref(self, position: int) -> ImageRef | None:
+        """Where the image's bytes are; None for images in memory."""
+        return None
+
+    @abstractmethod
+    def read(self, position: int) -> bytes:
+        """The bytes of the image file. Raises header.Unreadable with the reason."""
+
+    def image(self, position: int, channels: int, resize: int = 0) -> np.ndarray:
+        """The decoded image, upright.
+
+        Parameters
+        ----------
+        position : int
+        channels : 3 for RGB, 1 for grey
+        resize : pixels of the shorter edge that are wanted: a JPEG may be decoded at reduced scale, to at least twice
+            that. 0: always in full
+
+        Returns
+        -------
+        ndarray
+            uint8 (height, width, 3), or (height, width) for one channel.
+
+        Raises
+        ------
+        header.Unreadable
+            With the reason.
+        """
+        return decode(self.read(position), channels, resize)
+
+    def contents(self) -> Iterator[bytes]:
+        """The bytes of each image, in order. Raises DataError for an image that cannot be read."""
+        for position in range(len(self)):
+            try:
+                yield self.read(position)
+            except header.Unreadable as error:
+                raise DataError(f"image cannot be used: {error}", path=self.where(position),
+                                remedy=self.remedy) from None
+
+    def identity(self) -> str:
+        """SHA-256 of the contents, as hexadecimal digits: equal for the same images in the same order, wherever they
+        are. Reads every image; DataError for one that cannot be read."""
+        return digest(self.contents())
+
+    def subset(self, positions) -> Subset:
+        """Some of the images, in the order of `positions` (int)."""
+        return Subset(self, positions)
+
+
+class Subset(ImageSource):
+    """Some images of another source, which has the same methods."""
+
+    def __init__(self, whole: ImageSource, positions):
+        self.whole, self.positions = whole, np.asarray(positions, dtype=np.int64)
+        super().__init__(whole.name, whole.labels[self.positions], whole.class_names)
+        self.kind, self.remedy = whole.kind, whole.remedy
+
+    def where(self, position: int) -> str:
+        return self.whole.where(int(self.positions[position]))
+
+    def image_name(self, position: int) -> str:
+        return self.whole.image_name(int(self.positions[position]))
+
+    def label_name(self, position: int) -> str | None:
+        return self.whole.label_name(int(self.positions[position]))
+
+    def ref(self, position: int) -> ImageRef | None:
+        return self.whole.ref(int(self.positions[position]))
+
+    def read(self, position: int) -> bytes:
+        return self.whole.read(int(self.positions[position]))
+
+    def image(self, position: int, channels: int, resize: int = 0) -> np.ndarray:
+        return self.whole.image(int(self.positions[position]), channels, resize)
+
+    def contents(self) -> Iterator[bytes]:
+        """The positions, then all of the whole source, on which the drawing of the positions depends."""
+        yield self.positions.tobytes()
+        yield from self.whole.contents()
+
+
+def decode(data: bytes, channels: int, resize: int = 0) -> np.ndarray:
+    """Decodes the bytes of an image file; parameters and result as of `ImageSource.image`. Safe in threads.
+
+    Raises header.Unreadable with the reason.
+    """
+    # They set Pillow's size limit and Python's warnings aside while they work, which threads share.
+    with _PILLOW:
+        info = header.probe(data)
+    jpeg = info.format in ("JPEG", "MPO") and info.mode in ("L", "RGB")
+    colour = int(channels == 3)
+    if jpeg:
+        image = images.decode(data, info, colour, resize)
+    else:
+        with _PILLOW:
+            image = images.decode(data, info, colour)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if colour else image
+
+
+def check_labels(labels: np.ndarray, class_names: Sequence[str], name) -> None:
+    """Raises DataError where there is one class only, a class name twice, or a label that no class has."""
+    if len(class_names) < 2 or len(set(class_names)) < len(class_names):
+        raise DataError("one class only" if len(class_names) == 1 else "bad class names", path=name,
+                        expected="two or more, each once", found=describe_classes(class_names))
+    wrong = np.flatnonzero((labels < 0) | (labels >= len(class_names)))
+    if len(wrong):
+        raise DataError(f"{len(wrong)} labels outside the classes", path=name, found=int(labels[wrong[0]]),
+                        expected=f"0 to {len(class_names) - 1}: {describe_classes(class_names)}",
+                        remedy=f"the first is image {wrong[0]}; name every class, or correct the labels")
+
+
+def describe_classes(class_names: Sequence[str]) -> str:
+    """'3 classes: a, b, c', cut after eight names."""
+    more = ", ..." * (len(class_names) > 8)
+    return f"{len(class_names)} classes: {', '.join(map(str, class_names[:8]))}{more}"

@@ -1,0 +1,94 @@
+"""Image files with labels: what a folder of classes or a list (`.lst`) holds."""
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from gluon_ft.data import lists
+from gluon_ft.data.images import header
+from gluon_ft.data.sources.base import ImageRef, ImageSource
+
+
+class FileSource(ImageSource):
+    """Image files: of a folder with one subfolder a class, or of a list.
+
+    Attributes
+    ----------
+    path : Path
+        The folder or list opened.
+    root : Path
+        The folder that `names` begin at.
+    names : list of str
+        Paths below `root` with forward slashes, in order.
+    """
+
+    def __init__(self, path, root, names: Sequence[str], labels, class_names: Sequence[str] | None = None, *,
+                 kind: str = "folder", left_out: Sequence[str] = ()):
+        super().__init__(path, labels, class_names, left_out)
+        self.path, self.root, self.names, self.kind = Path(path), Path(root), list(names), kind
+
+    def __eq__(self, other) -> bool:
+        """The same images under the same labels and class names."""
+        return isinstance(other, FileSource) and (self.path, self.root, self.files, self.class_names) == (
+            other.path, other.root, other.files, other.class_names)
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType] - mutable, so that it has no hash
+
+    @property
+    def files(self) -> list[tuple[str, int]]:
+        """(path below the root, label) of each image."""
+        return list(zip(self.names, self.labels.tolist()))
+
+    @property
+    def paths(self) -> list[str]:
+        """The path of each image."""
+        return [self.where(position) for position in range(len(self))]
+
+    def of_class(self, label: int) -> list[str]:
+        """The paths below the root of one class, in order."""
+        return [self.names[position] for position in np.flatnonzero(self.labels == label)]
+
+    def where(self, position: int) -> str:
+        return os.path.join(self.root, self.names[position])
+
+    def image_name(self, position: int) -> str:
+        return self.names[position]
+
+    def ref(self, position: int) -> ImageRef:
+        return ImageRef(self.where(position))
+
+    def read(self, position: int) -> bytes:
+        return header.read_file(self.where(position))
+
+    def take(self, positions) -> FileSource:
+        """The images at these positions (int), in that order, as a source of its own; see `subset` for one that keeps
+        the identity of the whole."""
+        positions = np.asarray(positions, dtype=np.int64)
+        return FileSource(self.path, self.root, [self.names[position] for position in positions],
+                          self.labels[positions], self.class_names, kind=self.kind, left_out=self.left_out)
+
+    def renumbered(self, class_names: Sequence[str]) -> FileSource:
+        """The same source with its labels by other class names, which have to hold all of its own."""
+        assert self.class_names is not None
+        number = np.array([list(class_names).index(name) for name in self.class_names], dtype=np.int64)
+        return FileSource(self.path, self.root, self.names, number[self.labels], class_names, kind=self.kind,
+                          left_out=self.left_out)
+
+
+def from_list(path, root=None, one_label: bool = True) -> FileSource:
+    """The images of a list (`.lst`) whose paths begin at `root`, by default at the list's own folder.
+
+    Class names are those of the `.classes.txt` beside it, None without one. Whether the files are there is not looked
+    at. one_label : an image with several labels is an error; otherwise it gets the label -1. Raises DataError for that,
+    and as of `lists.read`.
+    """
+    path = Path(path)
+    names, labels = [], []
+    for entry in lists.read(path):
+        names.append(entry.path)
+        labels.append(entry.label if one_label or len(entry.labels) == 1 else -1)
+    return FileSource(path, path.parent if root is None else root, names, labels, lists.find_class_names(path),
+                      kind="list")

@@ -1,0 +1,246 @@
+"""The images of a job: from its settings to what it trains and validates on, and back from a run's folder."""
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Union
+
+import numpy as np
+
+from gluon_ft.data import lists
+from gluon_ft.data.images import header
+from gluon_ft.data.records import manifest
+from gluon_ft.data.sources import folders
+from gluon_ft.data.sources.base import describe_classes
+from gluon_ft.data.sources.files import FileSource, from_list
+from gluon_ft.data.sources.opening import open_source
+from gluon_ft.data.sources.records import RecordSource, manifest_of, open_records
+from gluon_ft.data.split import divide
+from gluon_ft.errors import ConfigError, DataError, near
+from gluon_ft.finetune.examine import examine
+from gluon_ft.finetune.settings import JobSettings
+from gluon_ft.io import atomic
+from gluon_ft.reporting import data_record
+
+TRAIN_NAMES = ("train", "training")
+# The first of these that is there; 'test' only where nothing else is.
+VAL_NAMES = ("val", "valid", "validation", "test", "testing")
+PREFIX = "images"  # of a run's own lists
+FILES = {"train": "train", "validation": "val"}  # part -> how its list is called
+PROBED = 64  # images whose size is looked at
+
+Images = Union[FileSource, RecordSource]
+
+
+@dataclass
+class JobData:
+    """What a job trains and validates on.
+
+    Attributes
+    ----------
+    parts : dict
+        'train', and 'validation' unless there is none -> its images.
+    class_names : list of str
+    left_out : list of dict
+        {part, path, why} of each image that is not used.
+    lines : list of str
+        What was found, for people.
+    facts : dict
+        The same as counts, for result.json.
+    """
+
+    parts: dict[str, Images]
+    class_names: list[str]
+    left_out: list[dict] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    facts: dict = field(default_factory=dict)
+
+
+def find(settings: JobSettings) -> tuple[Images, Images | None]:
+    """The training images and the validation images (None: to be drawn from the former) that the settings name.
+
+    Raises
+    ------
+    DataError
+        Not a source of images; parts without training images or with other classes.
+    ConfigError
+        Options that do not go with them.
+    """
+    first, second = (settings.train, settings.val) if settings.data is None else _parts(Path(settings.data))
+    assert first is not None  # JobSettings has either `data` or `train`
+    train = _open(Path(first), settings)
+    val = None if second is None else _open(Path(second), settings)
+    if isinstance(train, RecordSource) and val is None and settings.validation:
+        raise ConfigError("packed records are not split here", found=first, expected="val records as well (--val)",
+                          remedy="split before packing (gluon-ft split), or --validation 0 to train without")
+    return train, val if val is None else _with_classes_of(train, val)
+
+
+def _parts(folder: Path) -> tuple[Path | str, Path | str | None]:
+    """(train, val or None): the folder itself, or the parts in it."""
+    if not folder.is_dir():
+        return folder, None
+    inside = {entry.name.lower(): entry.path for entry in os.scandir(folder)
+              if entry.is_dir() and not entry.name.startswith(".")}
+    if not inside or not set(inside) <= folders.PART_NAMES:
+        return folder, None
+    train = next((inside[name] for name in TRAIN_NAMES if name in inside), None)
+    if train is None:
+        raise DataError("no training part", path=folder, expected="train/ beside val/ or test/",
+                        found=", ".join(sorted(inside)))
+    return train, next((inside[name] for name in VAL_NAMES if name in inside), None)
+
+
+def _open(path: Path, settings: JobSettings) -> Images:
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        if settings.root is not None and settings.data is not None:
+            raise ConfigError("root is for the paths of a .lst", found=f"the folder {path}")
+        return folders.scan(path, settings.exclude)
+    if settings.exclude:
+        raise ConfigError("classes can be excluded from a folder only", found=str(path))
+    if suffix == ".lst":
+        return _open_list(path, settings.root)
+    if suffix == ".rec" and path.is_file():
+        return open_records(path)
+    raise DataError("no such file or folder" if not path.exists() else "not a source of images", path=path,
+                    expected=f"a folder with {folders.LAYOUT}, a .lst or a .rec",
+                    found=None if not path.exists() else "a file")
+
+
+def _open_list(path: Path, root) -> FileSource:
+    found = from_list(path, root)
+    largest = int(found.labels.max())
+    if found.class_names is None:
+        found.class_names = [str(label) for label in range(largest + 1)]
+    if largest >= len(found.class_names):
+        raise DataError("a label that no class has", path=path, found=largest,
+                        expected=f"0 to {len(found.class_names) - 1}: {describe_classes(found.class_names)}")
+    return found
+
+
+def _with_classes_of(train: Images, val: Images) -> Images:
+    """`val` with its labels by the training images' classes, of which it may lack some."""
+    if isinstance(train, RecordSource) or isinstance(val, RecordSource):
+        # The loader compares what records hold with the classes that it is given.
+        return val
+    wanted, own = train.class_names or [], val.class_names or []
+    for name in own:
+        if name not in wanted:
+            raise DataError(f"class '{name}' is not in the training part", path=val.path,
+                            expected=describe_classes(wanted), found=describe_classes(own), remedy=near(name, wanted))
+    return val.renumbered(wanted)
+
+
+def prepare(settings: JobSettings, found: tuple[Images, Images | None] | None = None) -> JobData:
+    """Audits and splits what the settings name; nothing is written.
+
+    found : what `find` returned for these settings, where it was asked already. Errors as of `find` and
+    `split.divide`; DataError for a class without a training image, unless the settings allow it.
+    """
+    train, val = found or find(settings)
+    examined = examine(train, val, settings.audit)
+    train, val = examined.train, examined.val
+    if val is not None or not settings.validation:
+        parts: dict[str, Images] = {"train": train} if val is None else {"train": train, "validation": val}
+    else:
+        assert isinstance(train, FileSource)  # `find` refuses to split records
+        drawn = divide(train, settings.validation, settings.seed or 0, examined.groups)
+        parts = {name: train.take(positions) for name, positions in zip(FILES, drawn)}
+    class_names = train.class_names or [str(label) for label in range(int(train.labels.max()) + 1)]
+    _check_classes(parts["train"], class_names, settings.allow_empty_classes)
+    # Of records it shows here only whether their classes are the same, and what they are called without names.
+    for name, part in parts.items():
+        if isinstance(part, RecordSource):
+            checked = open_source(part, class_names=class_names)
+            assert isinstance(checked, RecordSource)
+            parts[name] = checked
+    if settings.data is None or val is not None:
+        examined.lines.insert(0, f"training {train.path}" + (f", validation {val.path}" if val is not None else ""))
+    return JobData(parts, class_names, examined.left_out, examined.lines, examined.facts)
+
+
+def _check_classes(part: Images, class_names: list[str], allow_empty: bool) -> None:
+    if isinstance(part, RecordSource) or allow_empty:
+        return
+    counts = np.bincount(part.labels, minlength=len(class_names))
+    empty = [name for name, count in zip(class_names, counts) if not count]
+    if empty:
+        raise DataError(f"{len(empty)} of {len(class_names)} classes have no training image", path=part.root,
+                        expected="at least one each", found=f"none of '{empty[0]}'",
+                        remedy="add images, or leave the class out (--exclude)")
+
+
+def check_outside(folder, settings: JobSettings) -> None:
+    """ConfigError where a run's folder would be inside of the photos, which are never changed."""
+    inside = Path(folder).resolve()
+    for source in (settings.data, settings.train, settings.val):
+        root = Path(source).resolve() if source else None
+        if root is not None and root.is_dir() and (inside == root or root in inside.parents):
+            raise ConfigError("the run's folder would be inside of the photos, and be taken for a class",
+                              found=str(folder), expected=f"a place outside of {source}",
+                              remedy="name another with --run or --runs")
+
+
+def write(data: JobData, folder, weights: dict | None = None) -> JobData:
+    """Writes the lists and data.json into a run's folder, the latter last; returns the data as read from those lists.
+
+    weights : source and SHA-256 of the pretrained weights, see `network.weights_of`.
+    """
+    folder, parts = Path(folder), {}
+    for name, part in data.parts.items():
+        if isinstance(part, FileSource):
+            path = _list_of(folder, name)
+            lists.write(path, [lists.Entry(i, (label,), file) for i, (file, label) in enumerate(part.files)],
+                        force=True)
+            part = _listed(path, part.root.resolve(), part.files, data.class_names)
+        parts[name] = part
+    atomic.write(lists.classes_file(folder / PREFIX), lists.classes_to_bytes(data.class_names))
+    data_record.write(folder, data_record.describe(parts, data.class_names, data.left_out, weights))
+    return JobData(parts, data.class_names, data.left_out, data.lines, data.facts)
+
+
+def reopen(folder) -> JobData | None:
+    """The data of a run that was begun in `folder`; None where it had not come so far.
+
+    Raises DataError where an image was changed, removed or added to the lists since, saying which.
+    """
+    known = data_record.read(folder)
+    if known is None:
+        return None
+    parts = {name: open_records(part["source"]) if part["files"] is None else
+             _listed(_list_of(folder, name), part["root"], [row[:2] for row in part["files"]], known["classes"])
+             for name, part in known["parts"].items()}
+    now = data_record.describe(parts, known["classes"], known["left_out"], known.get("weights"))
+    differs = data_record.difference(known, now)
+    if differs:
+        raise DataError("the images have changed since this run began", path=folder, found="; ".join(differs),
+                        expected="those of data.json", remedy="put them back, or start another run")
+    return JobData(parts, known["classes"], known["left_out"])
+
+
+def _list_of(folder, part: str) -> Path:
+    return lists.list_file(Path(folder) / PREFIX, FILES[part])
+
+
+def _listed(path: Path, root, files, class_names: list[str]) -> FileSource:
+    """What the list at `path` holds: (path below the root, label) of each image."""
+    return FileSource(path, root, [name for name, _ in files], [label for _, label in files], class_names, kind="list")
+
+
+def typical_size(part: Images) -> int | None:
+    """The median of the shorter edges of some of the images, pixels; None where it is not known."""
+    if isinstance(part, RecordSource):
+        about = manifest_of(part.path)
+        sizes = manifest.read(about).data.get("sizes", {}) if about.is_file() else {}
+        found = [sizes[edge]["median"] for edge in ("width", "height") if sizes.get(edge)]
+        return int(min(found)) if found else None
+    edges = []
+    for position in range(0, len(part), max(1, len(part) // PROBED)):
+        try:
+            info = header.probe(part.read(position))
+        except header.Unreadable:
+            continue
+        edges.append(min(info.width, info.height))
+    return int(np.median(edges)) if edges else None

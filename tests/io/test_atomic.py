@@ -1,0 +1,33 @@
+"""Atomic writes: whole or not at all, nothing left behind, and what a killed process left is found."""
+from __future__ import annotations
+
+import pytest
+
+from gluon_ft.io import atomic
+from gluon_ft.io.atomic import remove_leftovers
+
+
+def test_a_file_that_fails_leaves_the_old_one_and_nothing_else(tmp_path):
+    atomic.write(tmp_path / "a", "old")
+    with pytest.raises(RuntimeError), atomic.replacing(tmp_path / "a") as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a", "old")]
+
+
+def test_a_folder_appears_whole(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for name in ("new", "empty"):
+        with atomic.replacing_folder(tmp_path / name) as building:
+            (building / "x").write_text("1")
+            assert building.parent == tmp_path and not (tmp_path / name / "x").exists()
+    with pytest.raises(OSError), atomic.replacing_folder(tmp_path / "new") as building:
+        (building / "y").write_text("2")
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")) == ["empty", "empty/x", "new", "new/x"]
+
+
+def test_leftovers_of_a_killed_process_are_removed(tmp_path):
+    for name in (".out.12345678.part", "..out.1.part.2.part", ".about.1.part", "out.part"):
+        (tmp_path / name).mkdir()
+    remove_leftovers(tmp_path / "out")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".about.1.part", "out.part"]
