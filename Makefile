@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 # The tests run in so many processes, each with one thread for MXNet: two threads gain tiny networks nothing.
 PROCESSES ?= 2
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(PROCESSES)
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(PROCESSES) --dist worksteal
 # Curves are drawn into files: no display is needed, and none is asked for.
 export MPLBACKEND := Agg
 

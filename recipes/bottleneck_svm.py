@@ -70,11 +70,8 @@ def main(data, backbone, pretrained, folds, cross_validate, seed, seeds, quick, 
 
 def network(data, backbone, pretrained, quick, ctx):
     """The network whose features are used; for a quick run without data the one of drawings."""
-    if quick and not (data or backbone or pretrained):
-        backbone, pretrained = demo_weights.BACKBONE, str(demo_weights.weights())
-    elif pretrained and ":" in pretrained and not Path(pretrained).is_file():
-        backbone, _, pretrained = pretrained.partition(":")
-    return gluon_ft.pretrained_net(backbone or "resnet18_v2", pretrained or True, ctx=ctx)
+    backbone, pretrained = demo_weights.choose(backbone, pretrained, "resnet18_v2", drawn=quick and not data)
+    return gluon_ft.pretrained_net(backbone, pretrained, ctx=ctx)
 
 
 def find(data, quick):

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from pathlib import Path
 
 import pytest
@@ -42,5 +43,6 @@ def _seeded():
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory, monkeypatch):
-    """No test reads or writes the user's cache."""
-    monkeypatch.setenv("GLUON_FT_HOME", str(tmp_path_factory.getbasetemp() / "home"))
+    """No test reads or writes the user's cache; the processes of one run of the tests share theirs."""
+    base = tmp_path_factory.getbasetemp()
+    monkeypatch.setenv("GLUON_FT_HOME", str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "home"))

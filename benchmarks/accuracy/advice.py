@@ -26,7 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the project's folder
@@ -45,9 +45,10 @@ from gluon_ft.data.datasets import digits
 from gluon_ft.data.sources import folders
 from gluon_ft.errors import ConfigError, near
 from gluon_ft.evaluation import linear
-from gluon_ft.finetune import advice, choice, network, plan, probe
+from gluon_ft.finetune import advice, network, plan, probe
 from gluon_ft.finetune.advice import Facts
 from gluon_ft.finetune.settings import JobSettings
+from gluon_ft.models.spec import resolve
 from gluon_ft.training.feature_cache import features, select
 
 POINT = 0.01
@@ -121,8 +122,8 @@ def facts_of(name) -> Facts:
 def accuracy(name, strategy, values, seed) -> float:
     """Validation accuracy of one strategy and seed, trained as `gluon-ft train` does."""
     data = DATA[name]
-    weights = choice.NONE if strategy == "scratch" else data.weights
-    chosen = choice.Choice(data.weights.partition(":")[0], weights, "")
+    chosen = resolve(None, data.weights)
+    chosen = replace(chosen, weights=None) if strategy == "scratch" else chosen
     settings = JobSettings(data=name, **{"batch_size": 32, **values}, seed=seed, top_k=0)
     with tempfile.TemporaryDirectory() as folder:
         images = data.draw(seed, Path(folder))

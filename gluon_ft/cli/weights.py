@@ -56,7 +56,7 @@ def get(name, offline, as_json):
     from gluon_ft.weights import card, catalog, store
 
     row = catalog.find(name)
-    if any(file.role == "symbol" for file in row.sources[0]):
+    if row.is_symbolic:
         path, backbone = store.get(row, offline).path, row.backbone
     else:
         path = pretrained.convert_row(row, offline)

@@ -1,4 +1,4 @@
-"""Compute forms of a network: the same parameters behind a graph that is faster to train, or to run forward."""
+"""Runs a network, on its own parameters, through an equal graph that is faster to train or to run forward."""
 from __future__ import annotations
 
 import math
@@ -6,16 +6,19 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, Optional
 
 import mxnet as mx
 import numpy as np
-from mxnet.gluon import SymbolBlock
+from mxnet.gluon import Block, SymbolBlock
 
 from gluon_ft.engine import precision as precisions
 from gluon_ft.engine import rewrite
 from gluon_ft.errors import NetworkError
 from gluon_ft.models import tracing
+from gluon_ft.models.batchnorm import has_statistics, statistics_are_held
 from gluon_ft.runtime import devices
+from gluon_ft.runtime.gluon_internals import clear_cached_graph, set_array
 
 # Largest difference of fused outputs from plain ones, relative to the largest output: folded BatchNorms round
 # otherwise, by some 1e-6 a layer.
@@ -23,21 +26,27 @@ TOLERANCE = 1e-3
 WORTH_FUSING = 1 << 21  # numbers in all batches; 14 photos of 224 x 224, or 700 of 32 x 32
 
 
-class Form:
-    """A network in another form: called like the network, on the network's own parameters, not on copies.
+# What makes the graph for inputs of a shape: (the block to run, None where the shape has to be known; form; reason).
+_Make = Callable[[Optional[tuple[int, ...]]], tuple[Optional[Block], str, str]]
 
-    form : 'plain' (the network itself), 'rewritten' (see `compiled_graph`), 'fused', 'bfloat16' or 'float16';
-    reason : why it is plain where something else was tried, else ''; net : the network.
+
+class Form:
+    """A network that runs through another graph: called like the network, on the network's own parameters, not copies.
+
+    form : 'plain' (the network itself), 'rewritten' (see `engine.rewrite`), 'fused', 'bfloat16' or 'float16'.
+    reason : why it is plain where something else was tried, else ''.
+    net : the network.
     """
 
-    def __init__(self, net, make, forward_only: bool):
+    def __init__(self, net: Block, make: _Make, forward_only: bool):
         self.net, self._make, self._forward_only = net, make, forward_only
-        self._run, self._runs = None, {}
-        self._modes = [block for _, block in tracing.blocks(net) if hasattr(block, "running_mean")]
+        self._run: Block | None = None
+        self._runs: dict[tuple[int, ...], Block] = {}
+        self._modes = [block for _, block in tracing.blocks(net) if has_statistics(block)]
         self.refresh()
 
     def refresh(self) -> None:
-        """Makes the form anew from the network as it is now: its parameters, and BatchNorm's mode."""
+        """Makes the graph anew from the network as it is now: its parameters, and BatchNorm's mode."""
         self.release()
         self._made_for = self._stamp()
         with mx.autograd.pause():
@@ -45,13 +54,13 @@ class Form:
 
     def release(self) -> None:
         """Gives back the memory of the graph's intermediate results, gigabytes of large batches; the next call makes
-        the form anew. (Gluon's blocks refer to themselves, so that Python would free them late.)"""
+        the graph anew. (Gluon's blocks refer to themselves, so that Python would free them late.)"""
         for run in [self._run, *self._runs.values()]:
             if isinstance(run, SymbolBlock) and run is not self.net:
-                run._clear_cached_op()
+                clear_cached_graph(run)
         self._run, self._runs, self._made_for = None, {}, None
 
-    def __call__(self, *inputs):
+    def __call__(self, *inputs: mx.nd.NDArray) -> Any:
         if self._stamp() != self._made_for:
             self.refresh()
         if self._run is None:
@@ -61,7 +70,7 @@ class Form:
         return _paused(self._run, inputs)
 
     def _run_for(self, shape):
-        """The form for inputs of this shape, where forms depend on it; with and without gradients."""
+        """What runs inputs of this shape, where the graph depends on it; with and without gradients."""
         key = shape[1:]
         if key not in self._runs:
             with mx.autograd.pause():
@@ -73,7 +82,7 @@ class Form:
 
     def _stamp(self):
         # BatchNorm's mode is part of a graph, and freezing between epochs changes it.
-        return tuple(block._kwargs["use_global_stats"] for block in self._modes)
+        return tuple(statistics_are_held(block) for block in self._modes)
 
 
 def _paused(run, inputs):
@@ -82,42 +91,62 @@ def _paused(run, inputs):
         return run(*inputs)
 
 
-def trainable(net, precision: str = "float32", input_shape=None) -> Form:
-    """The form of a network for training's forward pass.
+def trainable(net: Block, precision: str = "float32", input_shape: tuple[int, ...] | None = None) -> Form:
+    """A network for training's forward pass: in float32 on CPUs rewritten, see `engine.rewrite`.
 
     Gradients arrive in the network's parameters, which stay float32 whatever the precision; BatchNorm's running
     statistics are updated; what is frozen stays. A change of `grad_req` or of BatchNorm's mode is noticed; after a
-    layer was exchanged or the network moved to another device, make a new form.
+    layer was exchanged or the network moved to another device, make a new one.
 
-    precision : see `precision.check`, which is called. input_shape : of a batch, (n, channels, height, width); needed
-    only where parameters do not know their shapes yet.
+    Parameters
+    ----------
+    net : HybridBlock
+        In float32 a network that cannot be traced is used as it is.
+    precision : str, default 'float32'
+        See `precision.check`, which is called.
+    input_shape : tuple of int, optional
+        Of a batch, (n, channels, height, width); needed only where parameters do not know their shapes yet.
 
-    Raises ConfigError and NetworkError where the precision cannot be had; in float32 a network that cannot be traced
-    is used as it is.
+    Raises
+    ------
+    ConfigError, NetworkError
+        Where the precision cannot be had.
     """
     precisions.check(precision, devices.of(net))
     return Form(net, lambda shape: _training_form(net, precision, shape or input_shape, shape), forward_only=False)
 
 
-def forward_only(net, precision: str = "float32", input_shape=None) -> Form:
-    """The form of a network for evaluation, prediction and frozen parts: in float32 on CPUs with operators fused and
-    BatchNorms folded (`optimize_for(backend='MKLDNN')`), where that gives the same outputs on a sample.
+def forward_only(net: Block, precision: str = "float32", input_shape: tuple[int, ...] | None = None) -> Form:
+    """A network for evaluation, prediction and frozen parts: in float32 on CPUs with operators fused and BatchNorms
+    folded (`optimize_for(backend='MKLDNN')`), where that gives the same outputs on a sample.
 
-    It never records gradients. A fused form is a **snapshot**: MXNet keeps the folded weights, so that neither a change
-    of parameters nor of running statistics is seen. After either, call `refresh()` (milliseconds) or make a new form.
+    It never records gradients. A fused graph is a **snapshot**: MXNet keeps the folded weights, so that neither a
+    change of parameters nor of running statistics is seen. After either, call `refresh()` (milliseconds), or make a new
+    one.
 
-    input_shape : of a batch, (n, channels, height, width); without it nothing is fused. Raises as `trainable`.
+    Parameters
+    ----------
+    net, precision
+        As in `trainable`.
+    input_shape : tuple of int, optional
+        Of a batch, (n, channels, height, width); without it nothing is fused.
+
+    Raises
+    ------
+    ConfigError, NetworkError
+        As `trainable`.
     """
     precisions.check(precision, devices.of(net))
     return Form(net, lambda shape: _forward_form(net, precision, shape or input_shape, shape), forward_only=True)
 
 
 @contextmanager
-def evaluating(net, number: int, contexts, precision: str = "float32") -> Iterator[Callable]:
+def evaluating(net: Block, number: int, contexts: list[mx.Context],
+               precision: str = "float32") -> Iterator[Callable[[mx.nd.NDArray], Any]]:
     """A function that runs the network forward on `number` batches, of which the first says the shape of all.
 
-    On one CPU and for many images that is the fused form (see `forward_only`); for few and small ones its making would
-    take longer than it saves. The network is not to change meanwhile. The form's memory is given back at the end.
+    On one CPU and for many images that is the fused graph (see `forward_only`); for few and small ones its making would
+    take longer than it saves. The network is not to change meanwhile. The memory is given back at the end.
     """
     run = None
 
@@ -185,7 +214,7 @@ def _traced(net, precision):
 
 
 def _low_precision(net, symbol, precision, seen):
-    """The block; None for bfloat16 while no input has been seen, on whose shape it depends."""
+    """The block to run; None for bfloat16 while no input has been seen, on whose shape it depends."""
     if precision != "bfloat16":
         return _block(net, precisions.convert(symbol, precision), {})
     if seen is None:
@@ -194,7 +223,7 @@ def _low_precision(net, symbol, precision, seen):
     return _block(net, precisions.convert(symbol, precision, stay), {})
 
 
-def _shapes(net, symbol, input_shape) -> dict:
+def _shapes(net: Block, symbol: mx.sym.Symbol, input_shape: tuple[int, ...] | None) -> dict[str, tuple[int, ...]]:
     """Shapes of the parameters, inferred from the input's where they are not known yet."""
     known = {name: p.shape for name, p in net.collect_params().items() if p.shape and 0 not in p.shape
              and -1 not in p.shape}
@@ -204,14 +233,14 @@ def _shapes(net, symbol, input_shape) -> dict:
     return {**dict(zip(symbol.list_arguments(), arguments or ())), **known}
 
 
-def _block(net, symbol, constants) -> SymbolBlock:
+def _block(net: Block, symbol: mx.sym.Symbol, constants: dict[str, np.ndarray]) -> SymbolBlock:
     """A block that runs the symbol on the network's own parameters, and constants of its own."""
     with _quiet():
         block = SymbolBlock(symbol, mx.sym.var("data", dtype="float32"), params=net.collect_params())
     own = block.collect_params()
     for name, value in constants.items():
         own[name].grad_req = "null"
-        own[name]._load_init(mx.nd.array(value), devices.of(net), cast_dtype=True)
+        set_array(own[name], value, devices.of(net))
     block.hybridize(static_alloc=True)
     return block
 
@@ -224,7 +253,7 @@ def _apart(expected, found) -> float:
 
 
 @contextmanager
-def _quiet():
+def _quiet() -> Iterator[None]:
     """Without SymbolBlock's warnings about types, and without MXNet's lines about what it has fused."""
     before = os.environ.get("MXNET_SUBGRAPH_VERBOSE")
     os.environ["MXNET_SUBGRAPH_VERBOSE"] = "0"

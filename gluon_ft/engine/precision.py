@@ -1,10 +1,14 @@
-"""Precision by name: where float32, bfloat16 and float16 can be used, a graph that computes in them, loss scaling."""
+"""Precision: where float32, bfloat16 and float16 can be used, graphs that compute in them, and loss scaling."""
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import mxnet as mx
+from mxnet.gluon import Parameter
 
 from gluon_ft.errors import ConfigError, NetworkError, near
 from gluon_ft.runtime import hardware
+from gluon_ft.runtime.gluon_internals import gradients
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 # MXNet 1.9.1 has no bfloat16 on GPUs, and float16 on CPUs is emulated.
@@ -31,7 +35,7 @@ def check(name: str, contexts: list[mx.Context]) -> None:
                           "amx_bf16, bf16 in /proc/cpuinfo", found="none of them", remedy="use float32")
 
 
-def convert(symbol: mx.sym.Symbol, name: str, stay=()) -> mx.sym.Symbol:
+def convert(symbol: mx.sym.Symbol, name: str, stay: Iterable[str] = ()) -> mx.sym.Symbol:
     """The symbol with casts around the operators that compute in `name`; its parameters and results stay float32.
 
     Unlike `amp.init`, which patches MXNet for good, this changes one graph. The lists of operators are MXNet's own
@@ -74,19 +78,19 @@ class LossScaler:
         self.scale, self.every, self.good, self.skipped = scale, every, 0, 0
         self.scale_of_step = scale
 
-    def scaled(self, losses):
+    def scaled(self, losses: Iterable[mx.nd.NDArray]) -> list[mx.nd.NDArray]:
         """The losses times `scale`; to be called inside or outside `autograd.record`."""
         self.scale_of_step = self.scale
         with mx.autograd.record():
             return [loss * self.scale for loss in losses]
 
-    def ready(self, parameters) -> bool:
+    def ready(self, parameters: Sequence[Parameter]) -> bool:
         """Whether the gradients of all parameters, on all devices, are finite; changes the scale for the next step.
 
         Waits for the gradients.
         """
-        finite = all(_finite([p._grad[i] for p in parameters if p._grad is not None])
-                     for i in range(len(parameters[0].list_ctx())))
+        per_parameter = [found for found in map(gradients, parameters) if found is not None]
+        finite = all(_finite([found[i] for found in per_parameter]) for i in range(len(parameters[0].list_ctx())))
         if not finite:
             self.scale, self.good = max(1.0, self.scale / 2), 0
             self.skipped += 1
@@ -96,22 +100,22 @@ class LossScaler:
             self.scale, self.good = min(self.LARGEST, self.scale * 2), 0
         return True
 
-    def state(self) -> dict:
+    def state(self) -> dict[str, float]:
         """Plain numbers for a checkpoint."""
         return {"scale": self.scale, "every": self.every, "good": self.good, "skipped": self.skipped}
 
-    def restore(self, state: dict) -> None:
+    def restore(self, state: dict[str, float]) -> None:
         """Goes on from a `state()`."""
         self.scale, self.every = float(state["scale"]), int(state["every"])
         self.good, self.skipped = int(state["good"]), int(state["skipped"])
         self.scale_of_step = self.scale
 
 
-def _finite(gradients) -> bool:
-    flag = mx.nd.ones((1,), ctx=gradients[0].context)
+def _finite(arrays: Sequence[mx.nd.NDArray]) -> bool:
+    flag = mx.nd.ones((1,), ctx=arrays[0].context)
     # As many arrays at once as MXNet's own scaler takes.
-    for begin in range(0, len(gradients), 200):
-        part = gradients[begin:begin + 200]
+    for begin in range(0, len(arrays), 200):
+        part = arrays[begin:begin + 200]
         mx.nd.multi_all_finite(*part, num_arrays=len(part), init_output=False, out=flag)
     return bool(flag.asscalar())
 

@@ -1,4 +1,4 @@
-"""Rewriting a network's graph so that oneDNN trains it without leaving its fast path: equal results, other operators.
+"""Rewrites a network's graph so that oneDNN trains it on its fast path: equal results, other operators.
 
 Two things slow down what MXNet 1.9.1 trains on CPUs (found with its profiler and DNNL_VERBOSE=1):
 
@@ -15,11 +15,14 @@ depthwise ones are left in float32, and the casts do it.
 from __future__ import annotations
 
 import ast
-import json
 import math
+from typing import Any
 
 import mxnet as mx
 import numpy as np
+
+from gluon_ft.models import graph as graphs
+from gluon_ft.models.graph import Node
 
 _PREFIX = "gluon_ft_relu6_"
 _THROUGH = {"BatchNorm", "Activation", "LeakyReLU", "clip", "elemwise_add"}
@@ -27,114 +30,134 @@ _THROUGH = {"BatchNorm", "Activation", "LeakyReLU", "clip", "elemwise_add"}
 _EPSILON = 1e-5
 
 
-def for_training(symbol: mx.sym.Symbol, shapes: dict[str, tuple]) -> tuple[mx.sym.Symbol, dict[str, np.ndarray]]:
-    """The float32 graph that trains faster on CPUs, and the constants it needs; the same symbol where nothing is to
-    be gained.
+Shapes = dict[str, tuple[int, ...]]
+NewEntry = list[int]  # [index of a new node, which of its outputs, 0], as in MXNet's JSON
 
-    shapes : of the parameters, by name.
+
+def for_training(symbol: mx.sym.Symbol, shapes: Shapes) -> tuple[mx.sym.Symbol, dict[str, np.ndarray]]:
+    """The float32 graph that trains faster on CPUs.
+
+    Parameters
+    ----------
+    symbol : mx.sym.Symbol
+    shapes : dict
+        Of the parameters, by name.
+
+    Returns
+    -------
+    (symbol, constants)
+        The same symbol where nothing is to be gained; the constants are further parameters of the new one, by name.
     """
-    graph = _Graph(symbol, shapes)
-    clips = {i for i, n in enumerate(graph.nodes) if _is_relu6(n) and graph.foldable(n)}
-    guarded = {i for i, n in enumerate(graph.nodes) if n["op"] == "BatchNorm" and graph.layouts_differ(i)}
+    graph = _Rewriting(symbol, shapes)
+    clips = {node.index for node in graph.nodes if _is_relu6(node) and graph.foldable(node)}
+    guarded = {node.index for node in graph.nodes if node.op == "BatchNorm" and graph.layouts_differ(node.index)}
     if not clips and not guarded:
         return symbol, {}
-    folded = {graph.nodes[i]["inputs"][0][0] for i in clips}
-    for i, node in enumerate(graph.nodes):
-        if i in folded:
-            graph.skip(i)
-        elif i in clips:
-            norm = node["inputs"][0][0]
-            graph.put(i, graph.relu6(node["name"], graph.nodes[norm], guarded=norm in guarded))
+    folded = {graph.nodes[index].inputs[0] for index in clips}
+    for node in graph.nodes:
+        if node.index in folded:
+            continue
+        if node.index in clips:
+            norm = node.inputs[0]
+            graph.put(node.index, graph.relu6(node.name, graph.nodes[norm], guarded=norm in guarded))
         else:
-            entry = graph.keep(i)
-            if i in guarded:
-                graph.put(i, graph.guard(node["name"], entry))
+            entry = graph.keep(node)
+            if node.index in guarded:
+                graph.put(node.index, graph.guard(node.name, entry))
     return graph.symbol(), graph.constants
 
 
-def for_bfloat16(symbol: mx.sym.Symbol, shapes: dict[str, tuple], data_shape: tuple) -> tuple[mx.sym.Symbol,
-                                                                                           list[str]]:
-    """The graph before it is cast to bfloat16, and the names of the nodes that stay in float32.
+def for_bfloat16(symbol: mx.sym.Symbol, shapes: Shapes, data_shape: tuple[int, ...]) -> tuple[mx.sym.Symbol, list[str]]:
+    """The graph before it is cast to bfloat16.
 
-    1x1 convolutions of maps with 17 to 48 positions stay: with Intel's matrix tiles, oneDNN 2.4.4's kernel for them
-    writes behind its output and corrupts memory (seen with 27, 33, 36, 39, 42, 45 and 48 positions, of all from 1 to
-    259). data_shape : the input's; the result is for this one only.
+    1x1 convolutions of maps with 17 to 48 positions stay in float32: with Intel's matrix tiles, oneDNN 2.4.4's kernel
+    for them writes behind its output and corrupts memory (seen with 27, 33, 36, 39, 42, 45 and 48 positions, of all
+    from 1 to 259).
 
     `clip` has no fast kernel in bfloat16: minimum and relu take its place. The weights of depthwise convolutions pass
     through an operator that brings them into the plain layout: evaluation in float32 leaves them in a blocked one
     ('debcA16a'), from which oneDNN 2.4.4 cannot cast ("could not create a primitive descriptor for a reorder").
+
+    Parameters
+    ----------
+    symbol : mx.sym.Symbol
+    shapes : dict
+        Of the parameters, by name.
+    data_shape : tuple of int
+        Of the input; the result is for this one only.
+
+    Returns
+    -------
+    (symbol, names)
+        The names are those of the nodes that stay in float32.
     """
-    graph = _Graph(symbol, shapes)
+    graph = _Rewriting(symbol, shapes)
     stay = _small_maps(symbol, data_shape)
-    for i, node in enumerate(graph.nodes):
+    for node in graph.nodes:
         if _is_relu6(node):
-            least = graph.emit("_minimum_scalar", node["name"] + "_min", {"scalar": "6"}, graph.inputs(node))
-            graph.put(i, graph.emit("Activation", node["name"], {"act_type": "relu"}, [least]))
-        elif node["op"] == "Convolution" and _groups(node) > 1:
+            least = graph.emit("_minimum_scalar", node.name + "_min", {"scalar": "6"}, graph.inputs(node))
+            graph.put(node.index, graph.emit("Activation", node.name, {"act_type": "relu"}, [least]))
+        elif node.op == "Convolution" and _groups(node) > 1:
             data, weight, *bias = graph.inputs(node)
-            weight = graph.guard(node["name"] + "_weight", weight)
-            graph.put(i, graph.emit(node["op"], node["name"], node.get("attrs"), [data, weight, *bias]))
-            if _groups(node) == int(node["attrs"]["num_filter"]) and not graph.beside_clip(i):
-                stay.append(node["name"])
+            weight = graph.guard(node.name + "_weight", weight)
+            graph.put(node.index, graph.emit(node.op, node.name, node.attrs, [data, weight, *bias]))
+            if _groups(node) == int(node.attrs["num_filter"]) and not graph.beside_clip(node):
+                stay.append(node.name)
         else:
-            graph.keep(i)
+            graph.keep(node)
     return graph.symbol(), stay
 
 
-class _Graph:
-    """A symbol's nodes, and the list of nodes that is to take their place."""
+class _Rewriting(graphs.Graph):
+    """A symbol's nodes, and the list of new nodes that takes their place."""
 
-    def __init__(self, symbol, shapes):
-        self._described = json.loads(symbol.tojson())
-        self.nodes, self._shapes = self._described["nodes"], shapes
-        self._users: dict[int, list[int]] = {}
-        for i, node in enumerate(self.nodes):
-            for entry in node["inputs"]:
-                self._users.setdefault(entry[0], []).append(i)
-        self._heads = {head[0] for head in self._described["heads"]}
-        self._new: list[dict] = []
-        self._at: dict[int, int | None] = {}
+    def __init__(self, symbol: mx.sym.Symbol, shapes: Shapes):
+        super().__init__(symbol)
+        self._shapes, self._users = shapes, self.users()
+        self._new: list[dict[str, Any]] = []
+        # Index of a node -> index of the new node that has its results; constants by name.
+        self._at: dict[int | str, int] = {}
         self.constants: dict[str, np.ndarray] = {}
 
-    def inputs(self, node) -> list[list[int]]:
-        return [[self._at[entry[0]], entry[1], entry[2] if len(entry) > 2 else 0] for entry in node["inputs"]]
+    def inputs(self, node: Node) -> list[NewEntry]:
+        """The new entries that a node takes."""
+        # The third number, of states that operators change, is not among a Node's entries.
+        return [[self._at[entry[0]], *entry[1:]] for entry in node.json["inputs"]]
 
-    def emit(self, op, name, attrs, inputs) -> list[int]:
-        node = {"op": op, "name": name, "inputs": [list(entry) for entry in inputs]}
+    def emit(self, op: str, name: str, attrs: dict[str, Any] | None, inputs: list[NewEntry]) -> NewEntry:
+        """Adds a new node; its first result."""
+        node: dict[str, Any] = {"op": op, "name": name, "inputs": [list(entry) for entry in inputs]}
         if attrs:
             node["attrs"] = {key: str(value) for key, value in attrs.items()}
         self._new.append(node)
         return [len(self._new) - 1, 0, 0]
 
-    def put(self, index, entry):
+    def put(self, index: int | str, entry: NewEntry) -> None:
+        """Lets a new node's result stand for that of the node `index`."""
         self._at[index] = entry[0]
 
-    def skip(self, index):
-        self._at[index] = None
-
-    def keep(self, index) -> list[int]:
-        node = self.nodes[index]
-        self._new.append({**node, "inputs": self.inputs(node)})
-        self._at[index] = len(self._new) - 1
-        return [self._at[index], 0, 0]
+    def keep(self, node: Node) -> NewEntry:
+        """Adds a node as it was."""
+        self._new.append({**node.json, "inputs": self.inputs(node)})
+        self._at[node.index] = len(self._new) - 1
+        return [self._at[node.index], 0, 0]
 
     def symbol(self) -> mx.sym.Symbol:
-        variables = [i for i, node in enumerate(self._new) if node["op"] == "null"]
-        heads = [[self._at[head[0]], head[1], 0] for head in self._described["heads"]]
-        return mx.sym.load_json(json.dumps({"nodes": self._new, "arg_nodes": variables, "heads": heads,
-                                            "attrs": self._described.get("attrs", {})}))
+        """The symbol of the new nodes."""
+        heads = [[self._at[index], output, 0] for index, output in self.heads]
+        return graphs.to_symbol(self._new, heads, self.attributes)
 
-    def guard(self, name, entry) -> list[int]:
+    def guard(self, name: str, entry: NewEntry) -> NewEntry:
         """Does nothing, outside oneDNN."""
         return self.emit("slice_axis", name + "_plain", {"axis": 0, "begin": 0, "end": None}, [entry])
 
-    def relu6(self, name, norm, guarded) -> list[int]:
+    def relu6(self, name: str, norm: Node, guarded: bool) -> NewEntry:
         """relu6 of a BatchNorm, made of the BatchNorm's inputs."""
         data, gamma, beta, *statistics = self.inputs(norm)
-        channels = self._shape(norm["inputs"][2][0])[0]
+        channels = self._shape(norm.inputs[2])[0]
         gamma = self.emit("negative", name + "_gamma", None, [gamma])
         beta = self.emit("_rminus_scalar", name + "_beta", {"scalar": "6"}, [beta])
-        below = self.emit("BatchNorm", norm["name"], norm.get("attrs"), [data, gamma, beta, *statistics])
+        below = self.emit("BatchNorm", norm.name, norm.attrs, [data, gamma, beta, *statistics])
         below = self.emit("Activation", name + "_below", {"act_type": "relu"}, [below])
         constants = [self._constant(what, channels, value) for what, value in (
             ("gamma", -1.0), ("beta", 6.0), ("mean", 0.0), ("var", 1.0 - _EPSILON))]
@@ -143,79 +166,71 @@ class _Graph:
         result = self.emit("Activation", name, {"act_type": "relu"}, [result])
         return self.guard(name, result) if guarded else result
 
-    def _constant(self, what, channels, value):
+    def _constant(self, what: str, channels: int, value: float) -> NewEntry:
         name = f"{_PREFIX}{what}_{channels}"
         if name not in self.constants:
             self.constants[name] = np.full(channels, value, np.float32)
             self.put(name, self.emit("null", name, {"__shape__": f"({channels},)"}, []))
         return [self._at[name], 0, 0]
 
-    def foldable(self, clip) -> bool:
+    def foldable(self, clip: Node) -> bool:
         """Whether a clip stands behind a BatchNorm over channels that nothing else uses."""
-        index = clip["inputs"][0][0]
-        norm = self.nodes[index]
-        attrs = norm.get("attrs", {})
-        return (norm["op"] == "BatchNorm" and attrs.get("fix_gamma", "True") in ("False", "0")
-                and attrs.get("axis", "1") == "1" and attrs.get("output_mean_var", "False") in ("False", "0")
-                and self._users[index] == [self.nodes.index(clip)] and index not in self._heads
-                and bool(self._shape(norm["inputs"][2][0])))
+        norm = self.nodes[clip.inputs[0]]
+        return (norm.op == "BatchNorm" and norm.attrs.get("fix_gamma", "True") in ("False", "0")
+                and norm.attrs.get("axis", "1") == "1" and norm.attrs.get("output_mean_var", "False") in ("False", "0")
+                and self._users[norm.index] == [clip.index] and all(index != norm.index for index, _ in self.heads)
+                and bool(self._shape(norm.inputs[2])))
 
-    def layouts_differ(self, index) -> bool:
+    def layouts_differ(self, index: int) -> bool:
         """Whether a BatchNorm's data and gradient come in different blocked layouts."""
-        before = self._behind(index)
-        after = self._ahead(index)
-        return before is not None and bool(after - {before})
+        before = self._block_before(index)
+        return before is not None and bool(self._blocks_after(index) - {before})
 
-    def beside_clip(self, index) -> bool:
+    def beside_clip(self, node: Node) -> bool:
         """Whether the activation before this node is a relu6."""
-        return any(_is_relu6(self.nodes[entry[0]]) for entry in self.nodes[index]["inputs"])
+        return any(_is_relu6(self.nodes[index]) for index in node.inputs)
 
-    def _behind(self, index):
-        while self.nodes[index]["op"] in _THROUGH:
-            index = self.nodes[index]["inputs"][0][0]
-        return self._block(index) if self.nodes[index]["op"] == "Convolution" else None
+    def _block_before(self, index: int) -> int | None:
+        node, _ = self.behind(self.nodes[index], lambda passed: passed.op in _THROUGH)
+        return self._block(node) if node.op == "Convolution" else None
 
-    def _ahead(self, index, depth=4) -> set[int]:
-        found = set()
+    def _blocks_after(self, index: int, depth: int = 4) -> set[int]:
+        found: set[int | None] = set()
         for user in self._users.get(index, []):
-            op = self.nodes[user]["op"]
-            if op == "Convolution":
-                found.add(self._block(user))
-            elif op in _THROUGH and depth:
-                found |= self._ahead(user, depth - 1)
-        return found - {None}
+            node = self.nodes[user]
+            if node.op == "Convolution":
+                found.add(self._block(node))
+            elif node.op in _THROUGH and depth:
+                found |= self._blocks_after(user, depth - 1)
+        return {block for block in found if block is not None}
 
-    def _block(self, index):
+    def _block(self, convolution: Node) -> int | None:
         """Channels in a block of the layout that oneDNN chooses for a float32 convolution on AVX-512 (2.4.4)."""
-        node = self.nodes[index]
-        weight = self._shape(node["inputs"][1][0])
+        weight = self._shape(convolution.inputs[1])
         if len(weight) != 4:
             return None
-        filters, inputs = int(node["attrs"]["num_filter"]), weight[1]
-        if _groups(node) > 1:
-            return 16 if filters % 16 == 0 else 8
-        if ast.literal_eval(node["attrs"]["kernel"]) != (1, 1):
-            return 16 if filters % 16 == 0 else 8
-        return 16 if filters % 16 == 0 and inputs % 16 == 0 else 8
+        filters, inputs = int(convolution.attrs["num_filter"]), weight[1]
+        pointwise = _groups(convolution) == 1 and ast.literal_eval(convolution.attrs["kernel"]) == (1, 1)
+        return 16 if filters % 16 == 0 and (inputs % 16 == 0 or not pointwise) else 8
 
-    def _shape(self, index) -> tuple:
-        shape = tuple(self._shapes.get(self.nodes[index]["name"]) or ())
+    def _shape(self, index: int) -> tuple[int, ...]:
+        shape = tuple(self._shapes.get(self.nodes[index].name) or ())
         return shape if 0 not in shape and -1 not in shape else ()
 
 
-def _small_maps(symbol, data_shape) -> list[str]:
+def _small_maps(symbol: mx.sym.Symbol, data_shape: tuple[int, ...]) -> list[str]:
     """Names of the 1x1 convolutions whose results have 17 to 48 positions."""
     inner = symbol.get_internals()
     _, found, _ = inner.infer_shape(data=data_shape)
     shapes = dict(zip(inner.list_outputs(), found))
-    return [node["name"] for node in json.loads(symbol.tojson())["nodes"] if node["op"] == "Convolution"
-            and set(ast.literal_eval(node["attrs"]["kernel"])) == {1}
-            and 17 <= math.prod(shapes[node["name"] + "_output"][2:]) <= 48]
+    return [node.name for node in graphs.nodes(symbol) if node.op == "Convolution"
+            and set(ast.literal_eval(node.attrs["kernel"])) == {1}
+            and 17 <= math.prod(shapes[node.name + "_output"][2:]) <= 48]
 
 
-def _is_relu6(node) -> bool:
-    return node["op"] == "clip" and float(node["attrs"]["a_min"]) == 0 and float(node["attrs"]["a_max"]) == 6
+def _is_relu6(node: Node) -> bool:
+    return node.op == "clip" and float(node.attrs["a_min"]) == 0 and float(node.attrs["a_max"]) == 6
 
 
-def _groups(node) -> int:
-    return int(node["attrs"].get("num_group", "1"))
+def _groups(convolution: Node) -> int:
+    return int(convolution.attrs.get("num_group", "1"))

@@ -11,6 +11,7 @@ from mxnet.gluon import HybridBlock
 from gluon_ft.data.sampler import digest
 from gluon_ft.models import tracing
 from gluon_ft.runtime import devices
+from gluon_ft.runtime.gluon_internals import is_initialised
 from gluon_ft.training.feature_cache import features, subgraph
 from gluon_ft.training.feature_cache import store as features_store
 
@@ -38,7 +39,7 @@ def penultimate(net: HybridBlock, loader, store="disk", ctx=None) -> tuple[np.nd
     Errors as of `extract` and `store.kept`.
     """
     layer: Any = tracing.output_layer(net).block
-    if any(parameter._data is None for parameter in net.collect_params().values()):
+    if not all(map(is_initialised, net.collect_params().values())):
         # Initialised, but for the sizes, which the first image tells it.
         net(next(iter(loader)).data[:1].as_in_context(devices.of(net)[0]))
     width = math.prod(layer.weight.shape[1:])

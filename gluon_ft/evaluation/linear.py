@@ -19,7 +19,7 @@ from mxnet.gluon import HybridBlock
 
 from gluon_ft.errors import ConfigError, DataError, NetworkError, near
 from gluon_ft.evaluation import folds
-from gluon_ft.models import heads, output, tracing
+from gluon_ft.models import heads, tracing
 
 KINDS = ("svm", "logistic")
 # C of scikit-learn, the inverse of the regularisation, for standardised features. Of equals the smallest is taken.
@@ -188,7 +188,7 @@ def set_output(net: HybridBlock, weight, bias, classes: list[str] | None = None)
         raise NetworkError("the weights do not fit the output", expected=f"weight (k, {np.prod(old[1:])}), bias (k,)",
                            found=f"{weight.shape}, {bias.shape}")
     heads.replace_output(net, len(bias), lr_mult=1)
-    output.make_linear(net)
+    heads.make_linear(net)
     layer = tracing.output_layer(net).block
     shape = [extent or weight.shape[1] for extent in layer.weight.shape]
     layer.weight.set_data(mx.nd.array(weight.reshape(shape)))

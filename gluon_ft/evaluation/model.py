@@ -12,7 +12,8 @@ from gluon_ft.errors import CheckpointError, ConfigError, NetworkError, WeightsE
 from gluon_ft.io import atomic
 from gluon_ft.io.checksums import sha256_of
 from gluon_ft.io.settings import plain
-from gluon_ft.models import heads, output, pretrained, registry, tracing
+from gluon_ft.models import heads, pretrained, registry, tracing
+from gluon_ft.runtime.gluon_internals import parameters_by_path, set_array
 from gluon_ft.training import checkpoint
 from gluon_ft.weights import card
 from gluon_ft.weights.card import Card
@@ -29,7 +30,7 @@ def save_model(net: HybridBlock, path, *, classes: list[str] | None = None, prep
     ----------
     net : HybridBlock
         From the registry (`fine_tune_net`, `backbones.build`, `pretrained_net`), its output as it was, replaced or
-        appended to (`replace_output`, `append_output`, `output.set_dropout`, `linear.set_output`).
+        appended to (`replace_output`, `append_output`, `heads.set_dropout`, `linear.set_output`).
     path : path-like
         Such as 'model.params'; what is there is replaced, its folder made.
     classes : names in the output's order, default `net.classes`
@@ -79,10 +80,10 @@ def load_model(path, ctx=None) -> HybridBlock:
                            expected=f"SHA-256 {about.sha256[:16]}...", found=f"{file.sha256[:16]}...",
                            remedy=f"copy both files again, {path.name} and {card.beside(path).name}")
     net = _build(about, path)
-    own = net._collect_params_with_prefix()
+    own = parameters_by_path(net)
     _check_tensors(own, file.tensors, about, path)
     for name, parameter in own.items():
-        parameter._load_init(mx.nd.array(file.tensors[name]), ctx or mx.cpu(), cast_dtype=True)
+        set_array(parameter, file.tensors[name], ctx or mx.cpu())
     net.hybridize()
     return pretrained.attach(net, about)
 
@@ -99,8 +100,8 @@ def head_of(net: HybridBlock) -> dict:
         appended.insert(0, {"name": net.output_name, "classes": layer.weight.shape[0],
                             "dropout": getattr(layer, "input_dropout", 0.0)})
         net = net.features
-    return {"classes": tracing.output_layer(net).classes, "bias": output.has_bias(net),
-            "linear": not output.after_output(net) & {"Activation"}, "dropout": output.dropout_of(net),
+    return {"classes": tracing.output_layer(net).classes, "bias": heads.has_bias(net),
+            "linear": not heads.after_output(net) & {"Activation"}, "dropout": heads.dropout_of(net),
             "appended": appended}
 
 
@@ -140,14 +141,14 @@ def _build(about: Card, path=None) -> HybridBlock:
         layer = tracing.output_layer(net)
         if layer.classes != head["classes"]:
             heads.replace_output(net, head["classes"])
-        if head["linear"] and (head["bias"], True) != (output.has_bias(net), head_of(net)["linear"]):
-            output.make_linear(net)
+        if head["linear"] and (head["bias"], True) != (heads.has_bias(net), head_of(net)["linear"]):
+            heads.make_linear(net)
         if head["dropout"]:
-            output.set_dropout(net, head["dropout"])
+            heads.set_dropout(net, head["dropout"])
         for layer in head["appended"]:
             net = heads.append_output(net, layer["classes"], layer["name"])
             if layer["dropout"]:
-                output.set_dropout(net, layer["dropout"])
+                heads.set_dropout(net, layer["dropout"])
         return net
     except (KeyError, TypeError) as error:
         raise WeightsError(f"the card does not describe a network ({error!r})", path=path and card.beside(path),
@@ -156,7 +157,7 @@ def _build(about: Card, path=None) -> HybridBlock:
 
 def _check_same(built, net):
     """NetworkError unless both have the same parameters: names, and shapes as far as they are known."""
-    ours, theirs = built._collect_params_with_prefix(), net._collect_params_with_prefix()
+    ours, theirs = parameters_by_path(built), parameters_by_path(net)
     wrong = [name for name in [*theirs, *ours] if name not in ours or name not in theirs
              or not _fits(ours[name].shape, theirs[name].shape)]
     if wrong:

@@ -22,7 +22,7 @@ from gluon_ft.engine import fused
 from gluon_ft.errors import ConfigError, DataError
 from gluon_ft.evaluation.model import load_model
 from gluon_ft.io import reporter
-from gluon_ft.models import output, tracing
+from gluon_ft.models import heads, tracing
 from gluon_ft.runtime import devices
 from gluon_ft.runtime.processors import threads
 from gluon_ft.training.metrics import first
@@ -126,7 +126,7 @@ def _probabilities(net, source, wanted, batch_size, workers, ctx):
     """float32 (images, classes), and position -> reason of those that could not be read (their rows mean nothing)."""
     transform, errors = Transform(wanted), {}
     resize, contexts = transform.decode_resize(), devices.placed(net, ctx)
-    already = bool(output.after_output(net) & {"softmax", "SoftmaxOutput", "SoftmaxActivation"})
+    already = bool(heads.after_output(net) & {"softmax", "SoftmaxOutput", "SoftmaxActivation"})
     kind = next(iter(net.collect_params().values())).dtype
 
     def fill(position, out):

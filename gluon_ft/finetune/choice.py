@@ -1,18 +1,17 @@
 """Which network a job fine-tunes: what was asked for, or the best whose weights are at hand."""
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable
 
-import click
-
-from gluon_ft.errors import ConfigError, DownloadError, UserError, WeightsError, near
+from gluon_ft.errors import ConfigError, DownloadError, UserError, WeightsError
 from gluon_ft.finetune.settings import AUTO
+from gluon_ft.io import reporter
 from gluon_ft.models import SMALL_EDGE as SMALL
-from gluon_ft.models import pretrained, registry
-from gluon_ft.weights import card, catalog, store
+from gluon_ft.models import registry
+from gluon_ft.models.spec import NONE, ModelSpec, resolve
+from gluon_ft.weights import catalog, store
+from gluon_ft.weights.catalog import Row
 
-NONE = "none"
 # The order of preference where nothing was asked for: on a CPU by accuracy gained for time spent, with a GPU by
 # accuracy; then whatever else is at hand, by its accuracy on its own classes.
 ON_CPU = ("resnet18_v1b", "resnet18_v2", "resnet18_v1", "mobilenetv2_1.0", "mobilenet1.0", "resnet34_v1b",
@@ -24,35 +23,30 @@ OF_SMALL = ("cifar_resnet56_relu", "cifar_resnet44_relu", "cifar_resnet32_relu",
 SCRATCH_CPU, SCRATCH_GPU, SCRATCH_SMALL = "mobilenet0.25", "resnet18_v2", "cifar_resnet20_relu"
 
 
-@dataclass(frozen=True)
-class Choice:
-    """backbone : a name of the registry; pretrained : 'none', BACKBONE:TAG, or a path; reason : in words."""
-
-    backbone: str
-    pretrained: str
-    reason: str
-
-    @property
-    def weights(self):
-        """What `fine_tune_net` takes as `pretrained`."""
-        if self.pretrained == NONE:
-            return False
-        head, colon, tag = self.pretrained.partition(":")
-        return tag if colon and head == self.backbone else self.pretrained
-
-
-def choose(backbone: str, weights: str, *, size: int | None, gpu: bool, strategy: str = AUTO) -> Choice:
+def choose(backbone: str, weights: str, *, size: int | None, gpu: bool, strategy: str = AUTO) -> ModelSpec:
     """The network for a job.
 
     Parameters
     ----------
-    backbone, weights : as in JobSettings, 'auto' where it is to be chosen
-    size : the typical shorter edge of the images, pixels, None where not known
-    gpu : whether it is trained on one
-    strategy : 'scratch' means without weights
+    backbone, weights : str
+        As in JobSettings, 'auto' where it is to be chosen.
+    size : int or None
+        The typical shorter edge of the images, pixels; None where it is not known.
+    gpu : bool
+        Whether it is trained on one.
+    strategy : str, default 'auto'
+        'scratch' means without weights.
 
-    Raises NetworkError, WeightsError or ConfigError for names that do not exist or do not fit each other. Weights that
-    are not at hand are fetched later; see `unobtainable`.
+    Returns
+    -------
+    ModelSpec
+        With the reason for it. Weights that are not at hand are fetched later, see `unobtainable`; only where nothing
+        is named, and nothing is at hand, they are fetched here.
+
+    Raises
+    ------
+    NetworkError, WeightsError, ConfigError
+        For names that do not exist or do not fit each other.
     """
     if backbone != AUTO:
         registry.get(backbone)
@@ -60,83 +54,68 @@ def choose(backbone: str, weights: str, *, size: int | None, gpu: bool, strategy
         raise ConfigError("strategy 'scratch' is without weights", found=f"pretrained {weights}",
                           remedy="leave one of them out")
     if weights == NONE or strategy == "scratch":
-        small = _scratch(size, gpu)
-        return Choice(small if backbone == AUTO else backbone, NONE, "random weights, as asked for")
+        return resolve(_scratch(size, gpu) if backbone == AUTO else backbone, NONE)
     if weights != AUTO:
-        return _named(backbone, weights, size, gpu)
+        return _named(None if backbone == AUTO else backbone, weights, size, gpu)
     if backbone != AUTO:
         return _of_backbone(backbone)
     return _best(size, gpu)
 
 
-def _scratch(size, gpu):
+def _scratch(size: int | None, gpu: bool) -> str:
     return SCRATCH_SMALL if size is not None and size <= SMALL else SCRATCH_GPU if gpu else SCRATCH_CPU
 
 
-def _named(backbone, weights, size, gpu):
-    owner, colon, tag = weights.partition(":")
-    if colon and owner in registry.registry():
-        if backbone not in (AUTO, owner):
-            raise ConfigError("weights of another backbone", found=f"{weights} for {backbone}",
-                              expected=f"weights of {backbone}", remedy=f"--backbone {owner}, or other weights")
-        return Choice(owner, catalog.find(owner, tag).name, "as asked for")
-    path = Path(weights).expanduser()
-    if backbone == AUTO and path.is_file():
-        about = card.read(path)
-        if about is None:
-            raise ConfigError("it is not known what network these weights are of", path=path,
-                              remedy="say it with --backbone")
-        return Choice(about.backbone, str(path.resolve()), "the network of the weights given")
-    if backbone == AUTO:
-        having = [row for row in catalog.rows() if row.tag == weights and _usable(row)]
-        if not having:
-            tags = {row.tag for row in catalog.rows()} | {row.name for row in catalog.rows()}
-            raise WeightsError(f"no weights '{weights}' known, and no such file", remedy=near(weights, tags))
-        row = _first([row for row in having if store.is_here(row)], size, gpu) or _first(having, size, gpu) or having[0]
-        return Choice(row.backbone, row.name, f"weights '{weights}'")
-    found = pretrained.resolve(backbone, weights)
-    name = found.name if isinstance(found, catalog.Row) else str(Path(found).resolve())
-    return Choice(backbone, name, "as asked for")
+def _named(backbone: str | None, weights: str, size: int | None, gpu: bool) -> ModelSpec:
+    def prefer(rows: list[Row]) -> Row:
+        usable = [row for row in rows if _usable(row)] or rows
+        here = [row for row in usable if store.is_here(row)]
+        return _first(here, size, gpu) or _first(usable, size, gpu) or usable[0]
+
+    found = resolve(backbone, weights, prefer=prefer)
+    if found.is_symbolic:
+        raise WeightsError(f"{found.pretrained} are the weights of a symbolic network",
+                           remedy="use gluon_ft.symbolic, or other weights")
+    return found
 
 
-def _of_backbone(backbone):
-    try:
-        rows = [row for row in catalog.rows(backbone) if _usable(row)]
-    except WeightsError:
-        rows = []
+def _of_backbone(backbone: str) -> ModelSpec:
+    rows = [row for row in catalog.rows() if row.backbone == backbone and _usable(row)]
     if not rows:
-        return Choice(backbone, NONE, f"random weights: none are known for {backbone}")
+        return ModelSpec(backbone, None, f"random weights: none are known for {backbone}")
+    rows.sort(key=lambda row: not row.preferred)
     here = next((row for row in rows if store.is_here(row)), None)
-    return Choice(backbone, (here or rows[0]).name, "weights at hand" if here else "the catalog's preferred weights")
+    return ModelSpec(backbone, here or rows[0], "weights at hand" if here else "the catalog's preferred weights")
 
 
-def _best(size, gpu):
-    here = _first(at_hand(), size, gpu)
+def _best(size: int | None, gpu: bool) -> ModelSpec:
+    here, kind = _first(at_hand(), size, gpu), _kind(size, gpu)
     if here is not None:
-        return Choice(here.backbone, here.name, f"the first at hand of those preferred for {_kind(size, gpu)}")
+        return ModelSpec(here.backbone, here, f"the first at hand of those preferred for {kind}")
     wanted = _first([row for row in catalog.rows() if _usable(row)], size, gpu)
-    click.echo(f"no weights at hand for {_kind(size, gpu)}; fetching {wanted.name}", err=True)
+    assert wanted is not None, "the catalog has weights for images of every size"
+    reporter.notice(f"no weights at hand for {kind}; fetching {wanted.name}")
     try:
         store.get(wanted)
     except DownloadError:
         small = _scratch(size, gpu)
-        click.echo(f"warning: no pretrained weights: {small} is trained from scratch, on few images much less accurate "
-                   f"than fine-tuning (put weights into {store.folder()}, see gluon-ft weights list)", err=True)
-        return Choice(small, NONE, f"a small network from random weights, since no weights for {_kind(size, gpu)} are "
-                      f"at hand and {wanted.name} could not be fetched; expect much less than of fine-tuning (put "
-                      f"weights into {store.folder()} or name a folder in {store.VARIABLE}: gluon-ft weights list)")
-    return Choice(wanted.backbone, wanted.name, f"the first of those preferred for {_kind(size, gpu)}, fetched")
+        reporter.notice(f"warning: no pretrained weights: {small} is trained from scratch, on few images much less "
+                        f"accurate than fine-tuning (put weights into {store.folder()}, see gluon-ft weights list)")
+        return ModelSpec(small, None, f"a small network from random weights, since no weights for {kind} are at hand "
+                         f"and {wanted.name} could not be fetched; expect much less than of fine-tuning (put weights "
+                         f"into {store.folder()} or name a folder in {store.VARIABLE}: gluon-ft weights list)")
+    return ModelSpec(wanted.backbone, wanted, f"the first of those preferred for {kind}, fetched")
 
 
-def _kind(size, gpu):
+def _kind(size: int | None, gpu: bool) -> str:
     return f"images of {size} pixels" if _is_small(size) else "photos on a GPU" if gpu else "photos on a CPU"
 
 
-def _is_small(size):
+def _is_small(size: int | None) -> bool:
     return size is not None and size <= SMALL
 
 
-def _first(rows, size, gpu):
+def _first(rows: Iterable[Row], size: int | None, gpu: bool) -> Row | None:
     """The first row by the documented order; None where none is for images of that size."""
     small = _is_small(size)
     order = OF_SMALL if small else ON_GPU if gpu else ON_CPU
@@ -149,17 +128,17 @@ def _first(rows, size, gpu):
     return min(fitting, key=place, default=None)
 
 
-def _usable(row):
-    """Rows whose network is in the registry and whose weights are not those of a symbolic network."""
-    return row.backbone in registry.registry() and all(file.role != "symbol" for file in row.sources[0])
+def _usable(row: Row) -> bool:
+    """Whether a row's network is in the registry and its weights are not those of a symbolic network."""
+    return row.backbone in registry.registry() and not row.is_symbolic
 
 
-def at_hand() -> list[catalog.Row]:
+def at_hand() -> list[Row]:
     """The catalog's rows whose files are in the cache or a look-aside folder."""
     return [row for row in catalog.rows() if _usable(row) and store.is_here(row)]
 
 
-def unobtainable(error: UserError, choice: Choice) -> WeightsError:
+def unobtainable(error: UserError, choice: ModelSpec) -> WeightsError:
     """The error of a download, saying also what is at hand and how to do without."""
     here = ", ".join(row.name for row in at_hand())
     one_of_these = "--pretrained with one of these, " if here else ""

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import mxnet as mx
@@ -13,16 +14,20 @@ from gluon_ft.data.datasets import drawings
 from gluon_ft.data.images.augment import Augmentation
 from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.io import paths
-from gluon_ft.models import registry, weights_choice
+from gluon_ft.models import registry
 from gluon_ft.models.pretrained import write_params
+from gluon_ft.models.spec import resolve
 from gluon_ft.runtime import seeds
+from gluon_ft.runtime.gluon_internals import array_of, parameters_by_path
 from gluon_ft.training.config import TrainConfig
 from gluon_ft.training.fit import fit
 from gluon_ft.weights.card import Card
+from gluon_ft.weights.catalog import Row
 
 # The cheapest step on small images of the registry's networks: 0.16 s of processor time for 32 of 64 x 64 pixels.
 BACKBONE = "mobilenet0.25"
-PREPROCESSING = Preprocessing(size=64, resize=72)
+SIZE = 72  # of the drawings, pixels
+PREPROCESSING = Preprocessing(size=64, resize=SIZE)
 EACH = 48
 # Drawings are shown from no less than 40% of their area: a smaller part is no longer anything.
 AUGMENTATION = Augmentation(scale=(0.4, 1.0))
@@ -30,7 +35,7 @@ CONFIG = TrainConfig(epochs=8, lr=0.1, momentum=0.9, wd=1e-4, schedule="one-cycl
 SEED = 1000  # far from the seeds of those who draw pictures to train on
 
 
-def pictures(names, each: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def pictures(names: Sequence[str], each: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """(images uint8 (n, 72, 72, 3), labels int64 (n,)): `each` drawings of every name, class after class.
 
     names : of `drawings.THINGS`; one that begins with 'not-' stands for everything else but cat and dog.
@@ -41,7 +46,7 @@ def pictures(names, each: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
             thing for thing in drawings.THINGS if f"not-{thing}" != name and thing not in ("cat", "dog")]
         things += [kinds[i % len(kinds)] for i in range(each)]
         labels += [label] * each
-    return drawings.draw(things, seed, size=PREPROCESSING.resize), np.array(labels)
+    return drawings.draw(things, seed, size=SIZE), np.array(labels)
 
 
 def weights() -> Path:
@@ -60,14 +65,45 @@ def weights() -> Path:
         train = loader.make_loader(pictures(classes, EACH, SEED), preprocessing=PREPROCESSING, train=True,
                                    batch_size=32, seed=SEED, augment=AUGMENTATION, classes=classes, cache="memory")
         fit(net, train, config=CONFIG, name="stand-in for pretrained weights")
-        params = {name: p.data().asnumpy() for name, p in net._collect_params_with_prefix().items()}
+        params = {path: array_of(parameter) for path, parameter in parameters_by_path(net).items()}
         write_params(kept, params, Card(BACKBONE, PREPROCESSING, classes, "drawings", notes=(
             "not a network of photos: trained on generated drawings, for quick runs",)))
     return kept
 
 
 def choose(backbone: str | None, pretrained: str | None, default: str, drawn: bool) -> tuple[str, str | bool]:
-    """`weights.choice.choose`, but the stand-in where nothing is named and the data are drawings too (`drawn`)."""
+    """What a recipe's --backbone and --pretrained mean, as `fine_tune_net` takes them; nothing is fetched.
+
+    Parameters
+    ----------
+    backbone : str or None
+        A name of the registry.
+    pretrained : str or None
+        A tag of the catalog or a file for that backbone, 'BACKBONE:TAG', or None for the preferred weights.
+    default : str
+        The backbone where neither names one.
+    drawn : bool
+        Whether the images are drawings; where nothing is named either, these weights of drawings are taken.
+
+    Returns
+    -------
+    (backbone, pretrained)
+
+    Raises
+    ------
+    NetworkError
+        For an unknown backbone.
+    ConfigError
+        Where two backbones are named.
+    WeightsError
+        For weights that do not exist.
+    """
     if drawn and not backbone and not pretrained:
         backbone, pretrained = BACKBONE, str(weights())
-    return weights_choice.choose(backbone, pretrained, default)
+    if backbone:
+        registry.get(backbone)
+    found = resolve(backbone or None, pretrained or True, default=default)
+    registry.get(found.backbone)
+    if found.preferred:
+        return found.backbone, True
+    return found.backbone, found.weights.tag if isinstance(found.weights, Row) else str(found.weights)

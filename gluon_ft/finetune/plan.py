@@ -23,6 +23,7 @@ from gluon_ft.finetune import choice as choices
 from gluon_ft.finetune.settings import AUTO, ORIGINS, REASONS, JobSettings
 from gluon_ft.io.settings import described
 from gluon_ft.models import HEAD_LR_MULT, freezing, registry
+from gluon_ft.models.spec import ModelSpec
 from gluon_ft.models.stages import stages
 from gluon_ft.runtime import devices
 from gluon_ft.runtime.processors import threads
@@ -187,7 +188,7 @@ def augmentation(text: str) -> str | dict:
                           expected="'gluon', 'im2rec', 'none' or fields of Augmentation as JSON") from error
 
 
-def decide(wanted: JobSettings, values: dict, data: job_data.JobData, choice: choices.Choice, net: HybridBlock,
+def decide(wanted: JobSettings, values: dict, data: job_data.JobData, choice: ModelSpec, net: HybridBlock,
            contexts: list[mx.Context], origins: dict | None = None) -> Decided:
     """Every setting of a job: what was given stays, the rest is as advised for the data and the strategy.
 
@@ -201,7 +202,7 @@ def decide(wanted: JobSettings, values: dict, data: job_data.JobData, choice: ch
     values, origins : dict
         Those that were given, by name.
     data : job_data.JobData
-    choice : choice.Choice
+    choice : ModelSpec
     net : HybridBlock
         With weights and a new output.
     contexts : list of mx.Context

@@ -109,7 +109,7 @@ def choose(edge: int | None, notes: list[str] | None = None) -> HybridBlock | No
     alike = [row for row in rows if (registry.get(row.backbone).input_size <= choices.SMALL) == small]
     if alike:
         chosen = choices.choose(choices.AUTO, choices.AUTO, size=edge, gpu=False)
-        return pretrained_net(chosen.backbone, chosen.weights)
+        return pretrained_net(chosen)
 
     def distance(row):
         return abs(math.log(registry.get(row.backbone).input_size / (edge or 224))), not row.preferred, row.name
@@ -257,6 +257,6 @@ def named(backbone: str = choices.AUTO, weights: str = choices.AUTO) -> HybridBl
     if chosen.pretrained == choices.NONE:
         return False
     try:
-        return pretrained_net(chosen.backbone, chosen.weights)
+        return pretrained_net(chosen)
     except DownloadError as error:
         raise choices.unobtainable(error, chosen) from error

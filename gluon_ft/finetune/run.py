@@ -15,10 +15,10 @@ from typing import Any, Union
 
 from gluon_ft.errors import ConfigError, Interrupted, UserError, WeightsError
 from gluon_ft.evaluation import linear, model
-from gluon_ft.finetune import choice as choices
 from gluon_ft.finetune import folder as folders
 from gluon_ft.finetune import job_data, network, pictures, plan, settings
 from gluon_ft.finetune.settings import ORIGINS, REASONS, JobSettings
+from gluon_ft.models.spec import resolve
 from gluon_ft.reporting import Run, data_record, html
 from gluon_ft.reporting import run as reporting
 from gluon_ft.runtime import devices
@@ -196,7 +196,7 @@ def _resumed(folder, values, say) -> plan.Job:
     fresh = data is None
     data = job_data.prepare(chosen) if fresh else data
     contexts = devices.contexts(chosen.devices)
-    began_with = choices.Choice(chosen.backbone, chosen.pretrained, "as begun")
+    began_with = resolve(chosen.backbone, chosen.pretrained)
     net, notes = network.build(began_with, data.class_names, contexts, chosen.seed, chosen.size)
     network.apply(net, chosen)
     if fresh:

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable, Sequence
 
 import mxnet as mx
@@ -10,9 +9,10 @@ import numpy as np
 from mxnet.gluon import Block
 
 from gluon_ft.errors import ConfigError, NetworkError
-from gluon_ft.models import freezing, output, tracing
-from gluon_ft.models.batchnorm import batchnorm_is_folded
-from gluon_ft.models.heads import LR_MULT, replace_output
+from gluon_ft.models import tracing
+from gluon_ft.models.batchnorm import freeze_folded
+from gluon_ft.models.heads import LR_MULT, make_linear, replace_output
+from gluon_ft.runtime.gluon_internals import array_of, own_parameters
 from gluon_ft.weights import class_names
 
 
@@ -38,26 +38,27 @@ def output_from_classes(net: Block, starts: Sequence[str | None], lr_mult: float
     classes : list of str, default `net.classes`
         Names of all classes of the source's output.
 
-    An output without a bias (MobileNetV2's) gets one. Returns the network. Where BatchNorm is folded in the weights it
-    is frozen, with a warning, as `fine_tune_net` does.
+    Returns
+    -------
+    HybridBlock
+        The same network. An output without a bias (MobileNetV2's) has got one; where BatchNorm is folded in the weights
+        it is frozen, with a warning, as by `fine_tune_net`.
 
-    Raises ConfigError for fewer than two outputs, no name at all, or None where every class is named; NetworkError
-    where the class names are not known or do not fit the output, and for a name that is not among them.
+    Raises
+    ------
+    ConfigError
+        For fewer than two outputs, no name at all, or None where every class is named.
+    NetworkError
+        Where the class names are not known or do not fit the output, and for a name that is not among them.
     """
     starts, old = list(starts), tracing.output_layer(net)
-    classes = classes or getattr(net, "classes", None)
     if len(starts) < 2 or not any(starts):
         raise ConfigError("an output needs at least two entries, one of them a class", found=repr(starts))
-    if not classes or len(classes) != old.classes:
-        raise NetworkError("the names of the network's classes are not known", expected=f"{old.classes} names",
-                           found=len(classes) if classes else "none", remedy="give them as classes=[...]")
+    classes = _class_names(net, classes)
     places = [None if name is None else class_names.index(classes, name) for name in starts]
-    output.make_linear(net)
-    rows, biases = _rows(_array(old.block.weight), _array(old.block.bias), places)
-    if batchnorm_is_folded(net):
-        freezing.set_batchnorm(net, freezing.FROZEN)
-        warnings.warn("the weights have their BatchNorm folded: it is useless in training mode and has been frozen",
-                      stacklevel=2)
+    make_linear(net)
+    rows, biases = _rows(array_of(old.block.weight), array_of(old.block.bias), places)
+    freeze_folded(net, "the weights")
     replace_output(net, len(starts), lr_mult=lr_mult)
     new = tracing.output_layer(net).block
     new.weight.set_data(mx.nd.array(rows))
@@ -78,34 +79,45 @@ def select_classes(net: Block, names: Iterable[str], classes: list[str] | None =
     classes : list of str, default `net.classes`
         Names of all classes of the output.
 
-    Returns the network; its `classes` are `names`. Raises NetworkError where the class names are not known, or do not
-    fit the output.
+    Returns
+    -------
+    HybridBlock
+        The same network; its `classes` are `names`.
+
+    Raises
+    ------
+    NetworkError
+        Where the class names are not known, or do not fit the output.
     """
-    classes, names = classes or getattr(net, "classes", None), list(names)
-    old = tracing.output_layer(net)
-    if not classes or len(classes) != old.classes:
-        raise NetworkError("the names of the network's classes are not known", expected=f"{old.classes} names",
-                           found=len(classes) if classes else "none", remedy="give them as classes=[...]")
+    classes, names = _class_names(net, classes), list(names)
     places = [class_names.index(classes, name) for name in names]
-    kept = {key: p.data(p.list_ctx()[0]).asnumpy()[places] for key, p in old.block._reg_params.items() if p is not None}
+    old = own_parameters(tracing.output_layer(net).block)
+    kept = {key: array_of(parameter)[places] for key, parameter in old.items() if parameter is not None}
     replace_output(net, len(names), lr_mult=1)
-    new = tracing.output_layer(net).block
+    new = own_parameters(tracing.output_layer(net).block)
     for key, array in kept.items():
-        new._reg_params[key].set_data(mx.nd.array(array))
+        new[key].set_data(mx.nd.array(array))
     net.classes = names
     return net
 
 
-def _rows(weight, bias, places):
+def _class_names(net: Block, given: list[str] | None) -> list[str]:
+    """The names given, or the network's own, which have to fit its output."""
+    names, count = given or getattr(net, "classes", None), tracing.output_layer(net).classes
+    if not names or len(names) != count:
+        raise NetworkError("the names of the network's classes are not known", expected=f"{count} names",
+                           found=len(names) if names else "none", remedy="give them as classes=[...]")
+    return names
+
+
+def _rows(weight: np.ndarray, bias: np.ndarray, places: list[int | None]) -> tuple[np.ndarray, np.ndarray]:
     """(weights, biases) of the new output."""
     named = {place for place in places if place is not None}
     rest = [place for place in range(len(weight)) if place not in named]
     if not rest and None in places:
         raise ConfigError("no class is left for an output without one", found=f"{len(named)} classes named")
-    other = (weight[rest].mean(0), bias[rest].mean() + math.log(len(rest))) if None in places else None
-    rows = [other if place is None else (weight[place], bias[place]) for place in places]
-    return np.stack([row for row, _ in rows]), np.array([shift for _, shift in rows], dtype=bias.dtype)
-
-
-def _array(parameter):
-    return parameter.data(parameter.list_ctx()[0]).asnumpy()
+    weights, biases = [], []
+    for place in places:
+        weights.append(weight[rest].mean(0) if place is None else weight[place])
+        biases.append(bias[rest].mean() + math.log(len(rest)) if place is None else bias[place])
+    return np.stack(weights), np.array(biases, dtype=bias.dtype)

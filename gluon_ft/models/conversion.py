@@ -2,20 +2,24 @@
 from __future__ import annotations
 
 import contextlib
+import os
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import mxnet as mx
 import numpy as np
-from mxnet.gluon import HybridBlock, nn
+from mxnet.gluon import Block, HybridBlock, nn
 
 from gluon_ft.errors import WeightsError, printable
-from gluon_ft.models import gluon_names, registry, tracing
+from gluon_ft.models import registry, tracing
 from gluon_ft.models.batchnorm import refer_to_epsilon
+from gluon_ft.runtime.gluon_internals import array_of, is_initialised, own_parameters, parameters_by_path, set_array
 from gluon_ft.weights import name_maps
-from gluon_ft.weights.name_maps.base import COUNTER, NameMap
+from gluon_ft.weights.name_maps.base import COUNTER, TORCH_BATCHNORM, NameMap
 
 # Styles that are PyTorch networks; 'imgclsmob' names Gluon ones.
 TORCH_STYLES = ("torchvision", "timm", "akamaster")
+Tensors = dict[str, np.ndarray]
 _OUTPUT_LEFT_OUT = "the output layer is left out"
 
 
@@ -43,7 +47,7 @@ class Conversion:
     classes: int | None
 
 
-def to_gluon(tensors: dict[str, np.ndarray], backbone: str, net: HybridBlock | None = None, output: bool = True,
+def to_gluon(tensors: Tensors, backbone: str, net: HybridBlock | None = None, output: bool = True,
              epsilon: float | None = None) -> Conversion:
     """The parameters of a backbone from a state dict of the PyTorch network that equals it, or with Gluon's own names.
 
@@ -61,10 +65,15 @@ def to_gluon(tensors: dict[str, np.ndarray], backbone: str, net: HybridBlock | N
         Of the source's BatchNorm layers, where it differs from the network's: then the variances are shifted so that
         the function in inference stays the same. Default: as in the network, true of all networks known here.
 
+    Returns
+    -------
+    Conversion
+
     Raises
     ------
-    WeightsError for a backbone that no PyTorch network is known to equal, and for tensors that are missing, left over,
-    not finite or of another shape, with the first of them, and which network they look like.
+    WeightsError
+        For a backbone that no PyTorch network is known to equal, and for tensors that are missing, left over, not
+        finite or of another shape, with the first of them, and which network they look like.
     """
     probe = net or registry.build(backbone)
     mapped, tensors = _map_for(tensors, backbone, probe)
@@ -90,17 +99,18 @@ def to_gluon(tensors: dict[str, np.ndarray], backbone: str, net: HybridBlock | N
                       mapped.style, mapped.model, classes)
 
 
-def fill(conversion: Conversion, ctx=None, init=None) -> HybridBlock:
-    """Puts converted parameters into their network; what it has beyond them (an output left out) is initialised.
+def fill(conversion: Conversion, ctx: mx.Context | list[mx.Context] | None = None,
+         init: mx.init.Initializer | None = None) -> HybridBlock:
+    """Puts converted parameters into their network, which is returned.
 
-    ctx : context or list of them, default mx.cpu(); init : default Xavier(). Returns the network.
+    What the network has beyond them (an output left out) is initialised with `init`, default Xavier(). ctx : context or
+    list of them, default mx.cpu().
     """
-    ctx, own = ctx or mx.cpu(), conversion.net._collect_params_with_prefix()
+    ctx, own = ctx or mx.cpu(), parameters_by_path(conversion.net)
     for path, parameter in own.items():
         if path in conversion.params:
-            # What Block.load_parameters does with each array of a file.
-            parameter._load_init(mx.nd.array(conversion.params[path]), ctx, cast_dtype=True)
-    rest = {path: p for path, p in own.items() if path not in conversion.params and p._data is None}
+            set_array(parameter, conversion.params[path], ctx)
+    rest = {path: p for path, p in own.items() if path not in conversion.params and not is_initialised(p)}
     shapes = target_shapes(conversion.net, conversion.backbone) if rest else {}
     for path, parameter in rest.items():
         parameter.shape = shapes[path]
@@ -109,15 +119,27 @@ def fill(conversion: Conversion, ctx=None, init=None) -> HybridBlock:
     return conversion.net
 
 
-def to_torch(net: HybridBlock, backbone: str, style: str | None = None) -> dict[str, np.ndarray]:
+def to_torch(net: HybridBlock, backbone: str, style: str | None = None) -> Tensors:
     """The state dict of the PyTorch network that equals a backbone: the way back from `to_gluon`.
 
-    style : 'torchvision', 'timm' or 'akamaster'; default: the first that is known for the backbone. Auxiliary
-    classifiers are not in it (build torchvision's inception_v3 with `aux_logits=False`); every BatchNorm's
-    `num_batches_tracked` is 0.
+    Parameters
+    ----------
+    net : HybridBlock
+    backbone : str
+    style : 'torchvision', 'timm' or 'akamaster'
+        Default: the first that is known for the backbone.
 
-    Raises WeightsError where no such network is known, where `net` is not that backbone or is not initialised, and
-    where a part that the PyTorch network does not have has been trained.
+    Returns
+    -------
+    dict
+        Name -> array. Auxiliary classifiers are not in it (build torchvision's inception_v3 with `aux_logits=False`);
+        every BatchNorm's `num_batches_tracked` is 0.
+
+    Raises
+    ------
+    WeightsError
+        Where no such network is known, where `net` is not that backbone or is not initialised, and where a part that
+        the PyTorch network does not have has been trained.
     """
     mapped = next((m for m in name_maps.of(backbone, style) if m.style in TORCH_STYLES), None)
     if mapped is None:
@@ -143,14 +165,14 @@ def to_torch(net: HybridBlock, backbone: str, style: str | None = None) -> dict[
     return state
 
 
-def _other_backbones(mapped):
+def _other_backbones(mapped: NameMap) -> str:
     others = [b for b, entries in name_maps.all_maps().items() for e in entries
               if (e.style, e.model) == (mapped.style, mapped.model) and not e.inserted]
     return f"fine-tune {others[0]} instead" if others else "keep it as .params"
 
 
 @contextlib.contextmanager
-def naming(path):
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
     """For the block, a WeightsError that names no file names this one."""
     try:
         yield
@@ -166,27 +188,30 @@ def target_shapes(net: HybridBlock, backbone: str) -> dict[str, tuple[int, ...]]
     graph = tracing.symbol(net)
     arguments, _, states = graph.infer_shape(data=registry.input_shape(backbone))
     shapes = dict(zip([*graph.list_arguments(), *graph.list_auxiliary_states()], [*arguments, *states]))
-    return {path: tuple(shapes.get(p.name, p.shape)) for path, p in net._collect_params_with_prefix().items()}
+    return {path: tuple(shapes.get(p.name, p.shape)) for path, p in parameters_by_path(net).items()}
 
 
-def output_shapes(tensors: dict, backbone: str, net: HybridBlock) -> dict[str, tuple[int, ...]]:
+def output_shapes(tensors: Tensors, backbone: str, net: HybridBlock) -> dict[str, tuple[int, ...]]:
     """Shapes of the source's output layer: 'weight', and 'bias' where it has one; empty where it has no output."""
     mapped, tensors = _map_for(tensors, backbone, net)
     return {kind: tensors[f"{mapped.output}.{kind}"].shape for kind in ("weight", "bias")
             if f"{mapped.output}.{kind}" in tensors}
 
 
-def _map_for(tensors, backbone, net):
+def _map_for(tensors: Tensors, backbone: str, net: HybridBlock) -> tuple[NameMap, Tensors]:
     """The map for these tensors, and the tensors with that map's names."""
-    own = gluon_names.by_path(tensors, net)
-    known = name_maps.best(backbone, tensors) if own is None or backbone in name_maps.all_maps() else None
-    # Some networks have half of their names there and here.
-    if own is not None and (known is None or gluon_names.likeness(own, net) >= known.likeness(tensors)):
-        return gluon_names.own_map(net, backbone), own
-    return known, tensors
+    own = _by_path(tensors, net)
+    if own is None:
+        return name_maps.best(backbone, tensors), tensors
+    if backbone in name_maps.all_maps():
+        # Some networks have half of their names there and here.
+        known = name_maps.best(backbone, tensors)
+        if known.likeness(tensors) > _likeness_to_own(own, net):
+            return known, tensors
+    return _own_map(net, backbone), own
 
 
-def _plan(mapped: NameMap, layers: dict, output: bool) -> dict[str, str]:
+def _plan(mapped: NameMap, layers: dict[str, Block], output: bool) -> dict[str, str]:
     """Name there -> path here, of every parameter of every layer in the map."""
     plan = {}
     for there, here in mapped.layers.items():
@@ -197,17 +222,18 @@ def _plan(mapped: NameMap, layers: dict, output: bool) -> dict[str, str]:
             continue
         renamed = {own: theirs for theirs, own in mapped.batchnorm.items()} if isinstance(
             layers[here], nn.BatchNorm) else {}
-        for own in layers[here]._reg_params:
+        for own in own_parameters(layers[here]):
             plan[f"{there}.{renamed.get(own, own)}"] = f"{here}.{own}"
     return plan
 
 
-def _classes(tensors, mapped) -> int | None:
+def _classes(tensors: Tensors, mapped: NameMap) -> int | None:
     weight = tensors.get(mapped.output + ".weight")
     return weight.shape[0] if weight is not None and weight.ndim else None
 
 
-def _check_names(tensors, mapped, plan, shapes, output):
+def _check_names(tensors: Tensors, mapped: NameMap, plan: dict[str, str], shapes: dict[str, tuple[int, ...]],
+                 output: bool) -> None:
     skipped = () if output else (mapped.output + ".",)
     missing = [f"{name} {shapes[path]}" for name, path in plan.items() if name not in tensors]
     left = [name for name in tensors if name not in plan and not mapped.reason_to_drop(name)
@@ -223,14 +249,14 @@ def _check_names(tensors, mapped, plan, shapes, output):
                        found=f"{_few(left)}, which has no place" if left else None, remedy=_likeness(tensors, mapped))
 
 
-def _likeness(tensors, mapped) -> str:
+def _likeness(tensors: Tensors, mapped: NameMap) -> str:
     alike = list(dict.fromkeys(m.backbone for m in name_maps.looks_like(tensors)))
     if alike and mapped.backbone not in alike:
         return f"they look like {' or '.join(alike[:4])}"
     return f"give a file with all weights of {mapped.style}'s {mapped.model}"
 
 
-def _check_values(tensors, mapped, plan, shapes):
+def _check_values(tensors: Tensors, mapped: NameMap, plan: dict[str, str], shapes: dict[str, tuple[int, ...]]) -> None:
     for name, path in plan.items():
         array, shape, (module, _, kind) = tensors[name], shapes[path], name.rpartition(".")
         there = mapped.weight_shapes.get(module) if kind == "weight" else None
@@ -244,17 +270,65 @@ def _check_values(tensors, mapped, plan, shapes):
             raise WeightsError(f"{printable(name)} has values that are not finite")
 
 
-def _arrays(net):
-    empty = [path for path, p in net._collect_params_with_prefix().items() if p._data is None]
+def _arrays(net: HybridBlock) -> Tensors:
+    empty = [path for path, p in parameters_by_path(net).items() if not is_initialised(p)]
     if empty:
         raise WeightsError("the network is not initialised", found=_few(empty), remedy="load its weights first")
-    return {path: p.data(p.list_ctx()[0]).asnumpy() for path, p in net._collect_params_with_prefix().items()}
+    return {path: array_of(p) for path, p in parameters_by_path(net).items()}
 
 
-def _within(path, block):
+def _within(path: str, block: str) -> bool:
     return path.startswith(block + ".")
 
 
-def _few(items) -> str:
+def _few(items: list[str]) -> str:
     shown = ", ".join(printable(item, 120) for item in items[:3])
     return f"{shown} and {len(items) - 3} more" if len(items) > 3 else shown
+
+
+# Gluon's own names in parameter files: paths in the network, or the older joined-up names of its parameters.
+
+
+def _by_path(tensors: dict[str, np.ndarray], net: HybridBlock) -> dict[str, np.ndarray] | None:
+    """The tensors by path in `net`, or None where their names are not Gluon's.
+
+    Names may be paths ('features.0.weight', of `save_parameters`) or parameter names with or without the network's
+    prefix ('resnetv10_conv0_weight', of `export` and of `save_parameters` before MXNet 1.2). Names that are not
+    known are kept as they are.
+    """
+    own = parameters_by_path(net)
+    if _mostly(tensors, own):
+        return tensors
+    if any("." in name for name in tensors):
+        return None
+    prefix = _shared_prefix(tensors)
+    paths = {p.name[len(net.prefix):]: path for path, p in own.items()}
+    for start in ("", prefix):
+        renamed = {paths.get(name[len(start):], name): array for name, array in tensors.items()}
+        if _mostly(renamed, own):
+            return renamed
+    return None
+
+
+def _likeness_to_own(tensors: dict[str, np.ndarray], net: HybridBlock) -> float:
+    """Share of names that a file and a network have in common, 0 to 1."""
+    own = set(parameters_by_path(net))
+    return len(own & set(tensors)) / len(own | set(tensors))
+
+
+def _own_map(net: HybridBlock, backbone: str) -> NameMap:
+    """The map of a network's own names onto themselves."""
+    layers = {path.rpartition(".")[0]: path.rpartition(".")[0] for path in parameters_by_path(net)}
+    return NameMap(backbone, "gluon", backbone, layers, tracing.output_layer(net).path,
+                   batchnorm={name: name for name in TORCH_BATCHNORM.values()})
+
+
+def _shared_prefix(names: Iterable[str]) -> str:
+    """What all names begin with, up to an underscore: 'resnetv10_'."""
+    first, last = min(names), max(names)
+    length = next((i for i, (a, b) in enumerate(zip(first, last)) if a != b), min(len(first), len(last)))
+    return first[:first.rfind("_", 0, length) + 1]
+
+
+def _mostly(names: Collection[str], own: Collection[str]) -> bool:
+    return 2 * sum(name in own for name in names) >= len(names)

@@ -10,14 +10,15 @@ import math
 import re
 from dataclasses import dataclass, field
 
-from mxnet.gluon import Block, SymbolBlock, nn
+from mxnet.gluon import Block, Parameter
 
-from gluon_ft.errors import ConfigError, NetworkError, near
+from gluon_ft.errors import ConfigError, near
 from gluon_ft.io import tables
+from gluon_ft.models import batchnorm as modes
 from gluon_ft.models import tracing
+from gluon_ft.models.batchnorm import FROZEN, TRAINED, set_batchnorm
 from gluon_ft.models.stages import Stage, stages
-
-FROZEN, TRAINED = "frozen", "train"
+from gluon_ft.runtime.gluon_internals import own_parameters, parameters_by_path
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,27 @@ class Group:
 def freeze(net: Block, batchnorm: str = FROZEN) -> Block:
     """Freezes all parameters of a network or block, in place, and returns it.
 
-    batchnorm : 'frozen' (default) holds BatchNorm's running statistics as well and normalises by them; 'train' lets
-    them follow the batches, as the published examples (unknowingly) do.
-    Raises ConfigError for another value, NetworkError for a SymbolBlock with BatchNorm, whose mode is in its graph.
+    Parameters
+    ----------
+    net : Block
+    batchnorm : 'frozen' (default) or 'train'
+        'frozen' holds BatchNorm's running statistics as well and normalises by them; 'train' lets them follow the
+        batches, as the published examples (unknowingly) do.
+
+    Raises
+    ------
+    ConfigError
+        For another value of `batchnorm`.
+    NetworkError
+        For a SymbolBlock with BatchNorm, whose mode is in its graph.
     """
+    _stop_gradients(net)
+    return set_batchnorm(net, batchnorm)
+
+
+def _stop_gradients(net):
     for parameter in net.collect_params().values():
         parameter.grad_req = "null"
-    return set_batchnorm(net, batchnorm)
 
 
 def unfreeze(net: Block, batchnorm: str = TRAINED) -> Block:
@@ -56,49 +71,64 @@ def unfreeze(net: Block, batchnorm: str = TRAINED) -> Block:
     return set_batchnorm(net, batchnorm)
 
 
-def set_batchnorm(net: Block, mode: str) -> Block:
-    """'frozen': BatchNorm normalises by its running statistics and leaves them; 'train': as the network was built."""
-    if mode not in (FROZEN, TRAINED):
-        raise ConfigError(f"unknown BatchNorm mode '{mode}'", expected="'frozen' or 'train'")
-    for path, block in tracing.blocks(net):
-        if isinstance(block, nn.BatchNorm) or hasattr(block, "running_mean"):
-            _set_mode(block, mode)
-        elif isinstance(block, SymbolBlock) and mode == FROZEN and any(
-                name.endswith(("moving_mean", "running_mean")) for name in block.params):
-            raise NetworkError(f"'{path or type(block).__name__}' is a SymbolBlock with BatchNorm, whose mode is fixed "
-                               "in its graph", remedy="freeze the network before it is exported, or build it from the "
-                                                      "registry and load the parameters")
-    tracing.forget_graphs(net)
-    return net
+def freeze_stages(net: Block, count: int, batchnorm: str = FROZEN,
+                  input_shape: tuple[int, ...] | None = None) -> list[Stage]:
+    """Freezes the first stages of a network, in place; the others are left as they are.
 
+    Parameters
+    ----------
+    count : int
+        0 to all but the output.
+    batchnorm, input_shape
+        As in `freeze` and `stages`.
 
-def _set_mode(block, mode):
-    # What the block was built with comes back with 'train': some networks are made with fixed statistics.
-    if not hasattr(block, "_built_with_global_stats"):
-        block._built_with_global_stats = block._kwargs["use_global_stats"]
-    block._kwargs["use_global_stats"] = True if mode == FROZEN else block._built_with_global_stats
+    Returns
+    -------
+    list of Stage
+        Those that were frozen.
 
-
-def freeze_stages(net: Block, count: int, batchnorm: str = FROZEN, input_shape=None) -> list[Stage]:
-    """Freezes the first `count` stages (0 to all but the output) and returns them; the others are left as they are."""
+    Raises
+    ------
+    ConfigError
+        For another count; as `freeze`.
+    """
     found = stages(net, input_shape)
     if not 0 <= count < len(found):
         raise ConfigError(f"cannot freeze the first {count} stages", expected=f"0 to {len(found) - 1}",
                           found=", ".join(stage.name for stage in found))
     for stage in found[:count]:
         for block in stage.blocks:
-            freeze(block, batchnorm)
+            _stop_gradients(block)
+            modes.set_modes(block, batchnorm)
     tracing.forget_graphs(net)
     return found[:count]
 
 
-def apply_groups(net: Block, groups: list[Group], batchnorm: str = FROZEN, input_shape=None) -> dict[str, Group | None]:
-    """Gives each parameter the settings of the first group that matches it; returns path -> group (None: no group).
+def apply_groups(net: Block, groups: list[Group], batchnorm: str = FROZEN,
+                 input_shape: tuple[int, ...] | None = None) -> dict[str, Group | None]:
+    """Gives each parameter the settings of the first group that matches it, in place.
 
-    Raises ConfigError for a group that matches nothing, or nothing that an earlier group has not taken (the order is
-    wrong then); for an unknown stage, with the near names; for a regular expression that does not compile.
+    Parameters
+    ----------
+    groups : list of Group
+        In order: a parameter belongs to the first that matches it.
+    batchnorm : 'frozen' or 'train'
+        What BatchNorm layers do all of whose parameters are in frozen groups, see `freeze`.
+    input_shape
+        As in `stages`.
+
+    Returns
+    -------
+    dict
+        Path of a parameter -> its group, None where no group matches.
+
+    Raises
+    ------
+    ConfigError
+        For a group that matches nothing, or nothing that an earlier group has not taken (the order is wrong then); for
+        an unknown stage, with the near names; for a regular expression that does not compile.
     """
-    parameters = net._collect_params_with_prefix()
+    parameters = parameters_by_path(net)
     members = [_members(net, group, parameters, input_shape) for group in groups]
     taken: dict[str, Group | None] = dict.fromkeys(parameters)
     for group, paths in zip(groups, members):
@@ -115,7 +145,7 @@ def apply_groups(net: Block, groups: list[Group], batchnorm: str = FROZEN, input
     return taken
 
 
-def _members(net, group, parameters, input_shape):
+def _members(net: Block, group: Group, parameters: dict[str, Parameter], input_shape) -> list[str]:
     if (group.pattern is None) == (group.stage is None):
         raise ConfigError("a group needs either a pattern or a stage", found=repr(group))
     if group.stage is not None:
@@ -123,6 +153,7 @@ def _members(net, group, parameters, input_shape):
         if group.stage not in found:
             raise ConfigError(f"no stage '{group.stage}'", remedy=near(group.stage, found))
         return [path for path in found[group.stage].parameters() if path in parameters]
+    assert group.pattern is not None
     try:
         expression = re.compile(group.pattern)
     except re.error as error:
@@ -130,7 +161,7 @@ def _members(net, group, parameters, input_shape):
     return [path for path in parameters if expression.search(path)]
 
 
-def _set(parameter, group):
+def _set(parameter: Parameter, group: Group) -> None:
     if group.frozen:
         parameter.grad_req = "null"
     if group.lr_mult is not None:
@@ -142,11 +173,11 @@ def _set(parameter, group):
 def _freeze_statistics(net, taken, batchnorm):
     """BatchNorm layers all of whose parameters are in frozen groups hold their statistics."""
     for path, block in tracing.blocks(net):
-        if hasattr(block, "running_mean"):
-            own = [f"{path}.{key}" if path else key for key in block._reg_params]
+        if modes.has_statistics(block):
+            own = [f"{path}.{key}" if path else key for key in own_parameters(block)]
             if all(taken[key] is not None and taken[key].frozen for key in own if not key.endswith(
                     ("running_mean", "running_var"))):
-                _set_mode(block, batchnorm)
+                modes.set_mode(block, batchnorm)
     tracing.forget_graphs(net)
 
 
@@ -159,7 +190,7 @@ class Description:
     frozen: int = 0
     statistics: int = 0
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = [tables.table([{**row, "lr": f"{row['lr']:g}", "wd": f"{row['wd']:g}"} for row in self.rows]), "",
                  f"{self.trained:,} numbers trained, {self.frozen:,} frozen, {self.statistics:,} running statistics"]
         return "\n".join(lines)
@@ -168,14 +199,24 @@ class Description:
 def describe(net: Block, lr: float = 1.0, wd: float = 1.0) -> Description:
     """What will be trained: each parameter's path, shape, grad_req and effective learning rate and weight decay.
 
-    lr, wd : the optimiser's; with the default 1 the columns show the multipliers themselves. Frozen parameters have
-    0 in both columns whatever their multipliers. A shape that is not known before the first forward pass has no
-    count and is not in the totals.
+    Frozen parameters have 0 in both columns whatever their multipliers. A shape that is not known before the first
+    forward pass has no count and is not in the totals.
+
+    Parameters
+    ----------
+    net : Block
+    lr, wd : float, default 1
+        The optimiser's; with the default the columns show the multipliers themselves.
+
+    Returns
+    -------
+    Description
+        `print` shows it as a table.
     """
     rows, totals = [], {"trained": 0, "frozen": 0, "statistics": 0}
     held = {f"{path}.running_mean" if path else "running_mean" for path, block in tracing.blocks(net)
-            if hasattr(block, "running_mean") and block._kwargs["use_global_stats"]}
-    for path, parameter in net._collect_params_with_prefix().items():
+            if modes.has_statistics(block) and modes.statistics_are_held(block)}
+    for path, parameter in parameters_by_path(net).items():
         count = math.prod(parameter.shape) if parameter.shape and 0 not in parameter.shape else None
         statistics = path.endswith(("running_mean", "running_var"))
         trained = parameter.grad_req != "null"

@@ -1,40 +1,137 @@
-"""A symbol as the list of its nodes: finding layers in it, and changing attributes of them."""
+"""A symbol as the list of its nodes: walking back from its result, finding layers, cutting out a part, changing it.
+
+The only place that reads or writes MXNet's JSON of a graph.
+"""
 from __future__ import annotations
 
 import ast
 import json
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
 
 import mxnet as mx
 
 from gluon_ft.errors import NetworkError
 
+DATA = "data"  # name of the input variable
 BATCHNORM = ("BatchNorm", "BatchNorm_v1", "_contrib_SyncBatchNorm", "CuDNNBatchNorm")
 # 'Softmax' is what SoftmaxOutput was called in 2015.
 OUTPUTS = ("SoftmaxOutput", "Softmax")
 _PROBABILITIES = (*OUTPUTS, "softmax", "SoftmaxActivation")
-# Operators between the classifier's layer and the result that keep 'one unit or channel a class'.
-_BEHIND_THE_HEAD = {*_PROBABILITIES, "log_softmax", "Flatten", "Reshape", "Activation", "LeakyReLU", "Pooling", "mean",
-                    "squeeze", "identity", "_copy", "Dropout", "BlockGrad", "Cast", "amp_cast", "clip", "relu",
-                    "_contrib_AdaptiveAvgPooling2D"}
+# Operators behind the layer that makes the classes which keep 'one unit or channel a class'.
+KEEP_CLASSES = frozenset({
+    "softmax", "SoftmaxActivation", "SoftmaxOutput", "log_softmax", "Flatten", "Reshape", "Activation", "LeakyReLU",
+    "Pooling", "mean", "squeeze", "identity", "_copy", "Dropout", "Cast", "amp_cast", "clip", "relu",
+    "_contrib_AdaptiveAvgPooling2D"})
+_CHANNELS_FIRST = (None, "None", "NCHW", "NCW", "NCDHW")
 _POOLING = {"Pooling", "mean", "_contrib_AdaptiveAvgPooling2D"}
+
+Entry = tuple[int, int]  # (index of a node, which of its outputs)
 
 
 @dataclass(frozen=True)
 class Node:
-    """One node: `op` is 'null' for a variable; `inputs` are the indices of the nodes before it."""
+    """One node of a symbol.
+
+    index : its place; op : its operator, 'null' for a variable; attrs : settings as text; entries : what it takes;
+    json : the node as MXNet wrote it.
+    """
 
     index: int
     op: str
     name: str
     attrs: dict[str, str]
-    inputs: tuple[int, ...]
+    entries: tuple[Entry, ...]
+    json: dict[str, Any] = field(repr=False, compare=False)
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        """Indices of the nodes before it."""
+        return tuple(index for index, _ in self.entries)
+
+    def is_on(self, setting: str, default: bool) -> bool:
+        """A setting that is true or false."""
+        return str(self.attrs.get(setting, default)).lower() in ("true", "1")
+
+
+class Graph:
+    """A symbol taken apart.
+
+    nodes : in order of execution; heads : the entries that are the results; attributes : of the JSON as a whole.
+    """
+
+    def __init__(self, symbol: mx.sym.Symbol):
+        described = json.loads(symbol.tojson())
+        self.nodes = [Node(i, n["op"], n["name"], n.get("attrs", {}), tuple((e[0], e[1]) for e in n["inputs"]), n)
+                      for i, n in enumerate(described["nodes"])]
+        self.heads: list[Entry] = [(head[0], head[1]) for head in described["heads"]]
+        self.attributes: dict[str, Any] = described.get("attrs", {})
+
+    def behind(self, node: Node, passes: Callable[[Node], bool]) -> tuple[Node, list[Node]]:
+        """The first node that `passes` is false of, on the way from `node` back along first inputs; and the nodes
+        passed on the way, the last one first."""
+        passed = []
+        while passes(node):
+            passed.append(node)
+            node = self.nodes[node.inputs[0]]
+        return node, passed
+
+    def users(self) -> dict[int, list[int]]:
+        """Index of a node -> indices of the nodes that take a result of it."""
+        found: dict[int, list[int]] = {}
+        for node in self.nodes:
+            for index in node.inputs:
+                found.setdefault(index, []).append(node.index)
+        return found
+
+    def ancestors(self, end: Entry, begin: Entry | None = None) -> list[int]:
+        """Indices of the nodes that `end` needs, its own included, in order of execution; none beyond `begin`."""
+        found: set[int] = set()
+        waiting = [] if end == begin else [end[0]]
+        while waiting:
+            index = waiting.pop()
+            if index not in found:
+                found.add(index)
+                waiting += [entry[0] for entry in self.nodes[index].entries if entry != begin]
+        return sorted(found)
+
+    def part(self, end: Entry, begin: Entry | None = None) -> mx.sym.Symbol:
+        """The symbol that makes `end` from the input, or from a variable 'data' that stands for `begin`."""
+        new: list[dict[str, Any]] = []
+        place: dict[int, int] = {}
+        if begin is not None:
+            new.append({"op": "null", "name": DATA, "inputs": []})
+
+        def moved(entry: Entry) -> list[int]:
+            return [0, 0, 0] if entry == begin else [place[entry[0]], entry[1], 0]
+
+        for index in self.ancestors(end, begin):
+            place[index] = len(new)
+            node = self.nodes[index]
+            new.append({**node.json, "inputs": [moved(entry) for entry in node.entries]})
+        return to_symbol(new, [moved(end)], self.attributes)
+
+
+def to_symbol(nodes: list[dict[str, Any]], heads: Iterable[Iterable[int]], attributes: dict[str, Any]) -> mx.sym.Symbol:
+    """The symbol of nodes as MXNet writes them: op, name, attrs, inputs; heads : entries [node, output, 0]."""
+    variables = [i for i, node in enumerate(nodes) if node["op"] == "null"]
+    return mx.sym.load_json(json.dumps({"nodes": nodes, "arg_nodes": variables,
+                                        "heads": [list(head) for head in heads], "attrs": attributes}))
+
+
+def edited(symbol: mx.sym.Symbol, change: Callable[[dict[str, Any]], None]) -> mx.sym.Symbol:
+    """A copy on each of whose nodes, as MXNet writes them, `change` was called."""
+    described = json.loads(symbol.tojson())
+    for node in described["nodes"]:
+        change(node)
+    return mx.sym.load_json(json.dumps(described))
 
 
 @dataclass(frozen=True)
 class Head:
-    """The layer that makes the classes: its name, its parameters' names, the index of its input; `pooled` says that
-    pooling comes behind it (a convolution whose map of classes is averaged)."""
+    """The layer that makes the classes: its node, its parameters' names; `pooled` says that pooling comes behind it (a
+    convolution whose map of classes is averaged)."""
 
     node: Node
     parameters: tuple[str, ...]
@@ -43,30 +140,30 @@ class Head:
 
 def nodes(symbol: mx.sym.Symbol) -> list[Node]:
     """All nodes in order of execution."""
-    described = json.loads(symbol.tojson())
-    return [Node(i, n["op"], n["name"], n.get("attrs", {}), tuple(entry[0] for entry in n["inputs"]))
-            for i, n in enumerate(described["nodes"])]
+    return Graph(symbol).nodes
 
 
-def result_node(symbol: mx.sym.Symbol) -> int:
-    """Index of the node that makes the result. NetworkError where there are several results."""
-    heads = json.loads(symbol.tojson())["heads"]
-    if len(heads) != 1:
-        raise NetworkError(f"the symbol has {len(heads)} results", expected="one",
+def result_of(symbol: mx.sym.Symbol) -> tuple[Graph, Node]:
+    """The symbol taken apart, and the node that makes its result. NetworkError where there are several results."""
+    graph = Graph(symbol)
+    if len(graph.heads) != 1:
+        raise NetworkError(f"the symbol has {len(graph.heads)} results", expected="one",
                            found=", ".join(symbol.list_outputs()),
                            remedy="take one of them: symbol.get_internals()['<layer>_output']")
-    return heads[0][0]
+    return graph, graph.nodes[graph.heads[0][0]]
 
 
-def with_attributes(symbol: mx.sym.Symbol, changes: dict[str, dict[str, str]], variables=False) -> mx.sym.Symbol:
+def with_attributes(symbol: mx.sym.Symbol, changes: dict[str, dict[str, str]],
+                    variables: bool = False) -> mx.sym.Symbol:
     """A copy in which the named nodes (operators, or else variables) have other attributes."""
     if not changes:
         return symbol
-    described = json.loads(symbol.tojson())
-    for node in described["nodes"]:
+
+    def change(node: dict[str, Any]) -> None:
         if (node["op"] == "null") == variables and node["name"] in changes:
             node.setdefault("attrs", {}).update(changes[node["name"]])
-    return mx.sym.load_json(json.dumps(described))
+
+    return edited(symbol, change)
 
 
 def find_head(symbol: mx.sym.Symbol) -> Head:
@@ -75,39 +172,31 @@ def find_head(symbol: mx.sym.Symbol) -> Head:
     Found by walking back from the result through operators that leave classes as they are. NetworkError, naming where
     the walk ended, where there is none.
     """
-    graph = nodes(symbol)
-    node, pooled = graph[result_node(symbol)], False
-    while node.op in _BEHIND_THE_HEAD:
-        pooled |= node.op in _POOLING
-        node = graph[node.inputs[0]]
+    graph, result = result_of(symbol)
+    node, passed = graph.behind(result, lambda n: n.op in KEEP_CLASSES or n.op in ("Softmax", "BlockGrad"))
     is_head = node.op == "FullyConnected" or (node.op == "Convolution" and _numbers(node, "kernel") in ((1, 1), (1,)))
     if not is_head:
-        layers = ", ".join(n.name for n in graph if n.op == "FullyConnected") or "none"
+        layers = ", ".join(n.name for n in graph.nodes if n.op == "FullyConnected") or "none"
         raise NetworkError("the symbol does not end in a fully connected layer or a 1x1 convolution",
                            found=f"{node.op} '{node.name}' (fully connected: {layers})",
                            remedy="name the layer to build on: layer_name='...'")
-    return Head(node, tuple(graph[i].name for i in node.inputs[1:]), pooled)
+    return Head(node, tuple(graph.nodes[i].name for i in node.inputs[1:]), any(n.op in _POOLING for n in passed))
 
 
 def label_name(symbol: mx.sym.Symbol) -> str:
     """Name of the variable that takes the labels. NetworkError where the symbol does not end in SoftmaxOutput."""
-    graph = nodes(symbol)
-    node = graph[result_node(symbol)]
+    graph, node = result_of(symbol)
     if node.op not in OUTPUTS:
         raise NetworkError("the symbol does not end in SoftmaxOutput, so it has no loss", found=f"{node.op} "
                            f"'{node.name}'", remedy="use get_fine_tune_model, or mx.sym.SoftmaxOutput(data=symbol, "
                                                     "name='softmax')")
-    return graph[node.inputs[1]].name
+    return graph.nodes[node.inputs[1]].name
 
 
 def logits(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
     """The symbol without the softmax at its end, if it has one."""
-    graph = nodes(symbol)
-    node = graph[result_node(symbol)]
-    if node.op not in _PROBABILITIES:
-        return symbol
-    children = symbol.get_children()
-    return children[0]
+    _, node = result_of(symbol)
+    return symbol.get_children()[0] if node.op in _PROBABILITIES else symbol
 
 
 def fixed_gammas(symbol: mx.sym.Symbol) -> list[str]:
@@ -116,23 +205,24 @@ def fixed_gammas(symbol: mx.sym.Symbol) -> list[str]:
     return [graph[n.inputs[1]].name for n in graph if _fixes_gamma(n)]
 
 
-def with_ones(symbol: mx.sym.Symbol, arg_params: dict) -> dict:
+def with_ones(symbol: mx.sym.Symbol, arg_params: dict[str, mx.nd.NDArray]) -> dict[str, mx.nd.NDArray]:
     """The parameters with 1 for the scales of `fixed_gammas`: the operator writes that into them at times anyway."""
     ones = {name: mx.nd.ones_like(arg_params[name]) for name in fixed_gammas(symbol) if name in arg_params}
     return {**arg_params, **ones}
 
 
-def _fixes_gamma(node):
-    return node.op in BATCHNORM and _true(node.attrs.get("fix_gamma", "True"))
+def _fixes_gamma(node: Node) -> bool:
+    return node.op in BATCHNORM and node.is_on("fix_gamma", default=True)
 
 
-def hold_batchnorm(symbol: mx.sym.Symbol, frozen) -> tuple[mx.sym.Symbol, list[str]]:
+def hold_batchnorm(symbol: mx.sym.Symbol, frozen: Iterable[str]) -> tuple[mx.sym.Symbol, list[str]]:
     """The symbol with use_global_stats in each BatchNorm all of whose trainable parameters are in `frozen`.
 
     Returns it and the names of these layers' running statistics, which then neither move nor depend on the batch.
     """
     graph, frozen = nodes(symbol), set(frozen)
-    changes, held = {}, []
+    changes: dict[str, dict[str, str]] = {}
+    held: list[str] = []
     for node in graph:
         if node.op in BATCHNORM:
             gamma, beta, *statistics = [graph[i].name for i in node.inputs[1:]]
@@ -155,29 +245,24 @@ def own_multipliers(symbol: mx.sym.Symbol, what: str) -> dict[str, float]:
     return found
 
 
-def weight_shapes(symbol: mx.sym.Symbol) -> dict[str, tuple]:
+def weight_shapes(symbol: mx.sym.Symbol) -> dict[str, tuple[int | None, ...]]:
     """What layers say of their weights' shapes by themselves: units or filters and kernel; None for what depends on
     the input."""
-    graph, shapes = nodes(symbol), {}
+    graph = nodes(symbol)
+    shapes: dict[str, tuple[int | None, ...]] = {}
     for node in graph:
         if node.op == "FullyConnected":
             shapes[graph[node.inputs[1]].name] = (int(node.attrs["num_hidden"]), None)
-        elif node.op == "Convolution" and _numbers(node, "layout") is None:
-            shapes[graph[node.inputs[1]].name] = (int(node.attrs["num_filter"]), None, *_numbers(node, "kernel"))
+        elif node.op == "Convolution" and node.attrs.get("layout") in _CHANNELS_FIRST:
+            kernel = _numbers(node, "kernel") or ()
+            shapes[graph[node.inputs[1]].name] = (int(node.attrs["num_filter"]), None, *kernel)
     return shapes
 
 
-def _numbers(node, key):
-    """The attribute as a tuple of numbers; None where it is missing, or not numbers, or the default layout."""
-    text = node.attrs.get(key)
-    if text in (None, "None", "NCHW", "NCW", "NCDHW"):
-        return None
+def _numbers(node: Node, setting: str) -> tuple[int, ...] | None:
+    """A setting as a tuple of numbers; None where it is missing, or nothing of the kind."""
     try:
-        value = ast.literal_eval(text)
+        value = ast.literal_eval(node.attrs.get(setting, "None"))
     except (ValueError, SyntaxError):
-        return text
-    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
-
-
-def _true(text) -> bool:
-    return str(text).lower() in ("true", "1")
+        return None
+    return None if value is None else tuple(value) if isinstance(value, (list, tuple)) else (value,)

@@ -1,8 +1,9 @@
-"""`pretrained=`: networks filled from the catalog or from a file, with class names and preprocessing attached."""
+"""Networks filled with pretrained weights of the catalog or a file, with their class names and preprocessing."""
 from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,17 +11,18 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock
 
-from gluon_ft.data.images.preprocessing import Preprocessing
-from gluon_ft.errors import DownloadError, NetworkError, WeightsError, near
+from gluon_ft.errors import DownloadError, NetworkError, WeightsError
 from gluon_ft.io import atomic
 from gluon_ft.io.checksums import sha256_of
 from gluon_ft.models import conversion as convert
 from gluon_ft.models import registry, tracing
 from gluon_ft.models.batchnorm import FOLDED_NOTE, batchnorm_is_folded
+from gluon_ft.models.spec import ModelSpec, resolve
 from gluon_ft.weights import card, catalog, class_names, name_maps, store
 from gluon_ft.weights.card import Card
+from gluon_ft.weights.catalog import Row
 from gluon_ft.weights.readers.params_files import check_whole
-from gluon_ft.weights.readers.tensor_files import read_tensors
+from gluon_ft.weights.readers.tensor_files import TensorFile, read_tensors
 
 # Part of the names of converted files in the cache: raise it when a map changes.
 _CONVERTER = 1
@@ -38,54 +40,63 @@ class Loaded:
     output: bool
 
 
-def pretrained_net(backbone: str, pretrained: bool | str | os.PathLike = True, ctx=None) -> HybridBlock:
+def pretrained_net(backbone: str | ModelSpec, pretrained: bool | str | os.PathLike[str] | Row = True,
+                   ctx: mx.Context | list[mx.Context] | None = None) -> HybridBlock:
     """The source network with its own output and classes, hybridised.
 
     Parameters
     ----------
-    backbone : str
+    backbone : str or ModelSpec
         Such as 'resnet50_v1b'; of 'mobilenetv2_1.0' with PyTorch's weights the form with a bias in the output,
-        'mobilenetv2_1.0_bias', is returned.
-    pretrained : True, a tag of the catalog ('gluon_in1k'), or a path
+        'mobilenetv2_1.0_bias', is returned. A ModelSpec says what the weights are, and `pretrained` is left out.
+    pretrained : True, a tag of the catalog ('gluon_in1k'), 'BACKBONE:TAG', or a path
         True: the catalog's preferred row.
     ctx : mx.Context or list of them, default mx.cpu()
 
     Returns
     -------
-    net
+    HybridBlock
         With `classes` (list of names, None where not known), `preprocessing` (Preprocessing), and `weights` (Card).
 
-    Raises WeightsError for an unknown tag and for a file that does not fit, DownloadError where it cannot be had.
+    Raises
+    ------
+    WeightsError
+        For an unknown tag, for a file that does not fit, and where random weights are asked for.
+    DownloadError
+        Where the weights cannot be had.
     """
-    found = resolve(backbone, pretrained)
-    if isinstance(found, catalog.Row):
-        with _naming_others(found, pretrained):
-            conversion, origin = _whole(found)
+    wanted = resolve(backbone, pretrained)
+    source = _named(wanted)
+    if isinstance(source, Row):
+        with _naming_others(wanted):
+            conversion, origin = _whole(source)
     else:
-        tensors, origin = _file_tensors(found, backbone)
-        with convert.naming(found):
-            conversion = convert.to_gluon(tensors, _with_bias(backbone, tensors))
+        tensors, origin = _file_tensors(source, wanted.backbone)
+        with convert.naming(source):
+            conversion = convert.to_gluon(tensors, _with_bias(wanted.backbone, tensors))
     net = convert.fill(conversion, ctx)
     net.hybridize()
     return attach(net, _noted(origin, net, conversion.backbone))
 
 
-def load(net: HybridBlock, backbone: str, pretrained: bool | str | os.PathLike = True, ctx=None, init=None) -> Loaded:
+def load(net: HybridBlock, backbone: str | ModelSpec, pretrained: bool | str | os.PathLike[str] | Row = True,
+         ctx: mx.Context | list[mx.Context] | None = None, init: mx.init.Initializer | None = None) -> Loaded:
     """Fills a network of a backbone in place; its output too where the source's has as many classes, and a bias or not.
 
     Otherwise the output is initialised with `init` (default Xavier()) and a note says so: for networks whose output
     is replaced anyway. Parameters and errors as in `pretrained_net`, whose attributes the network gets as well.
     """
-    found = resolve(backbone, pretrained)
-    if isinstance(found, catalog.Row):
-        with _naming_others(found, pretrained):
-            tensors, origin = _kept(found, backbone) or _row_tensors(found)
+    wanted = resolve(backbone, pretrained)
+    name, source = wanted.backbone, _named(wanted)
+    if isinstance(source, Row):
+        with _naming_others(wanted):
+            tensors, origin = _kept(source, name) or _row_tensors(source)
     else:
-        tensors, origin = _file_tensors(found, backbone)
-    with convert.naming(found.name if isinstance(found, catalog.Row) else found):
-        fits = _output_fits(net, tensors, backbone)
-        convert.fill(convert.to_gluon(tensors, backbone, net=net, output=fits), ctx, init)
-    about = _noted(origin, net, backbone)
+        tensors, origin = _file_tensors(source, name)
+    with convert.naming(source.name if isinstance(source, Row) else source):
+        fits = _output_fits(net, tensors, name)
+        convert.fill(convert.to_gluon(tensors, name, net=net, output=fits), ctx, init)
+    about = _noted(origin, net, name)
     if not fits:
         about = replace(about, classes=None, notes=(*about.notes, "the output was left out: it does not fit"))
     attach(net, about)
@@ -98,36 +109,21 @@ def attach(net: HybridBlock, found: Card) -> HybridBlock:
     return net
 
 
-def resolve(backbone: str, pretrained) -> catalog.Row | Path:
-    """What `pretrained` means: a row of the catalog, or a path. WeightsError, naming both, where it is neither."""
-    if pretrained is True:
-        return catalog.find(backbone)
-    text = os.fspath(pretrained)
-    with contextlib.suppress(WeightsError):
-        return catalog.find(backbone, text)
-    path = Path(text).expanduser()
-    if path.is_file():
-        return path
-    tags = [row.tag for row in catalog.rows() if row.backbone == backbone]
-    raise WeightsError(f"no weights '{text}' for backbone '{backbone}'", expected="a tag of the catalog, or a file",
-                       remedy=near(text, tags))
-
-
 @contextlib.contextmanager
-def _naming_others(row, pretrained):
+def _naming_others(wanted: ModelSpec) -> Iterator[None]:
     """Where the preferred weights of a backbone cannot be had: names its other ones that are here."""
     try:
         yield
     except DownloadError as error:
-        others = [repr(other.tag) for other in catalog.rows(row.backbone)
-                  if other != row and store.is_here(other) and all(file.role != "symbol" for file in other.sources[0])]
-        if pretrained is not True or not others:
+        others = [repr(row.tag) for row in catalog.rows(wanted.backbone)
+                  if row != wanted.weights and store.is_here(row) and not row.is_symbolic]
+        if not wanted.preferred or not others:
             raise
         raise DownloadError(error.message, path=error.path, expected=error.expected, found=error.found,
                             remedy=f"take pretrained={' or '.join(others)}, at hand, or {error.remedy}") from error
 
 
-def convert_row(row: catalog.Row, offline: bool = False, progress: bool = True) -> Path:
+def convert_row(row: Row, offline: bool = False, progress: bool = True) -> Path:
     """Fetches the files of a row, converts them, and keeps the result in the cache; the path of the .params file.
 
     A single file that has Gluon's names already is left as it is. The backbone in the card beside the result may be the
@@ -138,7 +134,7 @@ def convert_row(row: catalog.Row, offline: bool = False, progress: bool = True) 
     return kept if kept.is_file() else store.get(row, offline, progress).path
 
 
-def write_params(path, params: dict[str, np.ndarray], about: Card) -> Path:
+def write_params(path: str | os.PathLike[str], params: dict[str, np.ndarray], about: Card) -> Path:
     """Writes a .params file for `load_parameters`, and its card beside it; whole or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -149,41 +145,43 @@ def write_params(path, params: dict[str, np.ndarray], about: Card) -> Path:
     return path
 
 
-def describe(path, backbone: str, found) -> Card:
-    """The card of a file that was read: its own, that of the catalog's row with its hash, or the backbone's defaults.
-
-    found : the TensorFile.
-    """
+def describe(path: str | os.PathLike[str], backbone: str, found: TensorFile) -> Card:
+    """The card of a file that was read: its own, the catalog's where the hash is known, or the backbone's usual one."""
     own = card.read(path, found.metadata)
     if own is not None:
         return replace(own, source_sha256=found.sha256)
     for row in catalog.rows():
         if any(_published(files[0], found.sha256) for files in row.sources):
             return replace(_row_card(row), backbone=backbone, source_sha256=found.sha256)
-    entry = registry.get(backbone)
-    mean, std = (entry.mean, entry.std) if len(entry.mean) == 3 else (entry.mean * 3, entry.std * 3)
-    usual = Preprocessing(mean=mean, std=std, size=entry.input_size,
-                          resize=None if entry.input_size < 64 else round(entry.input_size / 0.875))
+    usual = registry.usual_preprocessing(registry.get(backbone))
     return Card(backbone, usual, None, Path(path).name, found.sha256,
                 notes=(f"preprocessing not known; taken to be the usual one of {backbone}: {usual}",))
 
 
-def _published(file, digest) -> bool:
+def _published(file: catalog.File, digest: str) -> bool:
     known = file.checksums
     return known.sha256 == digest or bool(known.sha256_prefix and digest.startswith(known.sha256_prefix))
 
 
-def _file_tensors(path, backbone) -> tuple[dict, Card]:
+def _named(wanted: ModelSpec) -> Row | Path:
+    """The weights of a ModelSpec, which has to have some."""
+    if wanted.weights is None:
+        raise WeightsError(f"no weights of {wanted.backbone} named", expected="a tag of the catalog, or a file",
+                           found=wanted.reason)
+    return wanted.weights
+
+
+def _file_tensors(path: Path, backbone: str) -> tuple[dict[str, np.ndarray], Card]:
     file = read_tensors(path)
     return file.tensors, describe(path, backbone, file)
 
 
-def _row_card(row) -> Card:
+def _row_card(row: Row) -> Card:
     notes = tuple(text for text in (row.note,) if text)
     return Card(row.backbone, row.preprocessing, class_names.named(row.classes), row.name, notes=notes)
 
 
-def _row_tensors(row, offline=False, progress=True) -> tuple[dict, Card]:
+def _row_tensors(row: Row, offline: bool = False, progress: bool = True) -> tuple[dict[str, np.ndarray], Card]:
     """The tensors of a row, overlays put over the main ones, and its card."""
     found = store.get(row, offline, progress)
     if any(file.role == "symbol" for file in found.files):
@@ -199,7 +197,7 @@ def _row_tensors(row, offline=False, progress=True) -> tuple[dict, Card]:
     return tensors, replace(_row_card(row), source_sha256=main.sha256)
 
 
-def _whole(row, offline=False, progress=True) -> tuple[convert.Conversion, Card]:
+def _whole(row: Row, offline: bool = False, progress: bool = True) -> tuple[convert.Conversion, Card]:
     """A row's network with its output; converted once, then taken from the cache."""
     for target in (f"{row.backbone}_bias", row.backbone):
         kept = _kept(row, target)
@@ -214,7 +212,7 @@ def _whole(row, offline=False, progress=True) -> tuple[convert.Conversion, Card]
     return conversion, origin
 
 
-def _kept(row, target) -> tuple[dict, Card] | None:
+def _kept(row: Row, target: str) -> tuple[dict[str, np.ndarray], Card] | None:
     """The tensors of a row as converted before for a backbone, where the file is as it was written."""
     path = _place(row, target)
     about = card.read(path) if path.is_file() else None
@@ -224,11 +222,11 @@ def _kept(row, target) -> tuple[dict, Card] | None:
     return (file.tensors, about) if file.sha256 == about.sha256 else None
 
 
-def _place(row, target) -> Path:
+def _place(row: Row, target: str) -> Path:
     return store.folder() / "converted" / f"{target}--{row.tag}--v{_CONVERTER}.params".replace("/", "-")
 
 
-def _with_bias(backbone, tensors) -> str:
+def _with_bias(backbone: str, tensors: dict[str, np.ndarray]) -> str:
     """The backbone, or its form with a bias in the output where the source has one and the backbone has not."""
     form = f"{backbone.rpartition('/')[2]}_bias"
     if form in name_maps.all_maps() and backbone in name_maps.all_maps():
@@ -238,13 +236,13 @@ def _with_bias(backbone, tensors) -> str:
     return backbone
 
 
-def _output_fits(net, tensors, backbone) -> bool:
+def _output_fits(net: HybridBlock, tensors: dict[str, np.ndarray], backbone: str) -> bool:
     layer = tracing.output_layer(net)
     shapes = convert.output_shapes(tensors, backbone, net)
     return shapes.get("weight", (None,))[0] == layer.classes and ("bias" in shapes) == (layer.block.bias is not None)
 
 
-def _noted(origin, net, target) -> Card:
+def _noted(origin: Card, net: HybridBlock, target: str) -> Card:
     notes = (*origin.notes, FOLDED_NOTE) if batchnorm_is_folded(net) else origin.notes
     classes = origin.classes
     with contextlib.suppress(NetworkError):

@@ -2,13 +2,16 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from mxnet.gluon import HybridBlock
 from mxnet.gluon.model_zoo import vision
 
+from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.errors import NetworkError, near
-from gluon_ft.models.zoo import networks
+from gluon_ft.models import SMALL_EDGE, zoo
+from gluon_ft.models.zoo.layers import GroupNorm
 from gluon_ft.runtime import gluoncv_fixes, mxnet_import
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -19,10 +22,18 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class Backbone:
     """How to build a network and what it expects.
 
-    name : its name here; zoo : 'gluon', 'gluoncv' or 'gluon_ft'; zoo_name : its name there; input_size : height and
-    width it was made for; min_size : the smallest that it accepts; channels : of its input; classes : of its own
-    output; mean, std : of the usual preprocessing, for input in 0..1; classes_option : what its
-    constructor calls the number of classes, None where it is fixed; options : of its constructor.
+    Attributes
+    ----------
+    name : its name here
+    zoo : 'gluon', 'gluoncv' or 'gluon_ft'
+    zoo_name : its name there
+    input_size : height and width that it was made for, pixels
+    min_size : the smallest that it accepts, pixels
+    channels : of its input, 3 or 1
+    classes : of its own output
+    mean, std : of the usual preprocessing, a channel each, for input in 0..1; see `usual_preprocessing`
+    classes_option : what its constructor calls the number of classes, None where it is fixed
+    options : of its constructor
     """
 
     name: str
@@ -81,9 +92,8 @@ def registry() -> dict[str, Backbone]:
     for depth in (50, 101):
         # GluonCV's own GroupNorm reads shapes while it runs, so that its networks cannot be hybridised or exported.
         name = f"resnet{depth}_v1b_gn"
-        table[name] = replace(_entry(name, "gluoncv", f"resnet{depth}_v1b"),
-                              options={"norm_layer": networks.GroupNorm})
-    for name in [name for name in networks.BUILDERS if name not in table]:
+        table[name] = replace(_entry(name, "gluoncv", f"resnet{depth}_v1b"), options={"norm_layer": GroupNorm})
+    for name in [name for name in zoo.NAMES if name not in table]:
         table[name] = _entry(name, "gluon_ft", name)
     for name in _GLUON:
         table[name] = _entry(name, "gluon", name)
@@ -93,7 +103,7 @@ def registry() -> dict[str, Backbone]:
     return table
 
 
-def _entry(name, zoo, zoo_name):
+def _entry(name: str, zoo: str, zoo_name: str) -> Backbone:
     size, least = next((v for k, v in _SIZES.items() if zoo_name.startswith(k)), (224, 32))
     options = next((v for k, v in _OPTIONS.items() if zoo_name.startswith(k)), {})
     cifar = zoo_name.startswith("cifar_")
@@ -106,6 +116,19 @@ def _entry(name, zoo, zoo_name):
         classes_option = None  # the pruned networks' shapes are a table
     return Backbone(name, zoo, zoo_name, size, least, 3, 10 if cifar else 1000, _CIFAR_MEAN if cifar else IMAGENET_MEAN,
                     _CIFAR_STD if cifar else IMAGENET_STD, classes_option, dict(options))
+
+
+def usual_preprocessing(entry: Backbone) -> Preprocessing:
+    """What a backbone's input is taken to be where its weights do not say: of its size and channels, normalised by its
+    `mean` and `std`.
+
+    The shorter edge is resized to 8/7 of the input before the centre crop (256 for 224, as usual for ImageNet); for
+    networks made for small images, up to `SMALL_EDGE` pixels, to the input itself, so that CIFAR's images stay as they
+    are and others fit.
+    """
+    size = entry.input_size
+    return Preprocessing(mean=entry.mean, std=entry.std, channel_order="gray" if entry.channels == 1 else "rgb",
+                         size=size, resize=size if size <= SMALL_EDGE else round(size / 0.875))
 
 
 def names() -> list[str]:
@@ -124,8 +147,17 @@ def get(name: str) -> Backbone:
 def build(name: str, **options) -> HybridBlock:
     """The network with its own output and no weights yet.
 
-    options : go to its constructor (`classes=10`, `norm_layer=...`).
-    Raises NetworkError for an unknown name, or options that it does not take.
+    Parameters
+    ----------
+    name : str
+        One of `names()`.
+    options
+        Go to its constructor (`classes=10`, `norm_layer=...`).
+
+    Raises
+    ------
+    NetworkError
+        For an unknown name, or options that it does not take.
     """
     entry = get(name)
     options = {**entry.options, **options}
@@ -142,9 +174,9 @@ def build(name: str, **options) -> HybridBlock:
     return gluoncv_fixes.repair(net, name)
 
 
-def _constructor(entry):
+def _constructor(entry: Backbone) -> Callable[..., HybridBlock]:
     if entry.zoo == "gluon_ft":
-        return networks.BUILDERS[entry.zoo_name]
+        return functools.partial(zoo.build, entry.zoo_name)
     if entry.zoo == "gluon":
         return functools.partial(vision.get_model, entry.zoo_name, pretrained=False)
     mxnet_import.import_gluoncv()
@@ -161,7 +193,7 @@ def of(net: HybridBlock) -> Backbone | None:
 
 
 def input_shape(name: str, batch: int = 1, size: int | None = None) -> tuple[int, int, int, int]:
-    """(batch, channels, height, width) of the backbone's input; `size` in pixels, by default the one it is made for."""
+    """(batch, channels, height, width) of a backbone's input; `size` in pixels, by default the one it is made for."""
     entry = get(name)
     size = size or entry.input_size
     return (batch, entry.channels, size, size)

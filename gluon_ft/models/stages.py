@@ -10,6 +10,10 @@ from mxnet.gluon import Block, nn
 
 from gluon_ft.errors import NetworkError
 from gluon_ft.models import registry, tracing
+from gluon_ft.runtime.gluon_internals import hyperparameters, parameters_by_path
+
+# (height and width, 'output', or None after flattening; the parts whose results have them)
+_Run = tuple[object, list[tracing.Part]]
 
 
 @dataclass(frozen=True)
@@ -27,20 +31,34 @@ class Stage:
     def parameters(self) -> dict:
         """Its parameters by path."""
         return {f"{path}.{key}" if path else key: value for path, block in zip(self.paths, self.blocks)
-                for key, value in block._collect_params_with_prefix().items()}
+                for key, value in parameters_by_path(block).items()}
 
 
 def stages(net: Block, input_shape: tuple[int, ...] | None = None) -> list[Stage]:
     """The network cut into stages: wherever height and width of what flows through it change, and at its output.
 
-    input_shape : default (1, channels, size, size) as the network needs it, found by trying the registry's sizes.
+    Parameters
+    ----------
+    net : Block
+    input_shape : tuple of int, optional
+        Default (1, channels, size, size) as the network needs it, found by trying the registry's sizes.
+
+    Returns
+    -------
+    list of Stage
+        From the input on; the last is the output.
+
+    Raises
+    ------
+    NetworkError
+        Where the network cannot be traced, or none of the usual sizes fits it.
     """
     steps = tracing.parts(net, input_shape or _fitting_shape(net))
     try:
         output = tracing.output_layer(net).path
     except NetworkError:
         output = None
-    runs: list[tuple[object, list[tracing.Part]]] = []
+    runs: list[_Run] = []
     for step in steps:
         is_output = output is not None and (output == step.path or output.startswith(step.path + "."))
         size = "output" if is_output else (step.shape[2:] if step.shape and len(step.shape) == 4 else None)
@@ -50,7 +68,7 @@ def stages(net: Block, input_shape: tuple[int, ...] | None = None) -> list[Stage
     return _named(_merged(runs))
 
 
-def _merged(runs):
+def _merged(runs: list[_Run]) -> list[_Run]:
     """Runs without weights (pooling, flattening) belong to the one before; a first one (a BatchNorm of the input) to
     the one after."""
     kept = []
@@ -64,11 +82,11 @@ def _merged(runs):
     return kept
 
 
-def _weighted(steps):
+def _weighted(steps: list[tracing.Part]) -> bool:
     return any(name.endswith("weight") for step in steps for name in step.block.collect_params())
 
 
-def _named(runs):
+def _named(runs: list[_Run]) -> list[Stage]:
     named = []
     for index, (size, steps) in enumerate(runs):
         name = "output" if size == "output" else "stem" if index == 0 else f"stage{index}"
@@ -77,7 +95,7 @@ def _named(runs):
     return named
 
 
-def _fitting_shape(net):
+def _fitting_shape(net: Block) -> tuple[int, ...]:
     entry = registry.of(net)
     if entry is not None:
         return registry.input_shape(entry.name)
@@ -90,16 +108,16 @@ def _fitting_shape(net):
                        remedy="give input_shape")
 
 
-def _input_channels(net):
+def _input_channels(net: Block) -> int:
     for _, block in tracing.blocks(net):
         if isinstance(block, nn.Conv2D):
-            return block.weight.shape[1] * block._kwargs["num_group"] or 3
+            return block.weight.shape[1] * hyperparameters(block)["num_group"] or 3
         if isinstance(block, nn.BatchNorm) and block.gamma.shape[0]:
             return block.gamma.shape[0]
     return 3
 
 
-def _fits(net, shape):
+def _fits(net: Block, shape: tuple[int, ...]) -> bool:
     graph = tracing.symbol(net)
     used = set(graph.list_arguments()) | set(graph.list_auxiliary_states())
     known = {p.name: tuple(p.shape) for p in net.collect_params().values()

@@ -6,20 +6,18 @@ blocks were registered matter, and nothing is computed or initialised.
 from __future__ import annotations
 
 import gc
-import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import mxnet as mx
 from mxnet.gluon import Block, HybridBlock, SymbolBlock
 
 from gluon_ft.errors import NetworkError
+from gluon_ft.models.graph import DATA, KEEP_CLASSES, Graph
+from gluon_ft.runtime import gluon_internals
 
-# Operators between the last weighted layer and a classifier's result that keep 'one channel or unit a class'.
-_PASS_THROUGH = {
-    "Activation", "LeakyReLU", "Flatten", "Reshape", "Pooling", "mean", "squeeze", "identity", "_copy", "Dropout",
-    "softmax", "log_softmax", "SoftmaxActivation", "SoftmaxOutput", "_contrib_AdaptiveAvgPooling2D", "clip", "relu",
-    "sigmoid", "amp_cast", "Cast", "SliceChannel", "slice_axis", "transpose",
-}
+# Besides `KEEP_CLASSES`, what Gluon's networks have behind their output.
+_PASS_THROUGH = KEEP_CLASSES | {"sigmoid", "SliceChannel", "slice_axis", "transpose"}
 _WEIGHTED = {"FullyConnected", "Convolution"}
 
 
@@ -50,32 +48,33 @@ class Part:
     shape: tuple[int, ...] | None
 
 
-def blocks(net: Block, path: str = ""):
+def blocks(net: Block, path: str = "") -> Iterator[tuple[str, Block]]:
     """Yields (path, block) of the network and everything in it, depth first; '' is the network itself."""
     yield path, net
-    for key, child in net._children.items():
+    for key, child in gluon_internals.children(net).items():
         yield from blocks(child, f"{path}.{key}" if path else key)
 
 
 def forget_graphs(net: Block) -> None:
     """Drops the cached graphs of a block, of everything in it, and of the hybridised networks that it is part of.
 
-    Without it they would go on running as they were before a change.
+    Without it they would go on running as they were before a change. It looks at every living object: call it once
+    for a network, not once for each of its layers.
     """
     inside = {id(block) for _, block in blocks(net)}
     # Blocks do not know their parents, and a network that has run holds its children's graph: look for it among all
     # living objects (about 0.1 s), rather than let `freeze(net.features)` silently have no effect.
     for candidate in gc.get_objects():
-        if issubclass(type(candidate), HybridBlock) and getattr(candidate, "_cached_graph", None) and any(
+        if issubclass(type(candidate), HybridBlock) and gluon_internals.has_cached_graph(candidate) and any(
                 id(block) in inside for _, block in blocks(candidate)):
-            candidate._clear_cached_op()
+            gluon_internals.clear_cached_graph(candidate)
 
 
 def symbol(net: Block) -> mx.sym.Symbol:
     """The network's graph on an input named 'data'. NetworkError where it cannot be traced."""
     if isinstance(net, HybridBlock):
         try:
-            result = net(mx.sym.var("data"))
+            result = net(mx.sym.var(DATA))
         except (AttributeError, TypeError, ValueError, NotImplementedError, mx.MXNetError) as error:
             raise NetworkError(f"{type(net).__name__} cannot be traced symbolically ({error})",
                                remedy="make it a HybridBlock whose forward uses only its F argument") from error
@@ -131,16 +130,16 @@ def parts(net: Block, input_shape: tuple[int, ...]) -> list[Part]:
     return [Part(path, block_at[path], _shape(out, input_shape)) for path, out in outputs.items()]
 
 
-def _flow(net: Block, path: str = ""):
-    for key, child in net._children.items():
+def _flow(net: Block, path: str = "") -> Iterator[tuple[str, Block]]:
+    for key, child in gluon_internals.children(net).items():
         where = f"{path}.{key}" if path else key
-        if key == "features" and child._children:
+        if key == "features" and gluon_internals.children(child):
             yield from _flow(child, where)
         else:
             yield where, child
 
 
-def _recorder(outputs, path):
+def _recorder(outputs: dict[str, mx.sym.Symbol], path: str) -> Callable[..., None]:
     def hook(_block, _inputs, out):
         # A block that runs twice is placed where it ran last.
         outputs.pop(path, None)
@@ -153,30 +152,25 @@ def _shape(out, input_shape):
     return tuple(shapes[0]) if shapes and shapes[0] else None
 
 
-def _last_weight(graph) -> str | None:
+def _last_weight(symbol: mx.sym.Symbol) -> str | None:
     """Name of the weight of the weighted operator nearest to the result, None where something else stands between."""
-    described = json.loads(graph.tojson())
-    nodes = described["nodes"]
-    index = described["heads"][0][0]
-    while nodes[index]["op"] in _PASS_THROUGH:
-        index = nodes[index]["inputs"][0][0]
-    if nodes[index]["op"] not in _WEIGHTED:
-        return None
-    return nodes[nodes[index]["inputs"][1][0]]["name"]
+    graph = Graph(symbol)
+    node, _ = graph.behind(graph.nodes[graph.heads[0][0]], lambda passed: passed.op in _PASS_THROUGH)
+    return graph.nodes[node.inputs[1]].name if node.op in _WEIGHTED else None
 
 
-def _is_layer(block) -> bool:
+def _is_layer(block: Block) -> bool:
     return not isinstance(block, SymbolBlock) and hasattr(block, "weight") and (
-        hasattr(block, "_units") or hasattr(block, "_channels"))
+        gluon_internals.is_dense_or_convolution(block))
 
 
-def _owns_weight(block, name) -> bool:
+def _owns_weight(block: Block, name: str | None) -> bool:
     return name is not None and _is_layer(block) and block.weight.name == name
 
 
 def _parents(net, block):
     return tuple((parent, key) for _, parent in blocks(net)
-                 for key, child in parent._children.items() if child is block)
+                 for key, child in gluon_internals.children(parent).items() if child is block)
 
 
 def _candidates(net) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 import re
 
 import mxnet as mx
+from mxnet.gluon import Block
 
 from gluon_ft.errors import ConfigError
+from gluon_ft.runtime.gluon_internals import contexts_of
 
 
 def contexts(spec: str = "auto") -> list[mx.Context]:
@@ -26,17 +28,16 @@ def contexts(spec: str = "auto") -> list[mx.Context]:
     return [mx.cpu(i) if kind == "cpu" else mx.gpu(i) for i in range(count)]
 
 
-def of(net) -> list[mx.Context]:
+def of(net: Block) -> list[mx.Context]:
     """The contexts that the network's parameters are on (or will be, where their initialisation is deferred)."""
     for parameter in net.collect_params().values():
-        if parameter._data is not None:
-            return parameter.list_ctx()
-        if parameter._deferred_init:
-            return list(parameter._deferred_init[1])
+        places = contexts_of(parameter)
+        if places:
+            return places
     raise ConfigError("the network is not initialised", remedy="call net.initialize(), or use fine_tune_net")
 
 
-def placed(net, ctx) -> list[mx.Context]:
+def placed(net: Block, ctx: mx.Context | list[mx.Context] | None) -> list[mx.Context]:
     """Moves the network to `ctx`, a context or a list of them, unless that is None or where it is; its contexts."""
     if ctx is not None:
         ctx = list(ctx) if isinstance(ctx, (list, tuple)) else [ctx]

@@ -1,8 +1,8 @@
 """Between Gluon and symbols: a network as symbol and parameters, and the way back, with the output exchanged or not."""
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import Container, Iterable
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock, SymbolBlock, nn
@@ -10,8 +10,11 @@ from mxnet.gluon import HybridBlock, SymbolBlock, nn
 from gluon_ft.errors import NetworkError
 from gluon_ft.models import graph, tracing
 from gluon_ft.models.heads import LR_MULT
+from gluon_ft.runtime.gluon_internals import averaged, is_initialised, parameters_by_path, set_array
 from gluon_ft.symbolic import groups, head
 from gluon_ft.symbolic.checks import check_aux
+
+Parameters = dict[str, mx.nd.NDArray]
 
 
 class FineTuned(HybridBlock):
@@ -27,16 +30,23 @@ class FineTuned(HybridBlock):
         return self.output(self.features(x))
 
 
-def to_symbol(net: HybridBlock, softmax: bool = False):
+def to_symbol(net: HybridBlock, softmax: bool = False) -> tuple[mx.sym.Symbol, Parameters, Parameters]:
     """A Gluon network as (symbol, arg_params, aux_params): what `get_fine_tune_model` and `symbolic.fit` take.
 
     Its parameters have the names that `net.export` gives them, without the network's own prefix, whose number changes
     with every network that is built. The arrays are copies on the CPU; the input is called 'data'. The multipliers of
     learning rate and weight decay go with them, both 0 where the network has the parameter frozen, or not trainable.
 
-    softmax : put SoftmaxOutput 'softmax' on the result, so that it can be trained as it is.
+    Parameters
+    ----------
+    net : HybridBlock
+    softmax : bool, default False
+        Put SoftmaxOutput 'softmax' on the result, so that it can be trained as it is.
 
-    Raises NetworkError where the network cannot be traced, or has not run yet, so that shapes are not known.
+    Raises
+    ------
+    NetworkError
+        Where the network cannot be traced, or has not run yet, so that shapes are not known.
     """
     symbol, names = _renamed(net)
     if softmax:
@@ -45,11 +55,11 @@ def to_symbol(net: HybridBlock, softmax: bool = False):
         symbol = mx.sym.SoftmaxOutput(symbol, name="softmax")
     arrays, marks = {}, {}
     for parameter in net.collect_params().values():
-        if parameter._data is None:
+        if not is_initialised(parameter):
             raise NetworkError(f"parameter '{parameter.name}' has no value yet",
                                remedy="call net.initialize() and run one batch through the network")
         name = names.get(parameter.name, parameter.name)
-        arrays[name] = parameter._reduce()
+        arrays[name] = averaged(parameter)
         lr_mult, wd_mult = (0.0, 0.0) if parameter.grad_req == "null" else (parameter.lr_mult, parameter.wd_mult)
         marks[name] = {"__lr_mult__": repr(lr_mult), "__wd_mult__": repr(wd_mult)}
     symbol = graph.with_attributes(symbol, marks, variables=True)
@@ -60,46 +70,62 @@ def to_symbol(net: HybridBlock, softmax: bool = False):
 def parameter_names(net: HybridBlock) -> dict[str, str]:
     """Path in the network ('features.0.weight') -> name in the symbol that `to_symbol` gives."""
     names = _renamed(net)[1]
-    return {path: names.get(p.name, p.name) for path, p in net._collect_params_with_prefix().items()}
+    return {path: names.get(str(p.name), str(p.name)) for path, p in parameters_by_path(net).items()}
 
 
-def frozen_names(net: HybridBlock, patterns, known) -> list[str]:
+def frozen_names(net: HybridBlock, patterns: Iterable[str], known: Container[str]) -> list[str]:
     """Patterns over paths in a Gluon network, as patterns that match exactly the same parameters of its symbol.
 
     known : names of parameters that are still there. Raises ConfigError for a pattern that matches nothing.
     """
     names = parameter_names(net)
     statistics = {p.name for p in net.collect_params().values() if p.name.endswith(("running_mean", "running_var"))}
-    paths = [path for path, p in net._collect_params_with_prefix().items() if p.name not in statistics]
+    paths = [path for path, p in parameters_by_path(net).items() if p.name not in statistics]
     chosen = [names[path] for path in groups.matching(paths, patterns)]
     return [f"^{re.escape(name)}$" for name in dict.fromkeys(chosen) if name in known]
 
 
-def _renamed(net):
-    symbol = tracing.symbol(net)
-    described = json.loads(symbol.tojson())
-    old = [node["name"] for node in described["nodes"]]
-    prefix = net.prefix
+def _renamed(net: HybridBlock) -> tuple[mx.sym.Symbol, dict[str, str]]:
+    """The network's symbol without the network's prefix in its names, and old name -> new name."""
+    symbol, prefix = tracing.symbol(net), net.prefix
+    old = [node.name for node in graph.nodes(symbol)]
     new = {name: name[len(prefix):] for name in old if prefix and name.startswith(prefix) and name != prefix}
     if len({new.get(name, name) for name in old}) < len(set(old)):
         return symbol, {}
-    for node in described["nodes"]:
-        node["name"] = new.get(node["name"], node["name"])
-    return mx.sym.load_json(json.dumps(described)), new
+    return graph.edited(symbol, lambda node: node.update(name=new.get(node["name"], node["name"]))), new
 
 
-def to_gluon(symbol, arg_params, aux_params, ctx=None, frozen=(), batchnorm: str = "frozen") -> SymbolBlock:
+def to_gluon(symbol: mx.sym.Symbol, arg_params: Parameters, aux_params: Parameters,
+             ctx: mx.Context | list[mx.Context] | None = None, frozen: Iterable[str] = (),
+             batchnorm: str = "frozen") -> SymbolBlock:
     """A symbol as a Gluon block that gives logits: SoftmaxOutput or softmax at its end is taken off.
 
-    frozen, batchnorm : as in `symbolic.fit`. They are given here because the mode of a SymbolBlock's BatchNorm is in
-    its graph. Multipliers that the symbol has itself are the parameters'. Raises NetworkError without an input
-    'data', WeightsError for parameters that are missing, ConfigError for patterns.
+    Multipliers that the symbol has itself are the parameters'.
+
+    Parameters
+    ----------
+    symbol, arg_params, aux_params
+        As `mx.model.load_checkpoint` gives them.
+    ctx : mx.Context or list of them, default mx.cpu()
+    frozen, batchnorm
+        As in `symbolic.fit`. They are given here because the mode of a SymbolBlock's BatchNorm is in its graph.
+
+    Raises
+    ------
+    NetworkError
+        Without an input 'data'.
+    WeightsError
+        For parameters that are missing.
+    ConfigError
+        For patterns that match nothing.
     """
     return _block(graph.logits(symbol), arg_params, aux_params, ctx, frozen, batchnorm)
 
 
-def fine_tune_block(symbol, arg_params, aux_params, num_classes: int, layer_name="flatten0", lr_mult: float = LR_MULT,
-                    ctx=None, init=None, frozen=(), batchnorm: str = "frozen") -> FineTuned:
+def fine_tune_block(symbol: mx.sym.Symbol, arg_params: Parameters, aux_params: Parameters, num_classes: int,
+                    layer_name: str | None = "flatten0", lr_mult: float = LR_MULT,
+                    ctx: mx.Context | list[mx.Context] | None = None, init: mx.init.Initializer | None = None,
+                    frozen: Iterable[str] = (), batchnorm: str = "frozen") -> FineTuned:
     """`get_fine_tune_model` for Gluon's loop: the symbol up to a layer, and a new Dense layer `output` on top.
 
     The network is initialised and hybridised; lr_mult and init (default Xavier()) are the new layer's; the others as
@@ -129,7 +155,7 @@ def _block(symbol, arg_params, aux_params, ctx, frozen, batchnorm):
     unmoved = {*stays, *graph.fixed_gammas(symbol)}
     lr_mult, wd_mult = (graph.own_multipliers(symbol, what) for what in ("lr_mult", "wd_mult"))
     for name, parameter in block.collect_params().items():
-        parameter._load_init(arg_params.get(name, aux_params.get(name)), contexts, cast_dtype=True)
+        set_array(parameter, arg_params[name] if name in arg_params else aux_params[name], contexts)
         parameter.lr_mult, parameter.wd_mult = lr_mult.get(name, 1.0), wd_mult.get(name, 1.0)
         if name in unmoved or parameter.lr_mult == parameter.wd_mult == 0:
             parameter.grad_req = "null"

@@ -1,16 +1,18 @@
 """`get_fine_tune_model`: a symbol's last layer exchanged, and exactly those parameters kept that still belong to it."""
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import mxnet as mx
 
 from gluon_ft.errors import ConfigError, NetworkError, WeightsError, near
 from gluon_ft.models import graph
+from gluon_ft.models.graph import DATA
 
-DATA = "data"
 
-
-def get_fine_tune_model(symbol, arg_params, num_classes, layer_name="flatten0", head_name="fc1",
-                        output_name="softmax"):
+def get_fine_tune_model(symbol: mx.sym.Symbol, arg_params: Mapping[str, mx.nd.NDArray], num_classes: int,
+                        layer_name: str | None = "flatten0", head_name: str = "fc1",
+                        output_name: str = "softmax") -> tuple[mx.sym.Symbol, dict[str, mx.nd.NDArray]]:
     """A new classifier on top of a layer of a pretrained symbol: FullyConnected and SoftmaxOutput.
 
     Parameters
@@ -37,8 +39,12 @@ def get_fine_tune_model(symbol, arg_params, num_classes, layer_name="flatten0", 
 
     Raises
     ------
-    ConfigError for num_classes below 2. NetworkError for a layer that is not there (with the near names), and where a
-    name of the new layers is taken. WeightsError where parameters are missing or of another network's shape.
+    ConfigError
+        For num_classes below 2.
+    NetworkError
+        For a layer that is not there (with the near names), and where a name of the new layers is taken.
+    WeightsError
+        Where parameters are missing or of another network's shape.
     """
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
         raise ConfigError("a classifier needs at least two classes", expected="num_classes >= 2",
@@ -52,7 +58,7 @@ def get_fine_tune_model(symbol, arg_params, num_classes, layer_name="flatten0", 
     return net, {name: arg_params[name] for name in wanted}
 
 
-def _below(symbol, layer_name):
+def _below(symbol: mx.sym.Symbol, layer_name: str | None) -> mx.sym.Symbol:
     if layer_name is not None:
         return _layer(symbol, layer_name)
     head = graph.find_head(symbol)
@@ -64,7 +70,7 @@ def _below(symbol, layer_name):
     return below
 
 
-def _layer(symbol, name):
+def _layer(symbol: mx.sym.Symbol, name: str) -> mx.sym.Symbol:
     inner = symbol.get_internals()
     if f"{name}_output" in inner.list_outputs():
         return inner[f"{name}_output"]
@@ -73,7 +79,7 @@ def _layer(symbol, name):
                        remedy=f"{near(name, layers)}; layer_name=None finds the input of the last layer")
 
 
-def _check_names(below, head_name, output_name):
+def _check_names(below: mx.sym.Symbol, head_name: str, output_name: str) -> None:
     """NetworkError where a new node's name is taken in the part that is kept."""
     taken = {node.name for node in graph.nodes(below)}
     for option, names in (("head_name", (head_name, f"{head_name}_weight", f"{head_name}_bias")),
@@ -84,7 +90,7 @@ def _check_names(below, head_name, output_name):
                                    remedy=f"give the new layer another name: {option}='new_{names[0]}'")
 
 
-def check_parameters(below, wanted, arg_params) -> None:
+def check_parameters(below: mx.sym.Symbol, wanted: Sequence[str], arg_params: Mapping[str, mx.nd.NDArray]) -> None:
     """NetworkError where the symbol has no input 'data'; WeightsError where a parameter in `wanted` is missing or does
     not fit what its layer says of its shape."""
     if DATA not in below.list_arguments():

@@ -7,6 +7,7 @@ from pathlib import Path
 import mxnet as mx
 
 from gluon_ft.errors import NetworkError, WeightsError, last_line, near
+from gluon_ft.models import graph
 from gluon_ft.weights.readers.tensor_files import read_tensors
 
 
@@ -36,13 +37,11 @@ def load_symbol(path) -> mx.sym.Symbol:
         raise NetworkError("MXNet does not accept the symbol", path=path, found=last_line(error)[:200]) from error
 
 
-def _upgraded_names(symbol):
+def _upgraded_names(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
     """The symbol with today's name of the operator 'Softmax' of 2015, whose meaning is the same."""
-    described = json.loads(symbol.tojson())
-    old = [node for node in described["nodes"] if node["op"] == "Softmax"]
-    for node in old:
-        node["op"] = "SoftmaxOutput"
-    return mx.sym.load_json(json.dumps(described)) if old else symbol
+    if not any(node.op == "Softmax" for node in graph.nodes(symbol)):
+        return symbol
+    return graph.edited(symbol, lambda node: node.update(op="SoftmaxOutput") if node["op"] == "Softmax" else None)
 
 
 def load_checkpoint(prefix, epoch: int):

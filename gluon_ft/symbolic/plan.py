@@ -95,10 +95,10 @@ def contexts_of(ctx) -> list[mx.Context]:
 
 def _with_options(symbol, smoothing, devices):
     """SoftmaxOutput with label smoothing, and with rows to ignore where a batch may have fewer rows than devices."""
-    output = graph.nodes(symbol)[graph.result_node(symbol)]
+    inside, output = graph.result_of(symbol)
     changes = {}
     if smoothing:
-        head = graph.nodes(symbol)[output.inputs[0]]
+        head = inside.nodes[output.inputs[0]]
         classes = int(head.attrs.get("num_hidden", head.attrs.get("num_filter", 0)))
         if not classes:
             raise ConfigError("label smoothing needs the last layer right below SoftmaxOutput",

@@ -2,22 +2,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 
 from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.errors import ConfigError, WeightsError
-from gluon_ft.models import freezing, graph, heads, pretrained, registry, weights_choice
+from gluon_ft.models import freezing, graph, heads, pretrained, registry
 from gluon_ft.models.freezing import Group
+from gluon_ft.models.spec import ModelSpec, resolve
 from gluon_ft.symbolic import bridge, checkpoints, groups, legacy
 from gluon_ft.symbolic.head import get_fine_tune_model
-from gluon_ft.weights import catalog, store
+from gluon_ft.weights import store
+from gluon_ft.weights.catalog import Row
 
 # What the published symbolic networks take: their first layer, 'bn_data', does the rest.
 RAW = Preprocessing(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), scale=1.0)
+Parameters = dict[str, mx.nd.NDArray]
 INPUTS = {"raw": RAW, "imagenet": Preprocessing()}
 
 
@@ -29,10 +32,11 @@ class Source:
     name: str
     preprocessing: Preprocessing
     net: HybridBlock | None = None
-    checkpoint: tuple | None = None
+    checkpoint: tuple[mx.sym.Symbol, Parameters, Parameters] | None = None
     notes: tuple[str, ...] = ()
 
-    def symbolic(self, num_classes: int, layer_name=None, frozen=()):
+    def symbolic(self, num_classes: int, layer_name: str | None = None,
+                 frozen: Sequence[str] = ()) -> tuple[mx.sym.Symbol, Parameters, Parameters, list[str]]:
         """(symbol, arg_params, aux_params, frozen) with a new last layer, as `symbolic.fit` takes them.
 
         layer_name, frozen : in the source's own names; patterns over a Gluon network's paths ('features.0.weight')
@@ -43,19 +47,25 @@ class Source:
             new, kept = get_fine_tune_model(symbol, arg_params, num_classes, layer_name)
             groups.matching(list(kept), frozen)
             return new, kept, aux_params, list(frozen)
+        assert self.net is not None
         symbol, arg_params, aux_params = bridge.to_symbol(self.net)
         new, kept = get_fine_tune_model(symbol, arg_params, num_classes, layer_name)
         return new, kept, aux_params, bridge.frozen_names(self.net, frozen, set(kept))
 
-    def gluon(self, num_classes: int, lr_mult: float, layer_name=None, frozen=(), ctx=None, init=None) -> HybridBlock:
+    def gluon(self, num_classes: int, lr_mult: float, layer_name: str | None = None, frozen: Sequence[str] = (),
+              ctx: mx.Context | list[mx.Context] | None = None,
+              init: mx.init.Initializer | None = None) -> HybridBlock:
         """The network with a new output, ready for `gluon_ft.fit`; of a Gluon source it is the source's own, changed.
 
         layer_name is for checkpoints; frozen : patterns in the source's own names, BatchNorm's statistics held.
         """
         if self.checkpoint is not None:
-            return bridge.fine_tune_block(*self.checkpoint, num_classes, layer_name, lr_mult, ctx, init, frozen)
+            symbol, arg_params, aux_params = self.checkpoint
+            return bridge.fine_tune_block(symbol, arg_params, aux_params, num_classes, layer_name, lr_mult, ctx, init,
+                                          frozen)
         if layer_name is not None:
             raise ConfigError("a layer's name is for symbols", found=f"'{layer_name}'", remedy="leave it out")
+        assert self.net is not None
         self.net.collect_params().reset_ctx(ctx or mx.cpu())
         net = heads.replace_output(self.net, num_classes, lr_mult=lr_mult, init=init)
         if frozen:
@@ -63,52 +73,60 @@ class Source:
         return net
 
 
-def find_source(backbone: str | None = None, weights: str | None = None, checkpoint=None,
+def find_source(backbone: str | None = None, weights: str | os.PathLike[str] | None = None,
+                checkpoint: tuple[str | os.PathLike[str], int | str] | None = None,
                 preprocessing: Preprocessing | None = None) -> Source:
     """The network to fine-tune.
 
     Parameters
     ----------
-    backbone : a name of the registry; without `weights` it is initialised with Xavier()
-    weights : a tag of the catalog, or a file, for `backbone`; or 'backbone:tag', such as
-        'mobilenetv2_1.0:coral_rot180', or 'resnet-50:imagenet1k' for the published symbolic networks
-    checkpoint : (prefix, epoch) of a symbolic model, instead of the two
-    preprocessing : default what is known of the weights
+    backbone : str, optional
+        A name of the registry; without `weights` it is initialised with Xavier().
+    weights : str or path, optional
+        A tag of the catalog, or a file, for `backbone`; or 'BACKBONE:TAG', such as 'mobilenetv2_1.0:coral_rot180', or
+        'resnet-50:imagenet1k' for the published symbolic networks.
+    checkpoint : (prefix, epoch), optional
+        Of a symbolic model, instead of the two.
+    preprocessing : Preprocessing, optional
+        Default: what is known of the weights.
 
-    Raises ConfigError where it is not one of these, or where it is not known what the network takes; NetworkError and
-    WeightsError from the files.
+    Returns
+    -------
+    Source
+
+    Raises
+    ------
+    ConfigError
+        Where it is not one of these, or where it is not known what the network takes.
+    NetworkError, WeightsError
+        From the files.
     """
     if checkpoint is not None:
         if backbone or weights:
             raise ConfigError("a checkpoint has its network and weights", found=f"also {backbone or weights}",
                               remedy="give either a checkpoint, or a backbone and weights")
-        return _of_checkpoint(*checkpoint, preprocessing)
-    backbone, weights = weights_choice.parted(backbone, weights)
-    if not backbone:
-        raise ConfigError("no network given", expected="a backbone, weights of the catalog or a checkpoint")
-    if weights:
-        row = next((r for r in catalog.rows() if (r.backbone, r.tag) == (backbone, weights)), None)
-        if row is not None and any(f.role == "symbol" for f in row.sources[0]):
-            return _of_row(row, preprocessing)
-    return _of_backbone(backbone, weights, preprocessing)
+        prefix, epoch = checkpoint
+        return _of_checkpoint(prefix, epoch, preprocessing)
+    wanted = resolve(backbone or None, weights or None)
+    if isinstance(wanted.weights, Row) and wanted.is_symbolic:
+        return _of_row(wanted.weights, preprocessing)
+    return _of_spec(wanted, preprocessing)
 
 
-def _of_backbone(backbone, weights, preprocessing):
-    if weights:
-        net = pretrained.pretrained_net(backbone, weights)
-        return Source(f"{backbone}:{Path(weights).name}", preprocessing or net.preprocessing, net,
-                      notes=net.weights.notes)
-    net, entry = registry.build(backbone), registry.get(backbone)
+def _of_spec(wanted: ModelSpec, preprocessing: Preprocessing | None) -> Source:
+    if wanted.weights is not None:
+        net = pretrained.pretrained_net(wanted)
+        name = wanted.weights.name if isinstance(wanted.weights, Row) else f"{wanted.backbone}:{wanted.weights.name}"
+        return Source(name, preprocessing or net.preprocessing, net, notes=net.weights.notes)
+    net = registry.build(wanted.backbone)
     net.initialize(mx.init.Xavier())
     net.hybridize()
     # Shapes of layers are known once something has run through.
-    net(mx.nd.zeros(registry.input_shape(backbone))).wait_to_read()
-    usual = Preprocessing(mean=entry.mean, std=entry.std, size=entry.input_size, channel_order="gray" if
-                          entry.channels == 1 else "rgb", resize=round(entry.input_size / 0.875))
-    return Source(backbone, preprocessing or usual, net)
+    net(mx.nd.zeros(registry.input_shape(wanted.backbone))).wait_to_read()
+    return Source(wanted.backbone, preprocessing or wanted.preprocessing, net)
 
 
-def _of_row(row, preprocessing):
+def _of_row(row: Row, preprocessing: Preprocessing | None) -> Source:
     found = store.get(row)
     paths = {file.role: path for file, path in zip(found.files, found.paths)}
     symbol = legacy.load_symbol(paths["symbol"])
@@ -117,7 +135,7 @@ def _of_row(row, preprocessing):
     return Source(row.name, preprocessing or row.preprocessing, checkpoint=(symbol, arg_params, aux_params))
 
 
-def _of_checkpoint(prefix, epoch, preprocessing):
+def _of_checkpoint(prefix: str | os.PathLike[str], epoch: int | str, preprocessing: Preprocessing | None) -> Source:
     prefix = os.fspath(prefix)
     try:
         epoch = int(epoch)
@@ -139,7 +157,7 @@ def _of_checkpoint(prefix, epoch, preprocessing):
     return Source(f"{name}-{epoch:04d}", known, checkpoint=model)
 
 
-def normalises_itself(symbol) -> bool:
+def normalises_itself(symbol: mx.sym.Symbol) -> bool:
     """Whether the first thing that happens to 'data' is BatchNorm, as in the published ResNets ('bn_data')."""
     nodes = graph.nodes(symbol)
     data = {n.index for n in nodes if n.op == "null" and n.name == "data"}

@@ -89,8 +89,13 @@ class Row:
 
     @property
     def name(self) -> str:
-        """'backbone:tag'."""
+        """'backbone:tag', see `parted`."""
         return f"{self.backbone}:{self.tag}"
+
+    @property
+    def is_symbolic(self) -> bool:
+        """Whether these are the weights of a symbolic network, for `gluon_ft.symbolic` only."""
+        return any(file.role == "symbol" for file in self.sources[0])
 
     @property
     def hash(self) -> str | None:
@@ -134,6 +139,12 @@ def rows(backbone: str | None = None) -> list[Row]:
     return sorted(found, key=lambda row: not row.preferred)
 
 
+def parted(name: str) -> tuple[str, str | None]:
+    """(backbone, tag) of 'BACKBONE:TAG', (name, None) of what has no tag."""
+    backbone, colon, tag = name.partition(":")
+    return backbone, tag if colon else None
+
+
 def find(name: str, tag: str | bool | None = None) -> Row:
     """The row called `name` ('resnet50_v1b:gluon_in1k'), or that of a backbone with a tag.
 
@@ -149,11 +160,11 @@ def find(name: str, tag: str | bool | None = None) -> Row:
     WeightsError
         An unknown backbone or tag, with the nearest names, or two different tags.
     """
-    backbone, colon, own = name.partition(":")
-    if colon and tag not in (None, True, own):
+    backbone, own = parted(name)
+    if own is not None and tag not in (None, True, own):
         raise WeightsError(f"two tags for backbone '{backbone}'", found=f"'{own}' and '{tag}'", remedy="give one")
     known = rows(backbone)
-    wanted = own if colon else tag
+    wanted = tag if own is None else own
     if wanted in (None, True):
         return known[0]
     for row in known:

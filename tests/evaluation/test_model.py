@@ -11,7 +11,6 @@ import gluon_ft
 from gluon_ft import backbones, freezing, heads
 from gluon_ft.errors import CheckpointError, ConfigError, NetworkError, WeightsError
 from gluon_ft.evaluation.model import head_of, load_model, save_model
-from gluon_ft.models import output
 from gluon_ft.weights import card
 
 GREY = gluon_ft.Preprocessing(mean=(0.1,), std=(0.5,), channel_order="gray", size=28, resize=None)
@@ -49,8 +48,8 @@ def test_outputs_of_every_kind(tmp_path, name):
     net, x = network(name, preprocessing=usual), images(name, 1)
     expected = net(x).asnumpy()
     np.testing.assert_array_equal(load_model(save_model(net, tmp_path / "a.params"))(x).asnumpy(), expected)
-    output.make_linear(net)
-    output.set_dropout(net, 0.25)
+    heads.make_linear(net)
+    heads.set_dropout(net, 0.25)
     layer = gluon_ft.heads.tracing.output_layer(net).block
     layer.bias.set_data(mx.nd.array([-5, 0, 5]))
     expected = net(x).asnumpy()
@@ -64,17 +63,17 @@ def test_outputs_of_every_kind(tmp_path, name):
 def test_dropout_acts_in_training_only(tmp_path):
     net, x = network(), images(count=1)
     before = net(x).asnumpy()
-    output.set_dropout(net, 0.5)
+    heads.set_dropout(net, 0.5)
     np.testing.assert_array_equal(net(x).asnumpy(), before)
     again = load_model(save_model(net, tmp_path / "m.params"))
     for each in (net, again):
         with mx.autograd.train_mode():
             assert len({tuple(each(x).asnumpy().ravel()) for _ in range(4)}) > 1
-    output.set_dropout(net, 0)
+    heads.set_dropout(net, 0)
     with mx.autograd.train_mode():
         np.testing.assert_array_equal(net(x).asnumpy(), before)
     with pytest.raises(ConfigError, match=r"dropout out of range; expected 0 to below 1; found 1"):
-        output.set_dropout(net, 1)
+        heads.set_dropout(net, 1)
 
 
 def test_appended_outputs_and_options(tmp_path):
@@ -223,4 +222,4 @@ def test_nothing_but_means_may_follow_a_linear_output():
     net = Loud()
     net.initialize()
     with pytest.raises(NetworkError, match=r"not a linear function of the features; .*; found softmax"):
-        output.make_linear(net)
+        heads.make_linear(net)

@@ -23,11 +23,11 @@ def test_the_best_network_at_hand_by_the_documented_order(monkeypatch):
     assert choice.choose("auto", "auto", size=300, gpu=True).pretrained == "resnet50_v1b:gluon_in1k"
     assert choice.choose("auto", "auto", size=32, gpu=True).backbone == "cifar_resnet20_relu"
     found = choice.choose("mobilenetv2_1.0", "auto", size=300, gpu=False)
-    assert (found.pretrained, found.weights) == ("mobilenetv2_1.0:coral_rot180", "coral_rot180")
+    assert (found.pretrained, found.weights.tag) == ("mobilenetv2_1.0:coral_rot180", "coral_rot180")
     assert choice.choose("auto", "coral_rot180", size=300, gpu=False).backbone == "mobilenetv2_1.0"
     # Not at hand: the preferred ones, which will be fetched.
     assert choice.choose("resnet18_v1b", "auto", size=300, gpu=False).pretrained == "resnet18_v1b:gluon_in1k"
-    assert choice.choose("lenet", "auto", size=28, gpu=False).weights is False
+    assert choice.choose("lenet", "auto", size=28, gpu=False).weights is None
 
 
 def test_without_any_weights_a_small_network_from_scratch(monkeypatch, capsys):
@@ -62,10 +62,10 @@ def test_weights_that_do_not_exist(arguments, kind, message):
 
 def test_offline_the_error_names_what_is_at_hand(monkeypatch):
     at_hand(monkeypatch, "cifar_resnet20_relu:akamaster_cifar10")
-    monkeypatch.setattr(choice.pretrained.store, "get", lambda *a, **k: (_ for _ in ()).throw(
+    monkeypatch.setattr(choice.store, "get", lambda *a, **k: (_ for _ in ()).throw(
         choice.DownloadError("unreachable", expected="r18.pth", remedy="put the file into X")))
     with pytest.raises(WeightsError) as error:
-        network.build(choice.Choice("resnet18_v1b", "resnet18_v1b:gluon_in1k", ""), ["a", "b"], None, 0, None)
+        network.build(choice.resolve("resnet18_v1b", "resnet18_v1b:gluon_in1k"), ["a", "b"], None, 0, None)
     assert str(error.value) == (
         "weights resnet18_v1b:gluon_in1k are not here and cannot be fetched; expected r18.pth; found at hand: "
         "cifar_resnet20_relu:akamaster_cifar10; --pretrained with one of these, --pretrained none to start from random "
@@ -74,9 +74,10 @@ def test_offline_the_error_names_what_is_at_hand(monkeypatch):
 
 def test_offline_without_any_weights_the_error_offers_none(monkeypatch):
     at_hand(monkeypatch)
-    error = choice.unobtainable(choice.DownloadError("x", remedy="put the file into X"), choice.Choice("a", "a:b", ""))
-    assert str(error) == ("weights a:b are not here and cannot be fetched; found at hand: none; --pretrained none to "
-                          "start from random weights, or put the file into X")
+    error = choice.unobtainable(choice.DownloadError("x", remedy="put the file into X"),
+                                choice.resolve(None, "resnet18_v1b:gluon_in1k"))
+    assert str(error) == ("weights resnet18_v1b:gluon_in1k are not here and cannot be fetched; found at hand: none; "
+                          "--pretrained none to start from random weights, or put the file into X")
 
 
 def test_preferred_weights_that_cannot_be_had_name_others_at_hand(monkeypatch):

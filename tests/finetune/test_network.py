@@ -5,8 +5,9 @@ import pytest
 
 from gluon_ft import backbones, freezing
 from gluon_ft.errors import ConfigError, UserError
-from gluon_ft.finetune import choice, network
+from gluon_ft.finetune import network
 from gluon_ft.finetune.settings import JobSettings
+from gluon_ft.models.spec import resolve
 
 
 @pytest.mark.parametrize("given, implied", [
@@ -26,14 +27,14 @@ def test_contradicting_strategies(given, message):
 
 
 def test_freezing_and_rates_are_applied():
-    net, _ = network.build(choice.Choice("cifar_resnet20_relu", "none", ""), ["a", "b", "c"], None, 0, None)
+    net, _ = network.build(resolve("cifar_resnet20_relu", "none"), ["a", "b", "c"], None, 0, None)
     network.apply(net, JobSettings(data="a", freeze="features", head_lr_mult=3.0, dropout=0.5))
     rows = {row["parameter"]: row for row in freezing.describe(net).rows}
     assert [name for name, row in rows.items() if row["lr"]] == ["output.weight", "output.bias"]
     assert rows["output.weight"]["lr"] == 3.0
-    assert network.output.dropout_of(net) == 0.5
+    assert network.heads.dropout_of(net) == 0.5
     network.freeze(net, "none")
-    net, _ = network.build(choice.Choice("cifar_resnet20_relu", "none", ""), ["a", "b", "c"], None, 0, None)
+    net, _ = network.build(resolve("cifar_resnet20_relu", "none"), ["a", "b", "c"], None, 0, None)
     network.apply(net, JobSettings(data="a", freeze="1"))
     rows = freezing.describe(net).rows
     assert rows[0]["lr"] == 0 and rows[-1]["lr"] == 10
@@ -51,4 +52,4 @@ def test_images_are_always_resized_to_what_the_network_takes():
 
 def test_a_size_that_the_network_cannot_take(monkeypatch):
     with pytest.raises(UserError, match=r"squeezenet1\.1 cannot take images of 64 pixels; expected 224"):
-        network.build(choice.Choice("squeezenet1.1", "none", ""), ["a", "b"], None, 0, 64)
+        network.build(resolve("squeezenet1.1", "none"), ["a", "b"], None, 0, 64)

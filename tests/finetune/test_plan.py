@@ -9,9 +9,10 @@ import pytest
 from train_runs import make_source
 
 from gluon_ft.errors import ConfigError, DataError, UserError
-from gluon_ft.finetune import choice, job_data, network, plan
+from gluon_ft.finetune import job_data, network, plan
 from gluon_ft.finetune.advice import Facts
 from gluon_ft.finetune.settings import JobSettings
+from gluon_ft.models.spec import resolve
 
 
 def test_frozen_parts_are_computed_once_where_that_trains_the_same():
@@ -28,7 +29,7 @@ def test_frozen_parts_are_computed_once_where_that_trains_the_same():
 
 def decided(tmp_path, **options):
     wanted = JobSettings(data=str(photos.make(tmp_path / "p", count=4)), **options)
-    data, chosen = job_data.prepare(wanted), choice.Choice("cifar_resnet20_relu", "none", "")
+    data, chosen = job_data.prepare(wanted), resolve("cifar_resnet20_relu", "none")
     net, _ = network.build(chosen, data.class_names, None, 0, None)
     return plan.decide(wanted, {"data": wanted.data, **options}, data, chosen, net, [mx.cpu(0), mx.cpu(1)])
 
@@ -56,7 +57,7 @@ def tuned(tmp_path, strategy, **options):
     images = images if images.exists() else photos.make(images, count=4)
     weights = weights if weights.exists() else make_source(tmp_path)
     wanted = JobSettings(data=str(images), backbone="lenet", strategy=strategy, **options)
-    data, chosen = job_data.prepare(wanted), choice.Choice("lenet", str(weights), "")
+    data, chosen = job_data.prepare(wanted), resolve("lenet", str(weights))
     net, _ = network.build(chosen, data.class_names, [mx.cpu()], 0, None)
     return plan.decide(wanted, {"data": wanted.data, "strategy": strategy, **options}, data, chosen, net,
                        [mx.cpu()]).settings

@@ -1,6 +1,7 @@
 """Frozen means that nothing moves; groups match each parameter once; the table says what will be trained."""
 from __future__ import annotations
 
+import gc
 import json
 
 import mxnet as mx
@@ -208,3 +209,11 @@ def test_symbol_block_with_batchnorm_is_refused(tmp_path):
         freezing.freeze(block)
     with pytest.raises(ConfigError, match="unknown BatchNorm mode 'off'"):
         freezing.freeze(net, batchnorm="off")
+
+
+def test_the_living_objects_are_looked_through_once_however_many_stages_are_frozen(monkeypatch):
+    net = backbones.build("resnet18_v1b")
+    calls, search = [], gc.get_objects
+    monkeypatch.setattr(gc, "get_objects", lambda: calls.append(1) or search())
+    assert len(freezing.freeze_stages(net, 4)) == 4
+    assert len(calls) == 1

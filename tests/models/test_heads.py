@@ -178,13 +178,13 @@ def test_two_contexts():
 
 
 def test_group_norm_equals_gluoncv():
-    from gluon_ft.models.zoo import networks
+    from gluon_ft.models.zoo import layers
     from gluon_ft.runtime import mxnet_import
 
     mxnet_import.import_gluoncv()
     from gluoncv.nn import GroupNorm
 
-    ours, theirs = networks.GroupNorm(in_channels=64), GroupNorm(in_channels=64)
+    ours, theirs = layers.GroupNorm(in_channels=64), GroupNorm(in_channels=64)
     for layer in (ours, theirs):
         layer.initialize()
     for name in ("gamma", "beta"):

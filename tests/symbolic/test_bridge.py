@@ -163,7 +163,8 @@ def test_published_weights_of_the_catalog_are_found_beside(tmp_path, monkeypatch
 @pytest.mark.parametrize(("given", "message"), [
     ({}, "no network given; expected a backbone, weights of the catalog or a checkpoint"),
     ({"backbone": "resnet18_v1", "checkpoint": ("a", 0)}, "a checkpoint has its network and weights; found also"),
-    ({"backbone": "resnet18_v1", "weights": "resnet50_v1b:gluon_in1k"}, "two backbones; found resnet18_v1 and"),
+    ({"backbone": "resnet18_v1", "weights": "resnet50_v1b:gluon_in1k"}, "weights of another backbone; expected weights "
+     "of resnet18_v1; found resnet50_v1b:gluon_in1k for resnet18_v1; give resnet50_v1b, or other weights"),
     ({"checkpoint": ("a", "last")}, "the checkpoint's epoch is not a number"),
     ({"backbone": "resnet18"}, "unknown backbone 'resnet18'; did you mean"),
     ({"weights": "mobilenetv2_1.0:coral"}, "no weights 'coral' for backbone 'mobilenetv2_1.0'"),

@@ -9,8 +9,10 @@ from mxnet.gluon import Block, HybridBlock, SymbolBlock
 
 from gluon_ft.errors import NetworkError
 from gluon_ft.models import registry, tracing
+from gluon_ft.models.graph import DATA, Entry, Node
+from gluon_ft.runtime.gluon_internals import cached_symbol, parameters_by_path, without_children
 from gluon_ft.training.feature_cache import subgraph
-from gluon_ft.training.feature_cache.subgraph import DATA, Entry, Graph
+from gluon_ft.training.feature_cache.subgraph import NetworkGraph
 
 _BATCHNORM = ("BatchNorm", "BatchNorm_v1", "_contrib_SyncBatchNorm", "_contrib_BatchNormWithReLU", "_npx_batch_norm")
 _RANDOM = re.compile(r"random|shuffle|dropout|^_?sample_|_sample$|^custom$|^_npi_custom$|^_customfunction$|^_npi_("
@@ -33,7 +35,7 @@ class Cut:
     shape: tuple[int, ...] | None
     where: str
     next: str
-    graph: Graph
+    graph: NetworkGraph
     entry: Entry
 
     def fingerprint(self) -> str:
@@ -52,9 +54,8 @@ class Suffix(SymbolBlock):
     own Parameters; `save_parameters` and `load_parameters` write and read the whole network, with its names.
     """
 
-    def __init__(self, graph: Graph, entry: Entry, net: Block):
-        super().__init__(subgraph.part(graph, graph.head, entry), subgraph.input_variable(graph),
-                         params=graph.parameters)
+    def __init__(self, graph: NetworkGraph, entry: Entry, net: Block):
+        super().__init__(graph.part(graph.head, entry), subgraph.input_variable(graph), params=graph.parameters)
         # In a function, for a block that is an attribute would become a part of this one.
         self._whole = lambda: net
         output = tracing.output_layer(net).block
@@ -67,16 +68,13 @@ class Suffix(SymbolBlock):
         """The network that this is a part of."""
         return self._whole()
 
-    def hybridize(self, active=True, **kwargs):
+    def hybridize(self, active: bool = True, **kwargs) -> None:
         # Not the output layer itself, which is the network's.
-        children, self._children = self._children, {}
-        try:
+        with without_children(self):
             super().hybridize(active, **kwargs)
-        finally:
-            self._children = children
 
     def _collect_params_with_prefix(self, prefix=""):
-        return self.whole._collect_params_with_prefix(prefix)
+        return parameters_by_path(self.whole, prefix)
 
 
 def cut(net: Block, input_shape: tuple[int, ...] | None = None) -> Cut | None:
@@ -96,7 +94,10 @@ def cut(net: Block, input_shape: tuple[int, ...] | None = None) -> Cut | None:
     -------
     Cut, or None where there is no such part with weights, or nothing is left behind it: see `obstacle`.
 
-    Raises NetworkError for a network that cannot be traced, or has several results.
+    Raises
+    ------
+    NetworkError
+        For a network that cannot be traced, or has several results.
     """
     graph = subgraph.trace(net)
     fixed = _fixed(graph)
@@ -112,7 +113,7 @@ def cut(net: Block, input_shape: tuple[int, ...] | None = None) -> Cut | None:
     known = registry.of(net)
     if input_shape is None and known is not None:
         input_shape = registry.input_shape(known.name)
-    return Cut(prefix, suffix, _shape(prefix, input_shape)[1:] if input_shape else None, _place(graph, entry),
+    return Cut(prefix, suffix, _shape(prefix, input_shape)[1:] if input_shape else None, graph.place(entry[0]),
                _reason(graph, fixed), graph, entry)
 
 
@@ -122,43 +123,41 @@ def obstacle(net: Block) -> str:
     return _reason(graph, _fixed(graph)) or "everything is frozen, nothing is left to train"
 
 
-def _fixed(graph):
+def _fixed(graph: NetworkGraph) -> set[int]:
     """Indices of the nodes whose result is the same in every step of training."""
     found: set[int] = set()
-    for index in range(len(graph.nodes)):
-        if _why_not(graph, index) is None and all(i in found for i, _ in graph.inputs(index)):
-            found.add(index)
+    for node in graph.nodes:
+        if _why_not(graph, node) is None and all(index in found for index in node.inputs):
+            found.add(node.index)
     return found
 
 
-def _from_input(graph):
+def _from_input(graph: NetworkGraph) -> set[int]:
     """Indices of the nodes whose result depends on the input."""
     found: set[int] = set()
-    for index, node in enumerate(graph.nodes):
-        if (node["op"] == "null" and node["name"] == DATA) or any(i in found for i, _ in graph.inputs(index)):
-            found.add(index)
+    for node in graph.nodes:
+        if (node.op == "null" and node.name == DATA) or any(index in found for index in node.inputs):
+            found.add(node.index)
     return found
 
 
-def _why_not(graph, index) -> str | None:
+def _why_not(graph: NetworkGraph, node: Node) -> str | None:
     """What makes a node differ from step to step by itself, None for nothing."""
-    node = graph.nodes[index]
-    settings = node.get("attrs", {})
-    if node["op"] == "null":
-        trained = node["name"] in graph.parameters and graph.parameters[node["name"]].grad_req != "null"
-        return f"{node['name']} is trained" if trained else None
-    if node["op"] == "Dropout" and float(settings.get("p", 0.5)) == 0:
+    if node.op == "null":
+        trained = node.name in graph.parameters and graph.parameters[node.name].grad_req != "null"
+        return f"{node.name} is trained" if trained else None
+    if node.op == "Dropout" and float(node.attrs.get("p", 0.5)) == 0:
         return None
-    if _RANDOM.search(node["op"]) or settings.get("act_type") == "rrelu" or "subgraphs" in node or (
-            node["op"] == "RNN" and float(settings.get("p", 0)) > 0):
-        return f"{node['name']} ({node['op']}) is random, or not known to be otherwise"
-    held = node["op"] in _BATCHNORM and settings.get("use_global_stats") in ("True", "1", "true")
-    if not held and any(graph.name(i) in graph.auxiliary for i, _ in graph.inputs(index)):
-        return f"{node['name']} ({node['op']}) follows the batches"
+    if _RANDOM.search(node.op) or node.attrs.get("act_type") == "rrelu" or "subgraphs" in node.json or (
+            node.op == "RNN" and float(node.attrs.get("p", 0)) > 0):
+        return f"{node.name} ({node.op}) is random, or not known to be otherwise"
+    held = node.op in _BATCHNORM and node.is_on("use_global_stats", default=False)
+    if not held and any(graph.nodes[index].name in graph.auxiliary for index in node.inputs):
+        return f"{node.name} ({node.op}) follows the batches"
     return None
 
 
-def _last_passage(graph, fixed) -> Entry | None:
+def _last_passage(graph: NetworkGraph, fixed: set[int]) -> Entry | None:
     """The last fixed entry through which everything passes on its way from the input to the result.
 
     Such an entry is alone at its place in the order: whatever comes from the input and is still needed later is that
@@ -166,10 +165,10 @@ def _last_passage(graph, fixed) -> Entry | None:
     """
     from_data = _from_input(graph)
     last_use = {graph.head: len(graph.nodes)}
-    for index in range(len(graph.nodes)):
-        for entry in graph.inputs(index):
+    for node in graph.nodes:
+        for entry in node.entries:
             if entry[0] in from_data:
-                last_use[entry] = max(last_use.get(entry, 0), index)
+                last_use[entry] = max(last_use.get(entry, 0), node.index)
     alive: set[Entry] = set()
     passage = None
     for index in sorted(from_data):
@@ -184,29 +183,24 @@ def _last_passage(graph, fixed) -> Entry | None:
     return passage
 
 
-def _has_weights(graph, entry):
+def _has_weights(graph: NetworkGraph, entry: Entry) -> bool:
     """Whether anything is computed up to there that is worth keeping: a weight of two dimensions or more."""
-    names = (graph.name(index) for index in subgraph.ancestors(graph, entry))
+    names = (graph.nodes[index].name for index in graph.ancestors(entry))
     return any(name in graph.parameters and len(graph.parameters[name].shape or ()) > 1 for name in names)
 
 
-def _reason(graph, fixed):
-    for index in range(len(graph.nodes)):
-        if index not in fixed and _why_not(graph, index):
-            name = graph.name(index)
-            return _why_not(graph, index).replace(name, graph.places.get(name, name), 1)
+def _reason(graph: NetworkGraph, fixed: set[int]) -> str:
+    """What the first node that is not fixed is, by its place in the network; '' where all are."""
+    for node in graph.nodes:
+        why_not = _why_not(graph, node)
+        if node.index not in fixed and why_not:
+            return why_not.replace(node.name, graph.place(node.index), 1)
     return ""
 
 
-def _place(graph, entry):
-    name = graph.name(entry[0])
-    return graph.places.get(name, name)
-
-
-def _shape(block, input_shape):
-    symbol = block._cached_graph[1]
+def _shape(block: HybridBlock, input_shape: tuple[int, ...]) -> tuple[int, ...]:
     known = {p.name: tuple(p.shape) for p in block.collect_params().values() if p.shape and 0 not in p.shape}
     try:
-        return tuple(symbol.infer_shape(**{DATA: tuple(input_shape)}, **known)[1][0])
+        return tuple(cached_symbol(block).infer_shape(**{DATA: tuple(input_shape)}, **known)[1][0])
     except mx.MXNetError as error:
         raise NetworkError(f"images of shape {tuple(input_shape)[1:]} do not fit the network") from error

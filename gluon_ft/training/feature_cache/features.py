@@ -26,6 +26,7 @@ from gluon_ft.errors import ConfigError, DataError, NetworkError
 from gluon_ft.io import reporter
 from gluon_ft.models import tracing
 from gluon_ft.runtime import devices
+from gluon_ft.runtime.gluon_internals import hyperparameters, is_dense
 from gluon_ft.training.feature_cache import store as features_store
 from gluon_ft.training.feature_cache import subgraph
 from gluon_ft.training.feature_cache.cut import Cut
@@ -70,7 +71,7 @@ def extract(net: HybridBlock, loader, ctx: list[mx.Context] | None = None,
     graph = subgraph.trace(net)
     block = subgraph.before(graph, subgraph.input_of(graph, output.weight.name))
     block.hybridize()
-    layout = getattr(output, "_kwargs", {}).get("layout", "")
+    layout = "" if is_dense(output) else hyperparameters(output).get("layout", "")
     found, labels, contexts = [], [], ctx or devices.of(net)
     total = len(loader) if hasattr(loader, "__len__") else None
     with fused.evaluating(block, total or 1, contexts) as run:

@@ -1,51 +1,10 @@
-"""Networks and layers that neither Gluon's nor GluonCV's zoo has, or has in a form that cannot be hybridised."""
+"""The ResNets for images of 32x32 pixels, with a ReLU in the stem and shortcuts without weights."""
 from __future__ import annotations
-
-import functools
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock, nn
 
 from gluon_ft.weights.name_maps.resnet import padding_kernel
-
-
-class LeNet(HybridBlock):
-    """LeNet as Caffe's MNIST example has it: 20 and 50 5x5 convolutions, each max-pooled, 500 units, 10 classes.
-
-    Input (n, 1, 28, 28). As in the example there is no activation after the convolutions.
-    """
-
-    def __init__(self, classes=10, **kwargs):
-        super().__init__(**kwargs)
-        with self.name_scope():
-            self.features = nn.HybridSequential(prefix="")
-            self.features.add(nn.Conv2D(20, kernel_size=5), nn.MaxPool2D(2), nn.Conv2D(50, kernel_size=5),
-                              nn.MaxPool2D(2), nn.Dense(500, activation="relu"))
-            self.output = nn.Dense(classes, in_units=500)
-
-    def hybrid_forward(self, F, x):
-        return self.output(self.features(x))
-
-
-class GroupNorm(HybridBlock):
-    """Group normalisation (Wu and He, 2018) with a scale and a shift per channel, hybridisable.
-
-    Same parameters (`gamma`, `beta`, one each a channel) and results as GluonCV's GroupNorm. Input (n, c, h, w).
-    """
-
-    def __init__(self, ngroups=32, in_channels=0, epsilon=1e-5, gamma_initializer="ones", **kwargs):
-        super().__init__(**kwargs)
-        self.ngroups, self.epsilon = ngroups, epsilon
-        with self.name_scope():
-            self.gamma = self.params.get("gamma", shape=(in_channels,), init=gamma_initializer,
-                                         allow_deferred_init=True)
-            self.beta = self.params.get("beta", shape=(in_channels,), init="zeros", allow_deferred_init=True)
-
-    def hybrid_forward(self, F, x, gamma, beta):
-        # MXNet's operator has one scale and shift a *group*; here they are 1 and 0, and the channels' follow.
-        normal = F.GroupNorm(x, F.ones((self.ngroups,)), F.zeros((self.ngroups,)), num_groups=self.ngroups,
-                             eps=self.epsilon)
-        return F.broadcast_add(F.broadcast_mul(normal, gamma.reshape((1, -1, 1, 1))), beta.reshape((1, -1, 1, 1)))
 
 
 class PaddedShortcut(HybridBlock):
@@ -116,24 +75,3 @@ class CIFARResNet(HybridBlock):
 
     def hybrid_forward(self, F, x):
         return self.output(self.features(x))
-
-
-def mobilenet_v2_bias(classes=1000, **options):
-    """GluonCV's MobileNetV2 of width 1.0 with a bias in its output, which torchvision's and timm's have."""
-    from gluon_ft.runtime import mxnet_import
-
-    mxnet_import.import_gluoncv()
-    from gluoncv.model_zoo import get_model
-
-    net = get_model("mobilenetv2_1.0", pretrained=False, classes=classes, **options)
-    output = nn.HybridSequential(prefix=net.output.prefix)
-    with output.name_scope():
-        output.add(nn.Conv2D(classes, 1, in_channels=1280, prefix="pred_"), nn.Flatten())
-    net.output = output
-    return net
-
-
-BUILDERS = {
-    "lenet": LeNet, "mobilenetv2_1.0_bias": mobilenet_v2_bias,
-    **{f"cifar_resnet{6 * n + 2}_relu": functools.partial(CIFARResNet, n) for n in (3, 5, 7, 9)},
-}

@@ -1,0 +1,173 @@
+"""The private attributes of MXNet's Gluon that the package needs, each behind a plain function.
+
+Gluon has no public way to exchange a layer, to ask whether a parameter has a value, or to drop a cached graph. Written
+for MXNet 1.9.1, the last release; nothing else in the package names these attributes.
+"""
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon import Block, HybridBlock, Parameter, Trainer
+
+# ---------------------------------------------------------------------------------------------------------- blocks
+
+
+def children(block: Block) -> dict[str, Block]:
+    """The blocks directly in a block, by name; Gluon's own mapping, not a copy."""
+    return block._children
+
+
+def exchange_child(parent: Block, key: str, new: Block) -> None:
+    """Puts `new` in the place of the child `key`, and of every attribute of `parent` that is that child."""
+    old = parent._children[key]
+    for name in [name for name, value in vars(parent).items() if value is old]:
+        setattr(parent, name, new)
+    parent._children[key] = new
+
+
+@contextlib.contextmanager
+def without_children(block: Block) -> Iterator[None]:
+    """In the block of the `with`, `block` has no children, so that what is done to it is not done to them."""
+    kept, block._children = block._children, type(block._children)()
+    try:
+        yield
+    finally:
+        block._children = kept
+
+
+def parameters_by_path(block: Block, prefix: str = "") -> dict[str, Parameter]:
+    """All parameters in a block, by path ('features.0.weight'): the names of `save_parameters`."""
+    return block._collect_params_with_prefix(prefix)
+
+
+def own_parameters(block: Block) -> dict[str, Parameter]:
+    """The parameters of a block itself, without its children's, by attribute ('weight')."""
+    return block._reg_params
+
+
+def hyperparameters(layer: Block) -> dict[str, Any]:
+    """The arguments of the operator that a layer runs; Gluon's own mapping: a change takes effect when the layer is
+    traced the next time (see `clear_cached_graph`)."""
+    return layer._kwargs
+
+
+def is_dense_or_convolution(block: Block) -> bool:
+    """Whether a block has units or channels of its own."""
+    return hasattr(block, "_units") or hasattr(block, "_channels")
+
+
+def is_dense(block: Block) -> bool:
+    """Whether a block is a Dense layer."""
+    return hasattr(block, "_units")
+
+
+def flattens(dense: Block) -> bool:
+    """Whether a Dense layer flattens its input."""
+    return dense._flatten
+
+
+# -------------------------------------------------------------------------------------------------- hybridisation
+
+
+def is_hybridised(block: HybridBlock) -> bool:
+    """Whether `hybridize()` is in force."""
+    return block._active
+
+
+def hybridise_flags(block: HybridBlock) -> dict[str, Any]:
+    """What was given to `hybridize`, as keyword arguments."""
+    return dict(block._flags)
+
+
+def has_cached_graph(block: HybridBlock) -> bool:
+    """Whether a block has been traced since it was made or changed."""
+    return bool(getattr(block, "_cached_graph", None))
+
+
+def cached_symbol(block: HybridBlock) -> mx.sym.Symbol:
+    """The graph that a hybridised block, or a SymbolBlock, runs."""
+    return block._cached_graph[1]
+
+
+def clear_cached_graph(block: HybridBlock) -> None:
+    """Drops a block's graph and the memory of its intermediate results; the next call traces it again."""
+    block._clear_cached_op()
+
+
+# ----------------------------------------------------------------------------------------------------- parameters
+
+
+def is_initialised(parameter: Parameter) -> bool:
+    """Whether a parameter has a value."""
+    return parameter._data is not None
+
+
+def is_deferred(parameter: Parameter) -> bool:
+    """Whether a parameter gets its value at the first forward pass, which tells its shape."""
+    return bool(parameter._deferred_init)
+
+
+def contexts_of(parameter: Parameter) -> list[mx.Context] | None:
+    """Where a parameter is, or will be once its shape is known; None where it was not initialised."""
+    if parameter._data is not None:
+        return parameter.list_ctx()
+    return list(parameter._deferred_init[1]) if parameter._deferred_init else None
+
+
+def array_of(parameter: Parameter) -> np.ndarray:
+    """A parameter's numbers on its first device, once everything that changes them is done."""
+    value = parameter.list_data()[0]
+    value.wait_to_read()
+    return value.asnumpy()
+
+
+def averaged(parameter: Parameter) -> mx.nd.NDArray:
+    """A parameter's value on the CPU, a copy; of several devices, their mean."""
+    return parameter._reduce()
+
+
+def set_array(parameter: Parameter, value: mx.nd.NDArray | np.ndarray, ctx: mx.Context | list[mx.Context]) -> None:
+    """Gives a parameter a value on these devices, initialised or not; the value is cast to the parameter's type.
+
+    What `Block.load_parameters` does with each array of a file. AssertionError where the shapes differ.
+    """
+    value = value if isinstance(value, mx.nd.NDArray) else mx.nd.array(value)
+    parameter._load_init(value, ctx, cast_dtype=True)
+
+
+def gradients(parameter: Parameter) -> list[mx.nd.NDArray] | None:
+    """A parameter's gradients, one a device; None where it has none."""
+    return parameter._grad
+
+
+def deferred_state(parameter: Parameter) -> tuple[Any, Any]:
+    """What `restore_deferred` takes: how a parameter without a value will get one."""
+    return parameter._deferred_init, parameter._shape
+
+
+def restore_deferred(parameter: Parameter, state: tuple[Any, Any]) -> None:
+    """Takes a parameter's value away again: it is as it was when `deferred_state` was asked."""
+    parameter._data = parameter._grad = None
+    parameter._deferred_init, parameter._shape = state
+
+
+# ------------------------------------------------------------------------------------------------------- training
+
+
+def updaters(trainer: Trainer) -> list[Any]:
+    """A Trainer's updaters, one a device, which hold the optimiser's state."""
+    return trainer._updaters
+
+
+def optimizer_of(trainer: Trainer) -> mx.optimizer.Optimizer:
+    """A Trainer's optimiser."""
+    return trainer._optimizer
+
+
+def update_counts(optimizer: mx.optimizer.Optimizer) -> Mapping[int, Mapping[int, int]]:
+    """Device -> parameter's index -> how often the optimiser has updated it."""
+    return optimizer._all_index_update_counts
