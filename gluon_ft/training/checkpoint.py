@@ -18,6 +18,7 @@ import safetensors.numpy
 from gluon_ft.errors import CheckpointError, near
 from gluon_ft.io import atomic, locks
 from gluon_ft.io.settings import plain
+from gluon_ft.runtime.gluon_internals import optimizer_of, parameters_by_path, update_counts, updaters
 from gluon_ft.training.config import TrainConfig
 from gluon_ft.training.schedule import OPEN_ENDED
 from gluon_ft.weights.readers.params_files import check_whole
@@ -48,7 +49,7 @@ class Bundle:
         return {name[len(prefix):]: array for name, array in self.arrays.items() if name.startswith(prefix)}
 
 
-def write(path, bundle: Bundle) -> Path:
+def write(path: str | Path, bundle: Bundle) -> Path:
     """Writes a bundle: a zip file without compression, whose checksums show damage anywhere in it.
 
     Raises CheckpointError where that cannot be done (disk full, no permission); what was at `path` is then still there.
@@ -61,7 +62,7 @@ def write(path, bundle: Bundle) -> Path:
     return path
 
 
-def read(path) -> Bundle:
+def read(path: str | Path) -> Bundle:
     """Reads a bundle; CheckpointError where it is damaged, cut short, or something else."""
     path = Path(path)
     try:
@@ -80,7 +81,7 @@ def read(path) -> Bundle:
     return Bundle(values, arrays)
 
 
-def save_parameters(net: Block, path) -> Path:
+def save_parameters(net: Block, path: str | Path) -> Path:
     """`net.save_parameters`, whole or not at all.
 
     Raises CheckpointError where that cannot be done; what was at `path` is then still there.
@@ -177,7 +178,7 @@ class Store:
 def gather(stepper: Stepper, values: dict, meter: Meter | None = None) -> Bundle:
     """`values`, with parameters (running statistics of every device), optimiser, EMA, loss scaler and meter."""
     arrays = {}
-    for path, parameter in stepper.net._collect_params_with_prefix().items():
+    for path, parameter in parameters_by_path(stepper.net).items():
         copies = parameter.list_data()
         arrays[f"parameter/{path}"] = copies[0].asnumpy()
         if path.endswith(("running_mean", "running_var")):
@@ -197,7 +198,7 @@ def gather(stepper: Stepper, values: dict, meter: Meter | None = None) -> Bundle
 def restore(stepper: Stepper, bundle: Bundle, where: Path) -> None:
     """Puts back what `gather` took, but for the meter; CheckpointError where it is another network's."""
     _check_network(stepper.net, bundle, where)
-    for path, parameter in stepper.net._collect_params_with_prefix().items():
+    for path, parameter in parameters_by_path(stepper.net).items():
         copies = parameter.list_data()
         for k, copy in enumerate(copies):
             saved = bundle.arrays.get(f"parameter/{path}@{k}", bundle.arrays[f"parameter/{path}"])
@@ -215,7 +216,7 @@ def _on_cpu(arrays):
 
 def _check_network(net, bundle, where):
     saved = {name.rpartition("@")[0] or name: array for name, array in bundle.under("parameter/").items()}
-    own = net._collect_params_with_prefix()
+    own = parameters_by_path(net)
     for path, parameter in own.items():
         if path not in saved or tuple(saved[path].shape) != tuple(parameter.shape):
             raise CheckpointError("the checkpoint is another network's", path=where,
@@ -329,18 +330,18 @@ def restore_optimizer(updater: mx.optimizer.Updater, names: dict, flat: dict[str
 def _trainer_state(trainer, paths):
     """(arrays, updates of each parameter so far) of a Gluon Trainer; of several devices, which agree, the first."""
     counts = {paths[index]: count for index, count in
-              trainer._optimizer._all_index_update_counts.get(0, {}).items()}
-    return optimizer_state(trainer._updaters[0], paths), counts
+              update_counts(optimizer_of(trainer)).get(0, {}).items()}
+    return optimizer_state(updaters(trainer)[0], paths), counts
 
 
 def _restore_trainer(trainer, paths, arrays, counts):
     known = {index: path for index, path in paths.items() if path in counts}
-    for number, updater in enumerate(trainer._updaters):
+    for number, updater in enumerate(updaters(trainer)):
         weights = {path: trainer._params[index].list_data()[number] for index, path in known.items()}
         placed = {name: array.as_in_context(next(iter(weights.values())).context) for name, array in arrays.items()}
         restore_optimizer(updater, known, placed, weights, max(counts.values(), default=0))
-    optimizer = trainer._optimizer
+    optimizer = optimizer_of(trainer)
     optimizer.begin_num_update = 0
     optimizer._all_index_update_counts = {number: {index: counts[path] for index, path in known.items()}
-                                          for number in range(len(trainer._updaters))}
+                                          for number in range(len(updaters(trainer)))}
     optimizer._index_update_count = optimizer._all_index_update_counts[0]

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import mxnet as mx
 
@@ -14,6 +14,7 @@ from gluon_ft.data.batches import batches
 from gluon_ft.errors import ConfigError
 from gluon_ft.io import reporter
 from gluon_ft.runtime import devices, seeds
+from gluon_ft.runtime.gluon_internals import is_deferred
 from gluon_ft.training import checkpoint, stopping
 from gluon_ft.training.config import TrainConfig
 from gluon_ft.training.labels import LabelCheck, classes_of
@@ -51,9 +52,9 @@ class Result:
     stopped: str | None = None
 
 
-def fit(net: HybridBlock, train, val=None, config: TrainConfig | None = None, *, ctx: list[mx.Context] | None = None,
-        save_to: str | Path | None = None, resume: bool = False, on_epoch: Callable[[dict], object] | None = None,
-        name: str = "training") -> Result:
+def fit(net: HybridBlock, train: Any, val: Any = None, config: TrainConfig | None = None, *,
+        ctx: list[mx.Context] | None = None, save_to: str | Path | None = None, resume: bool = False,
+        on_epoch: Callable[[dict], object] | None = None, name: str = "training") -> Result:
     """Trains `net` in place, on one or several devices, and goes on where it was interrupted.
 
     Parameters
@@ -294,7 +295,7 @@ class _StopAsked(Exception):
 def _completed(net, train, contexts, config):
     """Initialises what waits for a batch to know its shape; the shape of one image as a batch, None where not needed.
     """
-    waiting = any(parameter._deferred_init for parameter in net.collect_params().values())
+    waiting = any(is_deferred(parameter) for parameter in net.collect_params().values())
     if not (waiting or config.in_phases or config.layer_decay < 1):
         return None
     passes = getattr(train, "epoch", None)

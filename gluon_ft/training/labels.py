@@ -1,7 +1,8 @@
 """Labels: checked against the network's output before they are used, and counted to weigh the classes."""
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import mxnet as mx
 import numpy as np
@@ -10,6 +11,8 @@ from gluon_ft.errors import DataError, NetworkError, TrainingError
 from gluon_ft.models import tracing
 
 if TYPE_CHECKING:
+    from mxnet.gluon import Block
+
     from gluon_ft.data.batches import Batch
 
 
@@ -87,7 +90,7 @@ def _outside(labels, classes):
     return labels[~((labels >= 0) & (labels < classes))]
 
 
-def labels_of(source) -> np.ndarray | None:
+def labels_of(source: Any) -> np.ndarray | None:
     """The labels (n,) that a loader, or MXNet's NDArrayIter, knows beforehand; None where it does not."""
     known = getattr(source, "labels", None)
     if known is None and isinstance(source, mx.io.NDArrayIter) and source.label:
@@ -95,7 +98,7 @@ def labels_of(source) -> np.ndarray | None:
     return None if known is None else np.asarray(known)
 
 
-def classes_of(net) -> int | None:
+def classes_of(net: Block) -> int | None:
     """How many classes the network's output has, None where that cannot be told."""
     try:
         return tracing.output_layer(net).classes
@@ -103,7 +106,7 @@ def classes_of(net) -> int | None:
         return None
 
 
-def class_weights(labels, classes: int) -> np.ndarray:
+def class_weights(labels: np.ndarray | Sequence[int], classes: int) -> np.ndarray:
     """Weights of the classes for the loss, by their rarity.
 
     Class weight n / (k * count) is scikit-learn's rule 'balanced' (King and Zeng, 2001), with the number of images n

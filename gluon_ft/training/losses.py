@@ -71,7 +71,7 @@ class ClassificationLoss(Loss):
         return None if sample_weight is None else sample_weight.reshape((-1, 1))
 
 
-def classification_loss(smoothing: float = 0.0, class_weights=None) -> ClassificationLoss:
+def classification_loss(smoothing: float = 0.0, class_weights: np.ndarray | None = None) -> ClassificationLoss:
     """The loss of a training step; it can be hybridised.
 
     Parameters

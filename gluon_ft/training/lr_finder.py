@@ -4,9 +4,9 @@ from __future__ import annotations
 import contextlib
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import mxnet as mx
 import numpy as np
@@ -16,6 +16,7 @@ from gluon_ft.errors import ConfigError, DataError, TrainingError
 from gluon_ft.io import reporter
 from gluon_ft.models import tracing
 from gluon_ft.runtime import devices, seeds
+from gluon_ft.runtime.gluon_internals import deferred_state, is_deferred, is_initialised, restore_deferred
 from gluon_ft.training.config import TrainConfig
 from gluon_ft.training.labels import LabelCheck, classes_of
 from gluon_ft.training.step import Stepper, draws
@@ -67,7 +68,7 @@ class Found:
                 "rates": self.rates.tolist(), "losses": self.losses.tolist(), "smoothed": self.smoothed.tolist()}
 
 
-def find_lr(net: HybridBlock, train, config: TrainConfig | None = None, *, lowest: float = 1e-6,
+def find_lr(net: HybridBlock, train: Any, config: TrainConfig | None = None, *, lowest: float = 1e-6,
             highest: float = 10.0, steps: int = 100, ctx: list[mx.Context] | None = None, smoothing: float = 0.9,
             name: str = "find-lr") -> Found:
     """The range test: trains at rates that rise from step to step, and suggests one (Smith, "Cyclical learning rates",
@@ -240,15 +241,13 @@ class _Watch:
         return False
 
 
-def _endless(train) -> Iterator[Batch]:
+def _endless(train) -> Generator[Batch, None, None]:
     while True:
-        stream, empty = batches(train), True
-        try:
+        empty = True
+        with contextlib.closing(batches(train)) as stream:
             for batch in stream:
                 empty = False
                 yield batch.trimmed()
-        finally:
-            stream.close()
         if empty:
             raise DataError("no images to find a learning rate with", expected="at least one", found="an empty loader")
 
@@ -260,7 +259,7 @@ def _kept(net, train, seed):
     kept = [_KeptParameter(parameter) for parameter in parameters]
     loader = {key: getattr(train, key) for key in ("epoch", "start", "balanced", "views") if hasattr(train, key)}
     states = random.getstate(), np.random.get_state()
-    drawing = draws(net) or any(parameter._deferred_init for parameter in parameters)
+    drawing = draws(net) or any(is_deferred(parameter) for parameter in parameters)
     after = int(mx.nd.random.randint(0, 2 ** 31 - 1, shape=1).asscalar()) if drawing else None
     if drawing and seed is not None:
         seeds.seed_all(seed)
@@ -286,15 +285,14 @@ class _KeptParameter:
     def __init__(self, parameter):
         self.parameter, self.grad_req = parameter, parameter.grad_req
         self.attributes = {key: getattr(parameter, key) for key in self.ATTRIBUTES if hasattr(parameter, key)}
-        self.deferred, self.shape = parameter._deferred_init, parameter._shape
-        self.values = None if parameter._data is None else [array.copy() for array in parameter.list_data()]
+        self.deferred = deferred_state(parameter)
+        self.values = None if not is_initialised(parameter) else [array.copy() for array in parameter.list_data()]
 
     def restore(self):
         parameter = self.parameter
         if self.values is None:
             # Gluon has no way back to a shape that is not known yet.
-            parameter._data = parameter._grad = None
-            parameter._deferred_init, parameter._shape = self.deferred, self.shape
+            restore_deferred(parameter, self.deferred)
         elif [array.context for array in self.values] != parameter.list_ctx():
             parameter.reset_ctx([array.context for array in self.values])
         for array, value in zip(parameter.list_data() if self.values else (), self.values or ()):
@@ -329,7 +327,7 @@ def rising(start: float) -> Iterator[float]:
                 yield rate
 
 
-def chance_accuracy_bound(labels) -> float:
+def chance_accuracy_bound(labels: np.ndarray | Sequence[int]) -> float:
     """Upper bound of chance accuracy: that of always naming the most frequent class, and two standard errors more.
 
     labels : int (n,), of the validation images. About one in forty networks that learnt nothing is above it (normal

@@ -4,9 +4,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import mxnet as mx
 import numpy as np
+from mxnet.gluon import HybridBlock
 
 from gluon_ft.data.batches import Batch, batches
 from gluon_ft.engine import fused
@@ -98,8 +100,9 @@ class Meter:
         return Metrics(means[0], means[1], means[2] if len(means) > 2 else None, self.count)
 
 
-def evaluate(net, source, ctx: list[mx.Context] | None = None, top_k: int = 0, where: str = "the evaluation",
-             watch: Callable[[], None] | None = None, precision: str = "float32") -> Metrics:
+def evaluate(net: HybridBlock, source: Any, ctx: list[mx.Context] | None = None, top_k: int = 0,
+             where: str = "the evaluation", watch: Callable[[], None] | None = None,
+             precision: str = "float32") -> Metrics:
     """Loss and accuracy of `net` on `source`, every image counted once, padding not at all.
 
     Parameters
@@ -159,7 +162,7 @@ def measure(stream: Iterable[Batch], step: Callable[[Batch], list[tuple]], meter
     return meter.result()
 
 
-def first(result):
+def first(result: Any) -> mx.nd.NDArray:
     """The classifier's result of a network that returns auxiliary ones as well."""
     return result[0] if isinstance(result, (list, tuple)) else result
 
@@ -178,5 +181,5 @@ def epoch_record(epoch: int, trained: Metrics, validated: Metrics | None, lr: fl
 
 def best_epoch(history: list[dict]) -> int:
     """The epoch of highest validation accuracy (training accuracy without a validation set), the earliest of equals."""
-    key = "validation_accuracy" if "validation_accuracy" in history[0] else "train_accuracy"
+    key = "validation_accuracy" if "validation_accuracy" in history[-1] else "train_accuracy"
     return max(history, key=lambda record: record[key])["epoch"]

@@ -11,6 +11,7 @@ from gluon_ft.data.batches import Batch
 from gluon_ft.engine import fused, precision
 from gluon_ft.errors import ConfigError, NetworkError, TrainingError
 from gluon_ft.models import tracing
+from gluon_ft.runtime.gluon_internals import parameters_by_path
 from gluon_ft.training import ema, rates
 from gluon_ft.training.config import TrainConfig
 from gluon_ft.training.feature_cache import select
@@ -67,7 +68,7 @@ class Stepper:
             rates.discriminative(net, config.layer_decay, input_shape)
         if not config.decay_bias_and_norm:
             rates.without_decay(net)
-        free = {path: p for path, p in net._collect_params_with_prefix().items() if p.grad_req != "null"}
+        free = {path: p for path, p in parameters_by_path(net).items() if p.grad_req != "null"}
         if not free:
             raise TrainingError("every parameter is frozen", expected="at least one with grad_req 'write'",
                                 remedy="unfreeze the output block, see gluon_ft.freezing.describe(net)")

@@ -8,7 +8,7 @@ import math
 import operator
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import mxnet as mx
@@ -40,7 +40,7 @@ _INDEPENDENT = 1e-4  # the same, of an image alone from the image in its batch
 _MAX_VIEWS = 1000
 
 
-def extract(net: HybridBlock, loader, ctx: list[mx.Context] | None = None,
+def extract(net: HybridBlock, loader: Any, ctx: list[mx.Context] | None = None,
             title: str = "features") -> tuple[np.ndarray, np.ndarray]:
     """The penultimate features of every image: what the network's output layer takes.
 
@@ -98,7 +98,7 @@ def _forward(block, data: mx.nd.NDArray, contexts, training: bool = False) -> np
     return np.concatenate([result.astype("float32").asnumpy() for result in results])
 
 
-def cached(loader, parts: Cut, *, views: int = 0, exact: bool = True, precision: str = "float32",
+def cached(loader: Any, parts: Cut, *, views: int = 0, exact: bool = True, precision: str = "float32",
            store: str | os.PathLike = "memory", limit_bytes: int = features_store.MEMORY_BYTES,
            disk_bytes: int = features_store.DISK_BYTES, ctx: list[mx.Context] | None = None,
            title: str = "features") -> FeatureLoader:
@@ -225,17 +225,17 @@ class Images:
         self.loader.batch_size = PASS
         self.loader.balanced = False
         self.views, self.train = 1, is_training(loader)
-        if isinstance(loader, ArrayLoader):
-            self.shape = loader.data.shape[1:]
+        if isinstance(self.loader, ArrayLoader):
+            self.shape = self.loader.data.shape[1:]
         else:
-            preprocessing = loader.transform.preprocessing
+            preprocessing = self.loader.transform.preprocessing
             self.shape = (preprocessing.channels, preprocessing.size, preprocessing.size)
             if self.train and (wanted or own):
                 self.views = wanted or own
             elif self.train:
                 self.loader.transform = Transform(preprocessing, PROCEDURES["none"])
                 self.loader.memory = None
-                self.loader._resize = self.loader.transform.decode_resize() if loader._resize else 0
+                self.loader._resize = self.loader.transform.decode_resize() if self.loader._resize else 0
         self.identity = self._identity()
 
     def _identity(self):

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gluon_ft.errors import ConfigError
 from gluon_ft.models import tracing
@@ -22,11 +22,11 @@ class Running(NamedTuple):
     None. What `fit` takes."""
 
     net: HybridBlock
-    train: object
-    val: object
+    train: Any
+    val: Any
 
 
-def select(net: HybridBlock, train, val, config: TrainConfig, contexts: list[mx.Context]) -> Running:
+def select(net: HybridBlock, train: Any, val: Any, config: TrainConfig, contexts: list[mx.Context]) -> Running:
     """What is run with the network as it is frozen now, as `config.cache_features` says.
 
     Where stages are unfrozen in the course of the training, a phase without a frozen part runs on images. Raises
@@ -37,7 +37,7 @@ def select(net: HybridBlock, train, val, config: TrainConfig, contexts: list[mx.
     return prepare(net, train, val, config, views=config.views, store=config.cache_features, ctx=contexts)
 
 
-def prepare(net: HybridBlock, train, val=None, config: TrainConfig | None = None, *, views: int = 0,
+def prepare(net: HybridBlock, train: Any, val: Any = None, config: TrainConfig | None = None, *, views: int = 0,
             store: str | os.PathLike = "memory", ctx: list[mx.Context] | None = None,
             limit_bytes: int = features_store.MEMORY_BYTES, disk_bytes: int = features_store.DISK_BYTES) -> Running:
     """Runs the images through the frozen part of a network once; the rest is then trained on its features.
