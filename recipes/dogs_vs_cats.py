@@ -33,7 +33,7 @@ from gluon_ft.errors import ConfigError
 from gluon_ft.evaluation import folds, task
 from gluon_ft.finetune import demo_weights
 from gluon_ft.reporting import Run, summarise
-from gluon_ft.reporting.samples import first_and_last
+from gluon_ft.reporting.plots import first_and_last
 
 PHASE_1 = gluon_ft.TrainConfig(epochs=3, optimizer="rmsprop", lr=1e-3, wd=0.0, top_k=0)
 PHASE_2 = replace(PHASE_1, epochs=2, lr=1e-5)

@@ -34,8 +34,8 @@ from gluon_ft.errors import ConfigError, DataError
 from gluon_ft.evaluation import folds, linear, task
 from gluon_ft.finetune import demo_weights
 from gluon_ft.reporting import Run, summarise
-from gluon_ft.reporting.rate_curve import rate_curve
-from gluon_ft.reporting.samples import first_and_last
+from gluon_ft.reporting.plots import first_and_last
+from gluon_ft.reporting.rate_plots import rate_curve
 from gluon_ft.training import lr_finder
 from gluon_ft.training.feature_cache import features
 

@@ -71,7 +71,7 @@ def find_lr(photos, config, lowest, highest, steps, out, device, as_json, **opti
     from gluon_ft import finetune
     from gluon_ft.errors import DataError
     from gluon_ft.io import atomic
-    from gluon_ft.reporting.rate_plot import rate_plot
+    from gluon_ft.reporting.rate_plots import rate_plot
 
     if not Path(out).absolute().parent.is_dir():
         raise DataError("folder does not exist", path=Path(out).parent, remedy="create it, or choose another --out")

@@ -13,7 +13,8 @@ from gluon_ft.data.batches import Batch
 from gluon_ft.data.images.augment import Augmentation
 from gluon_ft.data.images.header import Unreadable
 from gluon_ft.data.images.preprocessing import Preprocessing
-from gluon_ft.data.sources.records import RecordSource, index_of
+from gluon_ft.data.records.record_file import INDEX, beside
+from gluon_ft.data.sources.records import RecordSource
 from gluon_ft.errors import ConfigError, DataError, last_line
 from gluon_ft.io import reporter
 
@@ -50,10 +51,11 @@ class NativeLoader:
                          "path_imgrec": str(records.path), "preprocess_threads": max(1, workers), "verbose": False,
                          # With more rows than images the last batch could not be filled.
                          "batch_size": min(batch_size, len(records.labels)), "prefetch_buffer": max(1, ahead)}
-        if index_of(records.path).is_file():
-            self._options["path_imgidx"] = str(index_of(records.path))
+        if beside(records.path, INDEX).is_file():
+            self._options["path_imgidx"] = str(beside(records.path, INDEX))
         elif self.train:
-            raise DataError("no such file", path=index_of(records.path), remedy="pack again, or use engine 'threads'",
+            raise DataError("no such file", path=beside(records.path, INDEX),
+                            remedy="pack again, or use engine 'threads'",
                             expected="the index, without which ImageRecordIter shuffles pieces of 64 MB only")
 
     def __len__(self) -> int:
@@ -135,8 +137,8 @@ class DatasetSource(RecordSource):
 
     def __init__(self, records: RecordSource, channels: int):
         super().__init__(records.path, records.offsets, records.labels, records.class_names, records.sha256)
-        if not index_of(self.path).is_file():
-            raise DataError("no such file", path=index_of(self.path), remedy="pack again, or use engine 'threads'",
+        if not beside(self.path, INDEX).is_file():
+            raise DataError("no such file", path=beside(self.path, INDEX), remedy="pack again, or use engine 'threads'",
                             expected="the index that ImageRecordDataset needs")
         self.dataset = mx.gluon.data.vision.ImageRecordDataset(str(self.path), flag=int(channels == 3))
         self._lock = threading.Lock()

@@ -10,12 +10,12 @@ import numpy as np
 
 from gluon_ft.data import lists
 from gluon_ft.data.images import header
-from gluon_ft.data.records import manifest
+from gluon_ft.data.records import manifest, record_file
 from gluon_ft.data.sources import folders
 from gluon_ft.data.sources.base import describe_classes
 from gluon_ft.data.sources.files import FileSource, from_list
 from gluon_ft.data.sources.opening import open_source
-from gluon_ft.data.sources.records import RecordSource, manifest_of, open_records
+from gluon_ft.data.sources.records import RecordSource, open_records
 from gluon_ft.data.split import divide
 from gluon_ft.errors import ConfigError, DataError, near
 from gluon_ft.finetune.examine import examine
@@ -232,7 +232,7 @@ def _listed(path: Path, root, files, class_names: list[str]) -> FileSource:
 def typical_size(part: Images) -> int | None:
     """The median of the shorter edges of some of the images, pixels; None where it is not known."""
     if isinstance(part, RecordSource):
-        about = manifest_of(part.path)
+        about = record_file.beside(part.path, record_file.MANIFEST)
         sizes = manifest.read(about).data.get("sizes", {}) if about.is_file() else {}
         found = [sizes[edge]["median"] for edge in ("width", "height") if sizes.get(edge)]
         return int(min(found)) if found else None

@@ -19,7 +19,7 @@ from gluon_ft.finetune import folder as folders
 from gluon_ft.finetune import job_data, network, pictures, plan, settings
 from gluon_ft.finetune.settings import ORIGINS, REASONS, JobSettings
 from gluon_ft.models.spec import resolve
-from gluon_ft.reporting import Run, data_record, html
+from gluon_ft.reporting import Run, data_record, report
 from gluon_ft.reporting import run as reporting
 from gluon_ft.runtime import devices
 from gluon_ft.training import checkpoint, lr_finder
@@ -317,7 +317,7 @@ def _explained(config) -> dict:
              "freeze": "follows from freeze"}
     settled = {name: value for name, value in config.items() if name not in (ORIGINS, REASONS)}
     origins = {name: shown[origin] for name, origin in config.get(ORIGINS, {}).items() if origin in shown}
-    return {name: f"{text} ({origins[name]})" if name in origins else text for name, text in html.flatten(settled)}
+    return {name: f"{text} ({origins[name]})" if name in origins else text for name, text in report.flatten(settled)}
 
 
 def _finished(folder, values, say) -> Outcome:

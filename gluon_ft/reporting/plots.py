@@ -108,6 +108,20 @@ def image_grid(images, titles, path, columns: int = 8) -> Path:
         return write_atomic(path, png(figure))
 
 
+def first_and_last(loader, path, count: int = 8) -> Path:
+    """Draws the first and the last `count` images of what `loaders.open` reads, with their classes; returns the PNG.
+
+    They are shown as decoded, without the network's preprocessing, in the source's order: of a folder of classes they
+    are images of the first and of the last class.
+    """
+    source = loader.source
+    total = len(source.labels)
+    chosen = [*range(min(count, total)), *range(max(count, total - count), total)]
+    channels = loader.transform.preprocessing.channels
+    return image_grid([source.image(i, channels, 0) for i in chosen],
+                      [loader.classes[source.labels[i]] for i in chosen], path, columns=count)
+
+
 def _check_images(images, titles):
     if not images:
         raise DataError("there are no images to draw", expected="at least one")
@@ -157,9 +171,7 @@ def _panel(panel, metric, lines, names):
     panel.set_xlabel("epoch")
     panel.set_ylabel(LABELS.get(metric, metric.replace("_", " ")))
     panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    panel.grid(color="#dddddd", linewidth=0.6)
-    panel.set_axisbelow(True)
-    panel.spines[["top", "right"]].set_visible(False)
+    frame(panel)
     if present:
         first, last = min(line[0][0] for line in present.values()), max(line[0][-1] for line in present.values())
         margin = max(0.5 if first == last else 0.15, 0.02 * (last - first))
@@ -249,12 +261,8 @@ def png(figure) -> bytes:
     return buffer.getvalue()
 
 
-def rate_axes(panel, value: str) -> None:
-    """The frame of a picture over learning rates: a logarithmic axis, `value` as the other's label, a legend."""
-    panel.set_xscale("log")
-    panel.set_xlabel("learning rate, log scale")
-    panel.set_ylabel(value)
+def frame(panel) -> None:
+    """The frame of every plot: a pale grid behind the lines, and axes at the left and the bottom only."""
     panel.grid(color="#dddddd", linewidth=0.6)
     panel.set_axisbelow(True)
     panel.spines[["top", "right"]].set_visible(False)
-    panel.legend(frameon=False, fontsize=9, loc="best")

@@ -13,7 +13,7 @@ from gluon_ft.errors import ConfigError, DataError, UserError, near
 from gluon_ft.io import atomic
 from gluon_ft.io.atomic import write as write_atomic
 from gluon_ft.io.settings import plain
-from gluon_ft.reporting import html, plots
+from gluon_ft.reporting import plots, report
 from gluon_ft.reporting.environment import environment
 from gluon_ft.reporting.metrics_log import read_metrics, without_repeats
 
@@ -113,18 +113,18 @@ class Run:
             shown = self._curves(drawn)
             for path in map(Path, pictures or []):
                 try:
-                    shown.append(html.Picture(path.read_bytes(), path.stem.replace("_", " ").replace("-", " ")))
+                    shown.append(report.Picture(path.read_bytes(), path.stem.replace("_", " ").replace("-", " ")))
                 except (OSError, ValueError) as error:
                     notes.append(f"The picture {path.name} could not be shown: {error}")
-            page = html.render(title=title or self.name, rows=rows, summary=summarise(rows), pictures=shown,
+            page = report.render(title=title or self.name, rows=rows, summary=summarise(rows), pictures=shown,
                                config=self.config, environment=self.environment, extra=plain(summary or {}),
                                notes=notes, command=command)
-            report = write_atomic(self.folder / "report.html", page)
+            written = write_atomic(self.folder / "report.html", page)
             # Last, since it is by this file that a run counts as finished.
             _write_json(self.folder / "result.json", {**plain(summary or {}), "rows": rows})
-            return report
+            return written
 
-    def _curves(self, series: dict[str, list[dict]]) -> list[html.Picture]:
+    def _curves(self, series: dict[str, list[dict]]) -> list[report.Picture]:
         """Writes curves.png; no picture where no epoch has a metric that can be drawn."""
         keys = {key for records in series.values() for record in records for key in record}
         metrics = tuple(m for m in plots.LABELS if {f"train_{m}", f"validation_{m}"} & keys)
@@ -133,7 +133,7 @@ class Run:
         wide = plots.curves(series, self.folder / "curves.png", metrics=metrics).read_bytes()
         measured = " and ".join(map(plots.short_label, metrics))
         caption = f"{measured[0].upper()}{measured[1:]} by epoch: {', '.join(series)}"
-        return [html.Picture(wide, caption, plots.curves_png(series, metrics=metrics, columns=1), plot=True)]
+        return [report.Picture(wide, caption, plots.curves_png(series, metrics=metrics, columns=1), plot=True)]
 
 
 def summarise(rows: list[dict]) -> list[dict]:
@@ -249,8 +249,8 @@ def _unfinished_folder(folder) -> Path:
 
 def _resumed(first: dict, now: dict) -> dict:
     """The environment of the first start, with what differs in this one."""
-    before = dict(html.flatten({key: value for key, value in first.items() if key != "resumed"}))
-    changed = {key: text for key, text in html.flatten(now)
+    before = dict(report.flatten({key: value for key, value in first.items() if key != "resumed"}))
+    changed = {key: text for key, text in report.flatten(now)
                if before.get(key) != text and key not in ("date", "command")}
     start = {"date": now["date"], "command": now["command"], "changed": changed}
     return {**first, "resumed": [*first.get("resumed", []), start]}

@@ -7,7 +7,7 @@ from pathlib import Path
 from gluon_ft.errors import DataError
 from gluon_ft.io import locks
 from gluon_ft.reporting import data_record
-from gluon_ft.reporting.html import flatten
+from gluon_ft.reporting.report import flatten
 
 # What differs between any two runs and says nothing about them.
 _TRIVIAL = {"environment": ("date", "command"), "configuration": ("origins.", "reasons"), "result": ("reasons",)}

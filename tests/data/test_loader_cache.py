@@ -10,8 +10,8 @@ from gluon_ft.data.sources import base
 
 def test_the_cache_is_bounded_and_decodes_once(folder, monkeypatch):
     decoded = []
-    decode = base.decode
-    monkeypatch.setattr("gluon_ft.data.sources.base.decode", lambda *args: decoded.append(1) or decode(*args))
+    decode = base.decode_rgb
+    monkeypatch.setattr("gluon_ft.data.sources.base.decode_rgb", lambda *args: decoded.append(1) or decode(*args))
     loader = opened(folder, cache="memory", workers=2)
     first, second = rows(loader)[0], rows(loader)[0]
     np.testing.assert_array_equal(first, second)

@@ -9,6 +9,7 @@ import photos
 import pytest
 
 from gluon_ft.data import split
+from gluon_ft.data.records import pack
 from gluon_ft.errors import ConfigError, DataError
 from gluon_ft.finetune import examine, job_data
 from gluon_ft.finetune.settings import JobSettings
@@ -164,3 +165,13 @@ def test_examined_lists_of_different_roots_need_a_root(tmp_path):
     one.root, two.root = tmp_path / "a", tmp_path / "b"
     with pytest.raises(DataError, match="lists of two folders cannot be compared"):
         examine.examine(one, two, "fix")
+
+
+def test_class_names_of_packed_parts_come_from_their_manifests(tmp_path):
+    root = photos.make(tmp_path / "p", count=4)
+    split.write(split.split(root, fraction=0.5), tmp_path / "set")
+    parts = {part: pack.pack(tmp_path / f"set-{part}.lst", root)[0].rec for part in ("train", "val")}
+    (tmp_path / "set.classes.txt").unlink()
+    data = job_data.prepare(JobSettings(train=str(parts["train"]), val=str(parts["val"])))
+    assert data.class_names == ["blue", "green", "red"]
+    assert [part.class_names for part in data.parts.values()] == [data.class_names] * 2

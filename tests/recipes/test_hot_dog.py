@@ -20,7 +20,7 @@ from gluon_ft.data.datasets import drawings
 from gluon_ft.errors import ConfigError, DataError, NetworkError, TrainingError
 from gluon_ft.finetune import demo_weights
 from gluon_ft.models import class_init, tracing
-from gluon_ft.reporting.rate_curve import rate_curve
+from gluon_ft.reporting.rate_plots import rate_curve
 from gluon_ft.training import lr_finder
 
 run = recipe_runs.runner(hot_dog)

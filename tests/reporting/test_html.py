@@ -14,7 +14,7 @@ from report_rows import HOSTILE, pixels, records, row
 
 from gluon_ft.cli import console
 from gluon_ft.errors import DataError
-from gluon_ft.reporting import Run, curves, html, image_grid, summarise
+from gluon_ft.reporting import Run, curves, image_grid, report, summarise
 
 
 class Page(HTMLParser):
@@ -89,7 +89,7 @@ def test_report_with_several_seeds(tmp_path):
     assert page.tables["runs"][0] == ["name", "seed", "train_accuracy", "validation_accuracy", "seconds"]
     assert page.tables["runs"][-1] == ["scratch", "2", "100.0%", "85.0%", "12.5"]
     assert page.tables["runs"][1][-1] == ""
-    assert page.tables["extra"] == [["source_accuracy", "0.973"]]
+    assert page.tables["details-more"] == [["source accuracy", "97.3%"]]
     settings = dict(page.tables["keys"])
     assert settings["lr"] == "0.01" and settings["head.classes"] == "2"
     assert settings["versions.numpy"] == np.__version__
@@ -124,7 +124,7 @@ def test_hostile_names_are_escaped_everywhere(tmp_path):
     assert "script" not in page.tags and "<script" not in text
     assert page.tables["result"][1][0] == HOSTILE
     assert page.tables["runs"][0][-1] == page.tables["runs"][1][-1] == HOSTILE
-    assert page.tables["extra"] == [[HOSTILE, HOSTILE]]
+    assert page.tables["details-more"] == [[HOSTILE, HOSTILE]]
     assert [f"{HOSTILE}.key", HOSTILE] in page.tables["keys"]
 
 
@@ -162,7 +162,15 @@ def test_series_chosen_for_the_curves(tmp_path):
 
 
 def test_flatten_and_cells():
-    assert html.flatten({"a": {"b": {"c": 1.23456789}, "d": []}, "e": None, "f": True, "g": {}}) == [
+    assert report.flatten({"a": {"b": {"c": 1.23456789}, "d": []}, "e": None, "f": True, "g": {}}) == [
         ("a.b.c", "1.235"), ("a.d", "none"), ("e", "none"), ("f", "yes"), ("g", "none")]
-    assert html.cell(1, "validation_top5") == "100.0%" and html.cell(3, "seed") == "3"
-    assert html.flatten({"x": list(range(1000))})[0][1].endswith("… (1000 values, whole in the JSON file)")
+    assert report.cell(1, "validation_top5") == "100.0%" and report.cell(3, "seed") == "3"
+    assert report.flatten({"x": list(range(1000))})[0][1].endswith("… (1000 values, whole in the JSON file)")
+
+
+def test_details_are_in_words_and_in_groups():
+    found = report.details({"total_seconds": 2.5, "train_accuracy": 0.5, "audit": {"copies_within": 2}, "own_key": 1,
+                            "images": {"train": 18}, "reasons": {"settings 1": "few images"}})
+    assert found == [("Result", [("training accuracy", "50.0%"), ("time of the whole job", "2.5 s")]),
+                     ("Data", [("training images", "18"), ("pairs of copies", "2")]),
+                     ("Why", [("these settings 1", "few images")]), ("More", [("own key", "1")])]

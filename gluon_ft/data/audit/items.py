@@ -3,9 +3,8 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from gluon_ft.data.sources.base import ImageRef
+from gluon_ft.data.sources.base import ImageRef, ImageSource
 from gluon_ft.data.sources.opening import open_unchecked
 
 
@@ -40,10 +39,11 @@ class Source:
     left_out: list[str] = field(default_factory=list)
 
 
-def open_source(number: int, path, root=None) -> Source:
-    """The images of source `number`, none of them decoded; parameters and errors as of `sources.open_unchecked`."""
-    found = open_unchecked(path, root)
+def open_source(number: int, source: ImageSource | str | os.PathLike[str],
+                root: str | os.PathLike[str] | None = None) -> Source:
+    """The images of source `number`, none of them decoded; of a path as `sources.open_unchecked` opens it."""
+    found = source if isinstance(source, ImageSource) else open_unchecked(source, root)
     items = [Item(number, found.image_name(i), found.label_name(i), *found.ref(i)) for i in range(len(found))]
     numbers = sorted({item.label for item in items if item.label is not None}, key=float) \
         if found.class_names is None else found.class_names
-    return Source(os.fspath(Path(path)), found.kind, items, numbers, found.class_names is not None, found.left_out)
+    return Source(found.name, found.kind, items, numbers, found.class_names is not None, found.left_out)

@@ -1,10 +1,9 @@
 """One image: file bytes in, checked, decoded, oriented, cropped, resized and encoded bytes out.
 
-Knows nothing of records and never touches MXNet, so that it can run in forked worker processes.
+Knows nothing of records and never touches MXNet. Safe in threads.
 """
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import cv2
@@ -77,13 +76,32 @@ def decode(data: bytes, info: Probe, color: int = 1, resize: int = 0) -> np.ndar
     return np.ascontiguousarray(_upright(array, info.orientation))
 
 
+def decode_rgb(data: bytes, channels: int = 3, resize: int = 0) -> np.ndarray:
+    """An image file's pixels as networks and pictures take them.
+
+    Parameters
+    ----------
+    data : bytes
+    channels : {3, 1}
+    resize : int, default 0
+        See `decode`.
+
+    Returns
+    -------
+    ndarray
+        uint8, upright: (height, width, 3) in RGB, or (height, width) for one channel.
+
+    Raises Unreadable with the reason.
+    """
+    image = decode(data, probe(data), int(channels == 3), resize)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if channels == 3 else image
+
+
 def _decode_pillow(data, color):
     with opened(data) as image:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                image.load()
-                return _pixels(image, color)
+            image.load()
+            return _pixels(image, color)
         except Unreadable:
             raise
         except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ... on damaged bytes

@@ -1,19 +1,23 @@
 """An image file's bytes and what its header says, before anything is decoded."""
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import stat
 import struct
+import threading
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile
 
 MAX_MEGAPIXELS = 100  # 10^6 pixels; decoded as colour they take 300 MB
 MAX_FILE_BYTES = 256 << 20
 
 _ORIENTATION = 0x0112  # EXIF tag
+_ONE_AT_A_TIME = threading.RLock()  # of what Pillow does, see `opened`
 
 
 class Unreadable(ValueError):
@@ -92,28 +96,40 @@ def _probe_jpeg(data):
     return None
 
 
-class opened:
-    """Pillow's image of some bytes, with its own size limit (a warning) out of the way: `probe` has one."""
+@contextlib.contextmanager
+def opened(data: bytes) -> Iterator[ImageFile.ImageFile]:
+    """Pillow's image of some bytes, without Pillow's own limit of its size: `probe` has one.
 
-    def __init__(self, data):
-        self.data = data
-
-    def __enter__(self):
-        self.limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    Warnings of Pillow's are left out. As Python's filters of warnings belong to the whole process, one thread at a
+    time gets past here. Raises Unreadable where the bytes are no image.
+    """
+    with _ONE_AT_A_TIME, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                self.image = Image.open(io.BytesIO(self.data))
-            return self.image
-        except UnidentifiedImageError:
-            raise Unreadable(f"not an image (begins with {self.data[:12]!r})") from None
+            image = _identify(data)
         except Exception as error:  # whatever a decoder plug-in raises on damaged bytes
             raise Unreadable(f"damaged header: {text_of(error)}") from None
-        finally:
-            Image.MAX_IMAGE_PIXELS = self.limit
+        if image is None:
+            raise Unreadable(f"not an image (begins with {data[:12]!r})")
+        with image:
+            yield image
 
-    def __exit__(self, *_):
-        self.image.close()
+
+def _identify(data: bytes) -> ImageFile.ImageFile | None:
+    """As `PIL.Image.open` but for its limit, which is one number for the whole process and an error in its middle.
+
+    The plug-ins register themselves in `Image.ID` and `Image.OPEN`: the usual formats first, then all.
+    """
+    for load_plugins in (Image.preinit, Image.init):
+        load_plugins()
+        for kind in Image.ID:
+            factory, accept = Image.OPEN[kind]
+            # These mean that it is another format.
+            with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
+                verdict = True if accept is None else accept(data[:16])
+                if verdict and not isinstance(verdict, str):  # text: a known format that this Pillow cannot read
+                    return factory(io.BytesIO(data), "")
+    return None
 
 
 def _orientation(image) -> int:

@@ -7,14 +7,13 @@ from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 from PIL import Image
 
 from gluon_ft.data.images import decode
-from gluon_ft.data.images import header as recprobe
 from gluon_ft.data.images.contact_sheet import contact_sheet, save
-from gluon_ft.data.records import framing, manifest
-from gluon_ft.data.records.verify import beside
+from gluon_ft.data.images.header import Unreadable, probe
+from gluon_ft.data.records import manifest, record_file
+from gluon_ft.data.records.record_file import RecordFile
 from gluon_ft.errors import ConfigError, DataError
 
 
@@ -27,8 +26,22 @@ class _Class:
 
 @dataclass
 class Contents:
-    """What `inspect` found: `rows` of the table (a dict a class, sizes in pixels), totals, and the place of each
-    record (`labels` text and byte `offsets`) for the contact sheet."""
+    """What `inspect` found.
+
+    Attributes
+    ----------
+    rows : list of dict
+        The table, a row a class; sizes in pixels.
+    records, bytes : int
+    options : dict or None
+        How the images were packed, from the manifest.
+    formats : dict of str to int
+        Records of each image format.
+    labels : list of str
+        The class of each record, as text.
+    offsets : array
+        The byte at which each begins.
+    """
 
     path: Path
     rows: list[dict]
@@ -40,67 +53,53 @@ class Contents:
     offsets: array
 
 
-def inspect(rec) -> Contents:
-    """Reads the headers of all records and their images, and decodes none.
+def inspect(rec: str | os.PathLike) -> Contents:
+    """Reads the headers of all records and of their images, and decodes none.
 
     Raises DataError where a record is damaged, with its number and byte, or the manifest cannot be used.
     """
-    path = Path(rec)
-    about = beside(path, ".manifest.json")
-    known = manifest.read(about) if about.is_file() else None
+    records = RecordFile(rec)
+    class_names, known = records.class_names, records.manifest
     classes: dict[str, _Class] = {}
-    names, formats, offsets = [], {}, array("Q")
-    try:
-        size = os.stat(path).st_size
-        with open(path, "rb") as file:
-            for item in framing.scan(file, size):
-                label, info, length = _look(item, path, known)
-                group = classes.setdefault(label, _Class())
-                group.bytes += length
-                group.widths.append(info.width)
-                group.heights.append(info.height)
-                formats[info.format] = formats.get(info.format, 0) + 1
-                names.append(label)
-                offsets.append(item.offset)
-    except OSError as error:
-        raise DataError("cannot be read", path=path, expected="packed records (.rec)",
-                        found=error.strerror or error) from None
-    if not names:
-        raise DataError("no records", path=path, found="an empty file")
-    return Contents(path, _rows(classes, known), len(names), size, known.data["options"] if known else None, formats,
-                    names, offsets)
+    labels, formats, offsets = [], {}, array("Q")
+    for item, header in records.scan_whole():
+        data = item.payload[header.start:]
+        try:
+            info = probe(data)
+        except Unreadable as error:
+            raise records.damaged(f"record {item.number} at byte {item.offset}: {error}") from None
+        label = _label_name(header.labels, class_names)
+        group = classes.setdefault(label, _Class())
+        group.bytes += len(data)
+        group.widths.append(info.width)
+        group.heights.append(info.height)
+        formats[info.format] = formats.get(info.format, 0) + 1
+        labels.append(label)
+        offsets.append(item.offset)
+    if not labels:
+        raise DataError("no records", path=records.path, found="an empty file")
+    return Contents(records.path, _rows(classes, class_names), len(labels), records.bytes,
+                    known.data["options"] if known else None, formats, labels, offsets)
 
 
-def _look(item, path, known):
-    if isinstance(item, framing.Damage):
-        raise DataError(f"damaged: {item}", path=path, remedy=f"see all of it with gluon-ft verify {path}")
-    try:
-        header = framing.read_header(item.payload)
-        info = recprobe.probe(item.payload[header.start:])
-    except (framing.Damaged, recprobe.Unreadable) as error:
-        raise DataError(f"damaged: record {item.number} at byte {item.offset}: {error}", path=path,
-                        remedy=f"see all of it with gluon-ft verify {path}") from None
-    return _name(header.labels, known), info, len(item.payload) - header.start
-
-
-def _name(labels, known) -> str:
+def _label_name(labels, class_names) -> str:
     if len(labels) != 1:
         return f"({len(labels)} labels)"
     label = labels[0]
-    if known is not None and known.classes and label.is_integer() and 0 <= label < len(known.classes):
-        return known.classes[int(label)]
+    if class_names and label.is_integer() and 0 <= label < len(class_names):
+        return class_names[int(label)]
     return f"{label:g}"
 
 
-def _rows(classes, known):
+def _rows(classes, class_names):
     def number(name):
         try:
             return (0, float(name), name)
         except ValueError:
             return (1, 0.0, name)
 
-    if known is not None and known.classes:
-        order = [name for name in known.classes if name in classes]
+    if class_names:
+        order = [name for name in class_names if name in classes]
         order += sorted(set(classes) - set(order))
     else:
         order = sorted(classes, key=number)
@@ -115,32 +114,47 @@ def _row(name, group):
             "kB/image": round(group.bytes / 1000 / len(group.widths), 1)}
 
 
-def write_sheet(contents: Contents, out, *, number: int = 48, seed: int = 0, columns: int = 8) -> int:
-    """Writes a contact sheet (PNG) of `number` records chosen by `seed`, in file order, with their numbers and classes.
+def write_sheet(contents: Contents, out: str | os.PathLike, *, number: int = 48, seed: int = 0,
+                columns: int = 8) -> int:
+    """Writes a contact sheet of some records, in the order of the file, with their numbers and classes.
 
-    Returns the number of thumbnails. Raises DataError where it cannot be written or a record does not decode.
+    Parameters
+    ----------
+    out : path-like
+        A PNG file.
+    number, columns : int
+        Thumbnails, and how many of them stand in a row.
+    seed : int
+        Chooses the records.
+
+    Returns
+    -------
+    int
+        The number of thumbnails.
+
+    Raises
+    ------
+    DataError
+        It cannot be written, or a record does not decode.
+    ConfigError
+        `number` or `columns` is below 1.
     """
     if number < 1 or columns < 1:
         raise ConfigError("bad contact sheet", expected="one image and one column or more",
                           found=f"{number} images in {columns} columns")
     chosen = sorted(random.Random(seed).sample(range(contents.records), min(number, contents.records)))
-    pictures = []
-    with open(contents.path, "rb") as file:
-        for i in chosen:
-            pictures.append((_picture(contents, file, i), f"{i} {contents.labels[i]}"))
+    pictures = [(_picture(contents, i), f"{i} {contents.labels[i]}") for i in chosen]
     title = f"{contents.path.name}: {len(chosen)} of {contents.records} records, seed {seed}"
     save(contact_sheet(pictures, columns=columns, title=title), Path(out))
     return len(chosen)
 
 
-def _picture(contents, file, number):
+def _picture(contents, number):
     try:
-        payload = framing.read_record(file, contents.offsets[number], contents.bytes).payload
-        data = payload[framing.read_header(payload).start:]
-        array_ = decode.decode(data, recprobe.probe(data), resize=128)
-    except (framing.Damaged, recprobe.Unreadable) as error:
+        pixels = decode.decode_rgb(record_file.read_image(contents.path, contents.offsets[number]), resize=128)
+    except Unreadable as error:
         raise DataError(f"damaged: record {number} at byte {contents.offsets[number]}: {error}",
                         path=contents.path) from None
-    picture = Image.fromarray(cv2.cvtColor(array_, cv2.COLOR_BGR2RGB) if array_.ndim == 3 else array_)
+    picture = Image.fromarray(pixels)
     picture.thumbnail((256, 256))
     return picture

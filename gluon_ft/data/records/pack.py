@@ -237,8 +237,7 @@ def _options(resize, center_crop, quality, color, encoding, pass_through, max_me
 
 
 def _check_run(workers, shards, shard, on_error):
-    if not (isinstance(workers, int) and 1 <= workers <= 256):
-        raise ConfigError("bad number of workers", expected="1 to 256", found=workers)
+    pool.check_workers(workers)
     if not (isinstance(shards, int) and 1 <= shards <= 10_000):
         raise ConfigError("bad number of shards", expected="1 to 10000", found=shards)
     if shard is not None and not (isinstance(shard, int) and 0 <= shard < shards):

@@ -3,29 +3,42 @@ from __future__ import annotations
 
 import bisect
 import functools
-import hashlib
-import io
 import math
 import os
-import stat
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from gluon_ft.data.images import decode
-from gluon_ft.data.images import header as recprobe
+from gluon_ft.data.images.header import MAX_MEGAPIXELS, Unreadable, probe
 from gluon_ft.data.records import framing, manifest, pool
 from gluon_ft.data.records.framing import Damage, Damaged, Record
-from gluon_ft.errors import ConfigError, DataError
-from gluon_ft.io import reporter
+from gluon_ft.data.records.record_file import RecordFile
+from gluon_ft.errors import DataError
+from gluon_ft.io import checksums, reporter
 
 MOST_KEPT = 100  # damages that a report names; all are counted
 _CHUNK_RECORDS, _CHUNK_BYTES = 16, 2 << 20
+_T = TypeVar("_T")
 
 
 @dataclass
 class Report:
-    """What `verify` found: `damages` has the first 100 of `damaged`; `manifest` and `index` say whether they were
-    there to compare with; `labels` counts the records of each single label."""
+    """What `verify` found.
+
+    Attributes
+    ----------
+    records, bytes : int
+    damaged : int
+        Number of damages.
+    damages : list of Damage
+        The first 100 of them.
+    manifest, index : bool
+        Whether they were there to compare with.
+    labels : dict of float to int
+        Records of each label, of those with one label.
+    """
 
     path: Path
     records: int = 0
@@ -41,51 +54,62 @@ class Report:
         """No damage."""
         return not self.damaged
 
-    def add(self, record, byte, reason) -> None:
+    def add(self, record: int | None, byte: int | None, reason: object) -> None:
         """Notes one damage."""
         self.damaged += 1
         if len(self.damages) < MOST_KEPT:
             self.damages.append(Damage(record, byte, str(reason)))
 
 
-def verify(rec, *, workers=1, classes=None, max_megapixels=recprobe.MAX_MEGAPIXELS) -> Report:
+def verify(rec: str | os.PathLike, *, workers: int = 1, classes: int | None = None,
+           max_megapixels: float = MAX_MEGAPIXELS) -> Report:
     """Reads every record of a `.rec`: framing, header, labels, image (decoded), and index and manifest where present.
-
-    Parameters
-    ----------
-    rec : path; `.idx` and `.manifest.json` are looked for beside it, a file by MXNet's `im2rec.py` has no manifest
-    workers : processes that decode
-    classes : number of classes; labels must be whole numbers below it. Default the manifest's
-    max_megapixels : a larger image counts as damage and is not decoded
 
     A cut between two records of a file without index and manifest cannot be seen; nor can changed pixels without a
     manifest, as long as they decode.
 
-    Raises DataError where the file cannot be read at all.
+    Parameters
+    ----------
+    rec : path-like
+        `.idx` and `.manifest.json` are looked for beside it; a file by MXNet's `im2rec.py` has no manifest.
+    workers : int, default 1
+        Processes that decode.
+    classes : int, optional
+        Number of classes; labels must be whole numbers below it. Default the manifest's.
+    max_megapixels : float, default 100
+        A larger image counts as damage and is not decoded.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read at all.
+    ConfigError
+        `workers` is out of range.
     """
-    if not (isinstance(workers, int) and 1 <= workers <= 256):
-        raise ConfigError("bad number of workers", expected="1 to 256", found=workers)
-    path = Path(rec)
-    report = Report(path, bytes=_size(path))
-    known = _manifest(path, report)
-    index = _index(path, report)
+    pool.check_workers(workers)
+    records = RecordFile(rec)
+    report = Report(records.path, bytes=records.bytes, manifest=records.has_manifest, index=records.has_index)
+    known = _unless_damaged(report, lambda: records.manifest)
+    index = _unless_damaged(report, lambda: records.index)
     if classes is None and known is not None and known.classes is not None:
         classes = len(known.classes)
     check = functools.partial(_check_chunk, classes, max_megapixels)
-    digest = hashlib.sha256()
-    try:
-        with open(path, "rb") as file, reporter.progress(total=report.bytes, unit="B", unit_scale=True,
-                                                        desc="verify") as bar:
-            chunks = _chunks(framing.scan(file, report.bytes))
-            for results in pool.ordered(check, chunks, workers=workers, weight=lambda chunk: chunk[0]):
-                for result in results:
-                    _take(report, known, index, *result)
-                    bar.update(result[0].end - result[0].offset if result[0].end else 0)
-            _hash_file(file, digest)
-    except OSError as error:
-        raise DataError("cannot be read", path=path, found=error.strerror or error) from error
-    _compare(report, known, index, digest.hexdigest())
+    with reporter.progress(total=report.bytes, unit="B", unit_scale=True, desc="verify") as bar:
+        for results in pool.ordered(check, _chunks(records.scan()), workers=workers, weight=lambda chunk: chunk[0]):
+            for seen, header, reason in results:
+                _take(report, known, index, seen, header, reason)
+                bar.update(seen.end - seen.offset if seen.end else 0)
+    _compare(report, known, index, records)
     return report
+
+
+def _unless_damaged(report: Report, read: Callable[[], _T]) -> _T | None:
+    """What `read` gives; None where it raises a DataError, which is noted as damage."""
+    try:
+        return read()
+    except DataError as error:
+        report.add(None, None, error)
+        return None
 
 
 @dataclass(frozen=True)
@@ -124,13 +148,13 @@ def _numbered(seen, offsets):
 
 
 def _check_chunk(classes, max_megapixels, chunk):
-    """(seen, header or None, reason or None) of each record; runs in a worker, without MXNet."""
+    """(seen, header or None, reason or None) of each record; runs in a worker."""
     return [_check_one(item, classes, max_megapixels) for item in chunk[1]]
 
 
 def _check_one(item, classes, max_megapixels):
     if isinstance(item, Damage):
-        return _Seen(item.record, item.byte, 0), None, item.reason
+        return _Seen(item.record or 0, item.byte or 0, 0), None, item.reason
     seen = _Seen(item.number, item.offset, item.end, manifest.crc(item.payload))
     header = None
     try:
@@ -139,8 +163,8 @@ def _check_one(item, classes, max_megapixels):
         data = item.payload[header.start:]
         if not data:
             raise Damaged("no image behind the header")
-        decode.decode(data, recprobe.probe(data, max_megapixels), color=-1)
-    except (Damaged, recprobe.Unreadable) as error:
+        decode.decode(data, probe(data, max_megapixels), color=-1)
+    except (Damaged, Unreadable) as error:
         return seen, header, str(error)
     except MemoryError:
         return seen, header, "not enough memory to decode it"
@@ -157,7 +181,8 @@ def _check_labels(header, classes):
             raise Damaged(f"label {label:g} is out of range, expected 0 to {classes - 1}")
 
 
-def _chunks(items):
+def _chunks(items: Iterable[Record | Damage]) -> Iterator[tuple[int, list[Record | Damage]]]:
+    """(bytes of the payloads, records) of one task after the other."""
     chunk, weight = [], 0
     for item in items:
         chunk.append(item)
@@ -169,54 +194,8 @@ def _chunks(items):
         yield weight, chunk
 
 
-def _size(path):
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        raise DataError("cannot be read", path=path, expected="packed records (.rec)",
-                        found=error.strerror or error) from None
-    if not stat.S_ISREG(status.st_mode):
-        raise DataError("not a file", path=path, expected="packed records (.rec)")
-    return status.st_size
-
-
-def beside(rec, kind: str) -> Path:
-    """The file of another kind that belongs to a `.rec`: `a.rec` -> `a<kind>`."""
-    text = os.fspath(rec)
-    return Path((text[:-4] if text.endswith(".rec") else text) + kind)
-
-
-def _manifest(path, report):
-    beside_it = beside(path, ".manifest.json")
-    if not os.path.lexists(beside_it):
-        return None
-    report.manifest = True
-    try:
-        return manifest.read(beside_it)
-    except DataError as error:
-        report.add(None, None, error)
-        return None
-
-
-def _index(path, report):
-    beside_it = beside(path, ".idx")
-    if not os.path.lexists(beside_it):
-        return None
-    report.index = True
-    try:
-        return framing.read_index(beside_it)
-    except DataError as error:
-        report.add(None, None, error)
-        return None
-
-
-def _hash_file(file, digest):
-    file.seek(0)
-    for block in iter(lambda: file.read(io.DEFAULT_BUFFER_SIZE * 64), b""):
-        digest.update(block)
-
-
-def _compare(report, known, index, sha256):
+def _compare(report, known, index, records):
+    """Notes where the file as a whole does not fit its index and manifest."""
     if not report.records:
         report.add(None, 0, "no records: the file is empty")
     if index is not None and len(index[1]) != report.records:
@@ -227,18 +206,18 @@ def _compare(report, known, index, sha256):
         return
     if known.records != report.records:
         report.add(None, report.bytes, f"{report.records} records, and the manifest has {known.records}")
-    if sha256 != known.rec_sha256:
+    if _sha256(records.path) != known.rec_sha256:
         report.add(None, None, "its SHA-256 is not the manifest's")
     if index is None:
         report.add(None, None, "the index is missing" if not report.index else "the index cannot be compared")
-    elif _file_sha256(beside(report.path, ".idx")) != known.idx_sha256:
+    elif _sha256(records.index_path) != known.idx_sha256:
         report.add(None, None, "the SHA-256 of the index is not the manifest's")
     if not report.damaged and {label: n for label, n in known.counts.items() if n} != report.labels:
         report.add(None, None, "the counts of the labels are not the manifest's")
 
 
-def _file_sha256(path):
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        _hash_file(file, digest)
-    return digest.hexdigest()
+def _sha256(path):
+    try:
+        return checksums.sha256_of(path)
+    except OSError as error:
+        raise DataError("cannot be read", path=path, found=error.strerror or error) from error

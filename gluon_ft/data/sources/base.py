@@ -2,21 +2,17 @@
 from __future__ import annotations
 
 import os
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
-from gluon_ft.data.images import decode as images
 from gluon_ft.data.images import header
-from gluon_ft.data.records import framing
+from gluon_ft.data.images.decode import decode_rgb
+from gluon_ft.data.records import record_file
 from gluon_ft.data.sampler import digest
 from gluon_ft.errors import DataError
-
-_PILLOW = threading.Lock()
 
 
 class ImageRef(NamedTuple):
@@ -33,13 +29,7 @@ class ImageRef(NamedTuple):
         """The bytes of the image file. Raises header.Unreadable with the reason."""
         if self.offset is None:
             return header.read_file(self.path)
-        try:
-            # Opened each time: a file shared by threads has one position.
-            with open(self.path, "rb") as file:
-                payload = framing.read_record(file, self.offset, os.fstat(file.fileno()).st_size).payload
-            return payload[framing.read_header(payload).start:]
-        except (OSError, framing.Damaged) as error:
-            raise header.Unreadable(str(error)) from None
+        return record_file.read_image(self.path, self.offset)
 
     def absolute(self) -> ImageRef:
         """The same image with its path from the root of the file system on."""
@@ -118,7 +108,7 @@ class ImageSource(ABC):
         header.Unreadable
             With the reason.
         """
-        return decode(self.read(position), channels, resize)
+        return decode_rgb(self.read(position), channels, resize)
 
     def contents(self) -> Iterator[bytes]:
         """The bytes of each image, in order. Raises DataError for an image that cannot be read."""
@@ -169,24 +159,6 @@ class Subset(ImageSource):
         """The positions, then all of the whole source, on which the drawing of the positions depends."""
         yield self.positions.tobytes()
         yield from self.whole.contents()
-
-
-def decode(data: bytes, channels: int, resize: int = 0) -> np.ndarray:
-    """Decodes the bytes of an image file; parameters and result as of `ImageSource.image`. Safe in threads.
-
-    Raises header.Unreadable with the reason.
-    """
-    # They set Pillow's size limit and Python's warnings aside while they work, which threads share.
-    with _PILLOW:
-        info = header.probe(data)
-    jpeg = info.format in ("JPEG", "MPO") and info.mode in ("L", "RGB")
-    colour = int(channels == 3)
-    if jpeg:
-        image = images.decode(data, info, colour, resize)
-    else:
-        with _PILLOW:
-            image = images.decode(data, info, colour)
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if colour else image
 
 
 def check_labels(labels: np.ndarray, class_names: Sequence[str], name) -> None:

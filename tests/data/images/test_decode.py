@@ -3,8 +3,12 @@ from __future__ import annotations
 
 import io
 import struct
+import threading
+import time
 import tracemalloc
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -236,3 +240,31 @@ def test_shrinking_without_reduction_is_close_to_area_averaging_on_real_photos()
             wanted = cv2.resize(full, size, interpolation=cv2.INTER_AREA)
             values.append(psnr(decode.shrink(full, *size), wanted))
     assert np.median(values) > 42 and min(values) > 30
+
+
+def test_damaged_jpegs_decoded_in_parallel_leave_pillows_limit_alone():
+    """Pillow is asked about each; its limit of an image's size belongs to the whole process."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)).save(buffer, "JPEG")
+    damaged = buffer.getvalue()[:150]  # no frame header: neither the quick reader nor OpenCV can tell
+    limit, seen, done = Image.MAX_IMAGE_PIXELS, set(), threading.Event()
+    filters = list(warnings.filters)
+
+    def watch():
+        while not done.is_set():
+            seen.add(Image.MAX_IMAGE_PIXELS)
+            time.sleep(0)
+
+    def read(_):
+        with pytest.raises(Unreadable):
+            decode.decode_rgb(damaged)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(read, range(400)))
+    finally:
+        done.set()
+        watcher.join()
+    assert seen == {limit} and limit == Image.MAX_IMAGE_PIXELS and warnings.filters == filters

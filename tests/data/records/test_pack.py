@@ -16,7 +16,7 @@ from record_files import make, run, three_files, verified_pack
 from gluon_ft.cli import console
 from gluon_ft.cli import records as commands
 from gluon_ft.data import lists
-from gluon_ft.data.records import framing, inspect, manifest, pack, verify
+from gluon_ft.data.records import framing, inspect, manifest, pack, record_file, verify
 from gluon_ft.errors import ConfigError, DataError
 
 
@@ -46,7 +46,7 @@ def test_mxnet_reads_labels_and_images(packed):
 
 
 def test_manifest_says_what_is_inside(packed):
-    read = manifest.read(verify.beside(packed, ".manifest.json"))
+    read = manifest.read(record_file.beside(packed, ".manifest.json"))
     assert read.classes == ["class 0", "class 1", "class 2"] and read.counts == {0: 4, 1: 4, 2: 4}
     assert read.records == 12 and read.data["source"] == "images" and read.data["options"]["resize"] == 24
     assert read.data["sizes"]["source_width"] == {"min": 48, "median": 48, "max": 48}

@@ -9,7 +9,7 @@ from PIL import Image
 from record_files import make, run, three_files, verified_pack
 
 from gluon_ft.cli import records as commands
-from gluon_ft.data.records import manifest, pack, verify
+from gluon_ft.data.records import manifest, pack, record_file, verify
 from gluon_ft.errors import ConfigError, DataError
 
 
@@ -45,7 +45,7 @@ def test_unreadable_images_are_all_listed_and_nothing_is_written(tmp_path):
     (done,) = pack.pack(lst, tmp_path / "images", on_error="skip")
     assert done.records == 8 and [s.index for s in done.skipped] == [100, 101, 102, 103]
     assert verify.verify(done.rec).ok and not report.exists()
-    skipped = manifest.read(verify.beside(done.rec, ".manifest.json")).data["skipped"]
+    skipped = manifest.read(record_file.beside(done.rec, ".manifest.json")).data["skipped"]
     assert skipped[0] == {"index": 100, "path": "b 0.png", "reason": "empty file (0 bytes)"}
 
 

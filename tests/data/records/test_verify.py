@@ -14,7 +14,7 @@ from PIL import Image
 from record_files import make, offsets, run, three_files, verified_pack
 
 from gluon_ft.cli import records as commands
-from gluon_ft.data.records import framing, inspect, pack, verify
+from gluon_ft.data.records import framing, inspect, pack, record_file, verify
 from gluon_ft.errors import DataError
 
 
@@ -65,7 +65,7 @@ def test_a_cut_anywhere_is_found(packed):
 
 
 def test_index_and_manifest_must_agree(packed):
-    idx, about = packed.with_suffix(".idx"), verify.beside(packed, ".manifest.json")
+    idx, about = packed.with_suffix(".idx"), record_file.beside(packed, ".manifest.json")
     whole, text = idx.read_text(), about.read_text()
     idx.write_text(whole.replace("105\t", "105\t1"))
     report = verify.verify(packed)

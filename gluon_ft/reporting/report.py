@@ -4,6 +4,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
+import re
 from pathlib import Path
 
 import jinja2
@@ -14,6 +15,24 @@ from gluon_ft.reporting.environment import without_home
 MIME = {"PNG": "image/png", "JPEG": "image/jpeg", "GIF": "image/gif", "WEBP": "image/webp"}
 # Characters of a list that a report shows.
 LONGEST = 400
+# Details by group, in this order: beginning of the key in result.json -> what a report calls it.
+DETAILS = {
+    "Result": {
+        "train_accuracy": "training accuracy", "validation_accuracy": "validation accuracy",
+        "best_validation_accuracy": "best validation accuracy", "cross_validated_accuracy": "cross-validated accuracy",
+        "best_epoch": "best epoch", "epochs": "epochs trained", "confusions": "most frequent confusions",
+        "C": "C of the linear classifier", "seconds": "training time", "total_seconds": "time of the whole job"},
+    "Data": {
+        "images.train": "training images", "images.validation": "validation images", "images": "images",
+        "classes": "classes", "features": "features an image", "audit.unreadable": "images that cannot be read",
+        "audit.copies_across": "validation images that are copies of training images",
+        "audit.copies_within": "pairs of copies", "audit.two_labels": "pairs of equal images with two labels",
+        "audit.left_out": "images left out"},
+    "Network": {"backbone": "backbone", "pretrained": "pretrained weights", "strategy": "strategy"},
+    "Why": {"reasons.network": "this network", "reasons.strategy": "this strategy",
+            "reasons.settings": "these settings", "reasons.given": "what you asked for"},
+}
+_OTHER = "More"
 
 
 @dataclasses.dataclass
@@ -70,7 +89,7 @@ def render(title: str, rows: list[dict], summary: list[dict], pictures: list[Pic
         title=title, rows=rows, columns=columns, summary=summary, several=any(line["seeds"] > 1 for line in summary),
         plots=[p for p in pictures if p.plot], samples=[p for p in pictures if not p.plot], notes=notes or [],
         config=flatten(config), environment=flatten(environment),
-        extra=flatten({key: value for key, value in (extra or {}).items() if value is not None}),
+        details=details({key: value for key, value in (extra or {}).items() if value is not None}),
         date=_readable(environment.get("date")), command=command or environment.get("command"),
         commit=environment.get("gluon_ft", {}).get("commit"), dirty=environment.get("gluon_ft", {}).get("dirty"),
         version=environment.get("gluon_ft", {}).get("version"))
@@ -87,12 +106,40 @@ def flatten(value: dict, prefix: str = "") -> list[tuple[str, str]]:
     return leaves
 
 
-def percent(value) -> str:
+def details(results: dict) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Results in words: (group, [(label, text), ...]) in the order of `DETAILS`, what is not named there last.
+
+    Accuracies as percent, times in seconds; the keys themselves stand in result.json.
+    """
+    groups: dict[str, list[tuple[str, str]]] = {group: [] for group in (*DETAILS, _OTHER)}
+    flat = dict(flatten(results))
+    for group, labels in DETAILS.items():
+        for start, label in labels.items():
+            for key in [key for key in flat if key == start or key.startswith((f"{start} ", f"{start}."))]:
+                number = key[len(start):].strip(" .").replace("_", " ")
+                groups[group].append((f"{label} {number}".strip(), _with_unit(key, flat.pop(key), results)))
+    groups[_OTHER] = [(_words(key), _with_unit(key, text, results)) for key, text in flat.items()]
+    return [(group, rows) for group, rows in groups.items() if rows]
+
+
+def _words(key: str) -> str:
+    """'confusion.of_two' -> 'confusion: of two'; what is no such key stays as it is."""
+    return key.replace("_", " ").replace(".", ": ") if re.fullmatch(r"[\w.]+", key) else key
+
+
+def _with_unit(key, text, results) -> str:
+    value = results.get(key)
+    if key.endswith("accuracy") and isinstance(value, (int, float)):
+        return percent(value)
+    return f"{text} s" if key.endswith("seconds") else text
+
+
+def percent(value: float | None) -> str:
     """0.9234 -> '92.3%'; None -> 'none'."""
     return "none" if value is None else f"{100 * value:.1f}%"
 
 
-def cell(value, column: str) -> str:
+def cell(value: object, column: str) -> str:
     """A value of the table of all runs: accuracies as percent, other floats with four digits."""
     if column.endswith(("accuracy", "top5")) and (value is None or type(value) in (int, float)):
         return percent(value)

@@ -1,0 +1,248 @@
+"""`RecordFile`: a packed `.rec` with the index and the manifest beside it, as every reader of records sees it."""
+from __future__ import annotations
+
+import functools
+import os
+import stat
+import struct
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from gluon_ft.data import lists
+from gluon_ft.data.images.header import Unreadable
+from gluon_ft.data.records import framing, manifest
+from gluon_ft.data.records.framing import Damage, Damaged, Record
+from gluon_ft.errors import DataError
+
+INDEX, MANIFEST = ".idx", ".manifest.json"
+_HEAD = struct.Struct("<IIIfQQ")  # magic, kind and length of the part; number of labels, label, id, second id
+
+
+def beside(rec: str | os.PathLike, suffix: str) -> Path:
+    """The file of another kind that belongs to a `.rec`: `a.rec` -> `a<suffix>`."""
+    text = os.fspath(rec)
+    return Path((text[:-4] if text.lower().endswith(".rec") else text) + suffix)
+
+
+def read_image(path: str | os.PathLike, offset: int) -> bytes:
+    """The image file in the record that begins at byte `offset` of a `.rec`; safe in threads.
+
+    Raises Unreadable with the reason.
+    """
+    try:
+        # Opened each time: a file shared by threads has one position.
+        with open(path, "rb") as file:
+            payload = framing.read_record(file, offset, os.fstat(file.fileno()).st_size).payload
+        return payload[framing.read_header(payload).start:]
+    except (OSError, Damaged) as error:
+        raise Unreadable(str(error)) from None
+
+
+class RecordFile:
+    """The records of a `.rec`, of ours or by MXNet's `im2rec.py`. Nothing but the file's size is read before it is
+    asked for, and no length in the file is trusted.
+
+    Attributes
+    ----------
+    path : Path
+    bytes : int
+        Size of the file.
+
+    Raises
+    ------
+    DataError
+        The path is not a regular file, or cannot be read. The properties raise it for what they read.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path)
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            raise self._cannot_be_read(error) from None
+        if not stat.S_ISREG(status.st_mode):
+            raise DataError("not a file", path=path, expected="packed records (.rec)")
+        self.bytes = status.st_size
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    # What lies beside it
+
+    @property
+    def index_path(self) -> Path:
+        """Where the index is, or would be."""
+        return beside(self.path, INDEX)
+
+    @property
+    def manifest_path(self) -> Path:
+        """Where the manifest is, or would be."""
+        return beside(self.path, MANIFEST)
+
+    @property
+    def has_index(self) -> bool:
+        """Whether there is something under the index's name."""
+        return os.path.lexists(self.index_path)
+
+    @property
+    def has_manifest(self) -> bool:
+        """Whether there is something under the manifest's name; files by `im2rec.py` have none."""
+        return os.path.lexists(self.manifest_path)
+
+    @functools.cached_property
+    def index(self) -> tuple[array[int], array[int]] | None:
+        """Keys and byte offsets in the order of the index, or None where there is none."""
+        return framing.read_index(self.index_path) if self.has_index else None
+
+    @functools.cached_property
+    def manifest(self) -> manifest.Manifest | None:
+        """The manifest, checked against its own hash but not against the records, or None where there is none."""
+        return manifest.read(self.manifest_path) if self.has_manifest else None
+
+    @functools.cached_property
+    def class_names(self) -> list[str] | None:
+        """Class names in label order: the manifest's, or without one those of the list's `.classes.txt` beside it."""
+        if self.manifest is not None:
+            return self.manifest.classes
+        return lists.find_class_names(beside(self.path, ".lst"))
+
+    @property
+    def sha256(self) -> str | None:
+        """What the manifest says of the file's SHA-256, or None."""
+        return None if self.manifest is None else self.manifest.rec_sha256
+
+    # Its records, by position
+
+    @property
+    def offsets(self) -> array[int]:
+        """The byte that each record begins at: in the order of the index, which must cover the file without a gap, or
+        without an index in the order of the file."""
+        return self._heads[0]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int64 (n,): the class of each record; -1 where it has several labels or one that is no class."""
+        first, several = self._heads[1:]
+        values = np.frombuffer(first, dtype=np.float32).astype(np.float64)
+        values[list(several)] = -1
+        good = np.isfinite(values) & (values >= 0) & (values <= lists.MAX_LABEL) & (values == np.floor(values))
+        return np.where(good, values, -1).astype(np.int64)
+
+    def labels_of(self, position: int) -> tuple[float, ...]:
+        """All labels of one record."""
+        first, several = self._heads[1:]
+        return several.get(position, (first[position],))
+
+    def class_labels(self) -> np.ndarray:
+        """`labels`, where every record has one that is a class. Raises DataError for the first that has not."""
+        labels = self.labels
+        wrong = np.flatnonzero(labels < 0)
+        if len(wrong):
+            found = " ".join(f"{x:g}" for x in self.labels_of(int(wrong[0]))[:8])
+            raise self.damaged(f"record {wrong[0]} at byte {self.offsets[wrong[0]]}: expected one class, a whole "
+                               f"number from 0; found label {found}")
+        return labels
+
+    def where(self, position: int) -> str:
+        """The place of a record, for an error."""
+        return f"{self.path}: record {position} at byte {self.offsets[position]}"
+
+    def read(self, position: int) -> bytes:
+        """The image file in a record; safe in threads. Raises Unreadable with the reason."""
+        return read_image(self.path, self.offsets[position])
+
+    def scan(self) -> Iterator[Record | Damage]:
+        """Every record in the order of the file, read whole; a Damage in place of each that cannot be read.
+
+        Needs no index. See `framing.scan`.
+        """
+        try:
+            with open(self.path, "rb") as file:
+                yield from framing.scan(file, self.bytes)
+        except OSError as error:
+            raise self._cannot_be_read(error) from None
+
+    def scan_whole(self) -> Iterator[tuple[Record, framing.ImageHeader]]:
+        """Every record with its header, in the order of the file. Raises DataError for the first that is damaged."""
+        for item in self.scan():
+            if isinstance(item, Damage):
+                raise self.damaged(str(item))
+            try:
+                yield item, framing.read_header(item.payload)
+            except Damaged as error:
+                raise self.damaged(f"record {item.number} at byte {item.offset}: {error}") from None
+
+    def damaged(self, reason: str) -> DataError:
+        """The error to raise for damage that was found."""
+        return DataError(f"damaged: {reason}", path=self.path,
+                         remedy=f"see all of it with gluon-ft verify {self.path}")
+
+    def _cannot_be_read(self, error: OSError) -> DataError:
+        return DataError("cannot be read", path=self.path, expected="packed records (.rec)",
+                         found=error.strerror or error)
+
+    @functools.cached_property
+    def _heads(self) -> tuple[array[int], array[float], dict[int, tuple[float, ...]]]:
+        """(offsets, first label of each record, position -> all labels where there are several)."""
+        offsets, ends, first, several = array("Q"), array("Q"), array("f"), {}
+        for position, (offset, end, labels) in enumerate(self._each_head()):
+            offsets.append(offset)
+            ends.append(end)
+            first.append(labels[0] if labels else np.nan)
+            if len(labels) != 1:
+                several[position] = labels
+        self._check_index_covers(offsets, ends)
+        if self.manifest is not None and self.manifest.records != len(offsets):
+            raise DataError("manifest of other records", path=self.manifest_path,
+                            expected=f"{len(offsets)} records as in {self.path.name}", found=self.manifest.records,
+                            remedy="pack again")
+        return offsets, first, several
+
+    def _each_head(self) -> Iterator[tuple[int, int, tuple[float, ...]]]:
+        """(first byte, byte after it, labels) of each record: by the index, or without one by reading all."""
+        if self.index is None:
+            for item, header in self.scan_whole():
+                yield item.offset, item.end, header.labels
+            return
+        try:
+            with open(self.path, "rb") as file:
+                for position, offset in enumerate(self.index[1]):
+                    yield (offset, *_read_head(file, offset, self.bytes, position))
+        except Damaged as error:
+            raise self.damaged(str(error)) from None
+        except OSError as error:
+            raise self._cannot_be_read(error) from None
+
+    def _check_index_covers(self, offsets, ends):
+        """Raises DataError where the index leaves out records or has one twice: images would be lost silently."""
+        at = 0
+        for begin, end in sorted(zip(offsets, ends)):
+            if begin != at:
+                break
+            at = end
+        else:
+            begin = self.bytes
+        if begin != at:
+            raise DataError("the index does not fit the records", path=self.index_path, expected=f"one at byte {at}",
+                            found="none" if begin == self.bytes else f"the next at byte {begin}", remedy="pack again")
+
+
+def _read_head(file: BinaryIO, offset: int, size: int, number: int) -> tuple[int, tuple[float, ...]]:
+    """(byte after it, labels) of a record; only its first 32 bytes are read where they tell."""
+    try:
+        file.seek(min(offset, size))
+        head = file.read(_HEAD.size)
+        if len(head) == _HEAD.size:
+            magic, word, count, label, *_ = _HEAD.unpack(head)
+            length = word & framing.MAX_PART
+            end = offset + 8 + length + -length % 4
+            if magic == framing.MAGIC and word >> 29 == framing.WHOLE and length >= 24 and count == 0 and end <= size:
+                return end, (label,)
+        record = framing.read_record(file, offset, size, number)
+        return record.end, framing.read_header(record.payload).labels
+    except Damaged as error:
+        raise Damaged(f"record {number} at byte {offset}: {error}") from None
