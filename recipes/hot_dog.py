@@ -36,7 +36,7 @@ from gluon_ft.finetune import demo_weights
 from gluon_ft.reporting import Run, summarise
 from gluon_ft.reporting.plots import first_and_last
 from gluon_ft.reporting.rate_plots import rate_curve
-from gluon_ft.training import rate_sweep
+from gluon_ft.training import lr_finder
 from gluon_ft.training.feature_cache import features
 
 PUBLISHED = gluon_ft.TrainConfig(epochs=5, lr=0.01, momentum=0.0, wd=0.001, top_k=0)
@@ -83,11 +83,11 @@ def train_all(train, work, configs, options, run):
     """(rows, table or None, pictures): a sweep of the learning rate, folds, or every network once a seed."""
     names = options["networks"]
     if options["lr_sweep"]:
-        guessing = rate_sweep.reach_of_guessing(work.sets(0).val.labels)
-        table, rows = rate_sweep.sweep(lambda lr: [train("fine-tuned", replace(each, lr=lr), work.sets(each.seed),
-                                                         series=f"lr {lr:g}") for each in configs],
-                                       configs[0].lr, guessing)
-        return rows, table, [rate_curve(table, run.folder / "rates.png", guessing)]
+        chance = lr_finder.chance_accuracy_bound(work.sets(0).val.labels)
+        table, rows = lr_finder.sweep(lambda lr: [train("fine-tuned", replace(each, lr=lr), work.sets(each.seed),
+                                                        series=f"lr {lr:g}") for each in configs],
+                                      configs[0].lr, chance)
+        return rows, table, [rate_curve(table, run.folder / "rates.png", chance)]
     if options["cross_validate"]:
         rows = [row for each in configs for row in work.cross_validate(
             options["cross_validate"], each.seed, lambda fold, sets, each=each: [

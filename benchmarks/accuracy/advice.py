@@ -49,7 +49,7 @@ from gluon_ft.finetune import advice, network, plan, probe
 from gluon_ft.finetune.advice import Facts
 from gluon_ft.finetune.settings import JobSettings
 from gluon_ft.models.spec import resolve
-from gluon_ft.training.feature_cache import features
+from gluon_ft.training.feature_cache import features, select
 
 POINT = 0.01
 VIEWS = 4
@@ -137,7 +137,7 @@ def accuracy(name, strategy, values, seed) -> float:
         train = loaders.make_loader(**source, train=True, augment=plan.augmentation(settings.augment), **shared)
         if settings.freeze != "none":
             train.views = 1 if settings.augment == "none" else min(VIEWS, settings.epochs)
-            net, train, val = features.prepare(net, train, val, views=train.views)
+            net, train, val = select.prepare(net, train, val, views=train.views)
         gluon_ft.fit(net, train, None, settings.training(), name=f"{name}, {strategy}, seed {seed}")
         return gluon_ft.evaluate(net, val, top_k=0).accuracy
 

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple
 
 import mxnet as mx
@@ -83,7 +83,7 @@ class ArrayLoader:
             yield Batch(mx.nd.array(self.data[chosen]), mx.nd.array(self.labels[chosen], dtype="int32"), len(chosen))
 
 
-def batches(source: Any, start: int = 0) -> Iterator[Batch]:
+def batches(source: Any, start: int = 0) -> Generator[Batch, None, None]:
     """One pass over a loader as `Batch`es.
 
     Parameters

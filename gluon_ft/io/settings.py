@@ -12,7 +12,7 @@ import numbers
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from gluon_ft.errors import ConfigError, near
 
@@ -113,7 +113,10 @@ def described(kind: type) -> dict[str, Described]:
             for field in dataclasses.fields(kind) if "setting" in field.metadata}
 
 
-def documented(kind: type) -> type:
+_Kind = TypeVar("_Kind", bound=type)
+
+
+def documented(kind: _Kind) -> _Kind:
     """Class decorator: adds the settings that a dataclass has of its own to its docstring, as numpydoc parameters."""
     inherited = {name for base in kind.__mro__[1:] if dataclasses.is_dataclass(base) for name in described(base)}
     lines = [f"    {one.name} : {one.kind}, default {one.default!r}\n        {one.about.help}"

@@ -16,7 +16,7 @@ from gluon_ft.reporting.plots import COLOURS, DASHES, DPI, frame, png, shortened
 
 
 def rate_curve(rows: list[dict], path: AnyPath, guessing: float | None = None, title: str | None = None) -> Path:
-    """Draws the rows of `training.rate_sweep.sweep` into one PNG and returns its path.
+    """Draws the rows of `training.lr_finder.sweep` into one PNG and returns its path.
 
     Parameters
     ----------

@@ -11,10 +11,8 @@ from gluon_ft.errors import NetworkError
 from gluon_ft.models import graph, tracing
 from gluon_ft.models.heads import LR_MULT
 from gluon_ft.runtime.gluon_internals import averaged, is_initialised, parameters_by_path, set_array
-from gluon_ft.symbolic import groups, head
-from gluon_ft.symbolic.checks import check_aux
-
-Parameters = dict[str, mx.nd.NDArray]
+from gluon_ft.symbolic import head, plan
+from gluon_ft.symbolic.legacy import Parameters, check_aux
 
 
 class FineTuned(HybridBlock):
@@ -81,7 +79,7 @@ def frozen_names(net: HybridBlock, patterns: Iterable[str], known: Container[str
     names = parameter_names(net)
     statistics = {p.name for p in net.collect_params().values() if p.name.endswith(("running_mean", "running_var"))}
     paths = [path for path, p in parameters_by_path(net).items() if p.name not in statistics]
-    chosen = [names[path] for path in groups.matching(paths, patterns)]
+    chosen = [names[path] for path in plan.matching(paths, patterns)]
     return [f"^{re.escape(name)}$" for name in dict.fromkeys(chosen) if name in known]
 
 
@@ -145,7 +143,7 @@ def _block(symbol, arg_params, aux_params, ctx, frozen, batchnorm):
     names = [name for name in symbol.list_arguments() if name != head.DATA]
     head.check_parameters(symbol, names, arg_params)
     check_aux(symbol, aux_params)
-    stays = groups.matching(names, frozen)
+    stays = plan.matching(names, frozen)
     if batchnorm == "frozen":
         symbol, _ = graph.hold_batchnorm(symbol, stays)
     # Without a type SymbolBlock warns that it cannot decide on one.

@@ -18,7 +18,7 @@ from gluon_ft.io import atomic
 from gluon_ft.io.checksums import sha256_of
 from gluon_ft.io.settings import plain
 from gluon_ft.symbolic import legacy
-from gluon_ft.weights.readers.params_files import check_whole
+from gluon_ft.training import checkpoint
 from gluon_ft.weights.readers.tensor_files import read_tensors
 
 PREFIX = "model"
@@ -45,12 +45,13 @@ class State:
     sha256: dict[str, str] = field(default_factory=dict)
 
 
-def params_path(folder, epoch: int) -> Path:
+def params_path(folder: str | Path, epoch: int) -> Path:
     """The parameter file of an epoch."""
     return legacy.parameter_file(Path(folder) / PREFIX, epoch)
 
 
-def save(folder, symbol, arg_params, aux_params, optimizer_states: dict, state: State) -> Path:
+def save(folder: str | Path, symbol: mx.sym.Symbol, arg_params: dict, aux_params: dict, optimizer_states: dict,
+         state: State) -> Path:
     """Writes all files of one epoch, each whole or not at all, and returns the parameter file.
 
     Raises CheckpointError where that cannot be done; earlier epochs are untouched.
@@ -61,30 +62,24 @@ def save(folder, symbol, arg_params, aux_params, optimizer_states: dict, state: 
     files = {params: {f"{kind}:{k}": v for kind, arrays in both.items() for k, v in arrays.items()}}
     if optimizer_states:
         files[params.with_suffix(".optimizer.params")] = optimizer_states
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with checkpoint.saving(params, "the checkpoint could not be saved"):
         atomic.write(folder / f"{PREFIX}-symbol.json", symbol.tojson())
         for path, arrays in files.items():
-            with atomic.replacing(path) as temporary:
-                mx.nd.save(str(temporary), arrays)
-                check_whole(temporary)
+            checkpoint.save_arrays(arrays, path)
         state.sha256 = {path.name: sha256_of(path) for path in files}
         atomic.write(params.with_suffix(".json"),
                      json.dumps({"format": FORMAT, **plain(asdict(state))}, indent=1, allow_nan=False))
-    except (OSError, mx.MXNetError) as error:
-        raise CheckpointError("the checkpoint could not be saved", path=params, found=str(error).splitlines()[0],
-                              remedy="free some space or choose another folder") from error
     return params
 
 
-def epochs(folder) -> list[int]:
+def epochs(folder: str | Path) -> list[int]:
     """The epochs that are complete in a folder, in order."""
     folder = Path(folder)
     found = [re.fullmatch(rf"{PREFIX}-(\d{{4,}})\.json", p.name) for p in folder.glob(f"{PREFIX}-*.json")]
     return sorted(int(m[1]) for m in found if m)
 
 
-def load_state(folder, epoch: int) -> State:
+def load_state(folder: str | Path, epoch: int) -> State:
     """What was saved of an epoch, with the files beside it compared with their hashes.
 
     Raises CheckpointError where it is damaged or a file is missing or another.
@@ -112,7 +107,7 @@ def _remedy(epoch):
     return f"delete {PREFIX}-{epoch:04d}.json to go on from the epoch before"
 
 
-def load_optimizer(folder, epoch: int) -> dict:
+def load_optimizer(folder: str | Path, epoch: int) -> dict[str, mx.nd.NDArray]:
     """The optimiser's arrays by name, as `optimizer_state` made them; empty where there are none."""
     path = params_path(folder, epoch).with_suffix(".optimizer.params")
     if not path.is_file():

@@ -35,21 +35,21 @@ class LoaderIter(mx.io.DataIter):
         self._ahead = first
 
     @property
-    def provide_data(self):
+    def provide_data(self) -> list[mx.io.DataDesc]:
         """One DataDesc."""
         return [mx.io.DataDesc(self._names[0], self._shape)]
 
     @property
-    def provide_label(self):
+    def provide_label(self) -> list[mx.io.DataDesc]:
         """One DataDesc."""
         return [mx.io.DataDesc(self._names[1], (self.batch_size,))]
 
-    def reset(self):
+    def reset(self) -> None:
         """To the beginning of a pass; a pass that was begun and not yet read from stays."""
         if self._ahead is None:
             self._rows = None
 
-    def next(self):
+    def next(self) -> mx.io.DataBatch:
         """The next mx.io.DataBatch."""
         batch, self._ahead = self._ahead or self._next(), None
         if batch is None:
@@ -69,7 +69,7 @@ class LoaderIter(mx.io.DataIter):
         return mx.io.DataBatch([data], [label], pad=self.batch_size - batch.valid)
 
 
-def filled(batch: Batch, size: int, label_of_padding: float | None = None):
+def filled(batch: Batch, size: int, label_of_padding: float | None = None) -> tuple[mx.nd.NDArray, mx.nd.NDArray]:
     """(data, label) with `size` rows at least, the batch's own repeated.
 
     label_of_padding : of the repetitions; None: their own.

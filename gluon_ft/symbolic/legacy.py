@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Container
 from pathlib import Path
 
 import mxnet as mx
@@ -10,8 +11,10 @@ from gluon_ft.errors import NetworkError, WeightsError, last_line, near
 from gluon_ft.models import graph
 from gluon_ft.weights.readers.tensor_files import read_tensors
 
+Parameters = dict[str, mx.nd.NDArray]
 
-def load_symbol(path) -> mx.sym.Symbol:
+
+def load_symbol(path: str | Path) -> mx.sym.Symbol:
     """The symbol in a JSON file of any version of MXNet up to 1.9.1.
 
     Old files have `param` or `attr` in place of `attrs`, no variables for BatchNorm's running statistics, and no
@@ -44,7 +47,7 @@ def _upgraded_names(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
     return graph.edited(symbol, lambda node: node.update(op="SoftmaxOutput") if node["op"] == "Softmax" else None)
 
 
-def load_checkpoint(prefix, epoch: int):
+def load_checkpoint(prefix: str | Path, epoch: int) -> tuple[mx.sym.Symbol, Parameters, Parameters]:
     """`mx.model.load_checkpoint`, checked: (symbol, arg_params, aux_params) of `<prefix>-symbol.json` and
     `<prefix>-<epoch as 4 digits>.params`.
 
@@ -57,7 +60,7 @@ def load_checkpoint(prefix, epoch: int):
     return symbol, arg_params, aux_params
 
 
-def load_params(prefix, epoch: int):
+def load_params(prefix: str | Path, epoch: int) -> tuple[Parameters, Parameters]:
     """(arg_params, aux_params) of `<prefix>-<epoch as 4 digits>.params`; see `load_checkpoint`."""
     path = parameter_file(prefix, epoch)
     if not path.is_file():
@@ -65,7 +68,7 @@ def load_params(prefix, epoch: int):
     return split_params(path)
 
 
-def split_params(path):
+def split_params(path: str | Path) -> tuple[Parameters, Parameters]:
     """(arg_params, aux_params) of a parameter file whose names begin with 'arg:' and 'aux:'."""
     found = read_tensors(path)
     # The reader takes the marks off; a file without any is Gluon's, or another framework's.
@@ -87,12 +90,12 @@ def _has_marks(path):
     return b"arg:" in tail or b"aux:" in tail
 
 
-def parameter_file(prefix, epoch: int) -> Path:
+def parameter_file(prefix: str | Path, epoch: int) -> Path:
     """`<prefix>-<epoch as 4 digits>.params`, MXNet's name."""
     return Path(f"{prefix}-{epoch:04d}.params")
 
 
-def check_aux(symbol, aux_params, path=None) -> None:
+def check_aux(symbol: mx.sym.Symbol, aux_params: Container[str], path: str | Path | None = None) -> None:
     """WeightsError where running statistics that the symbol needs are missing."""
     missing = [name for name in symbol.list_auxiliary_states() if name not in aux_params]
     if missing:

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 import mxnet as mx
 
+from gluon_ft.data.batches import Batch
 from gluon_ft.errors import ConfigError, TrainingError
 from gluon_ft.models import graph
 from gluon_ft.symbolic.head import DATA
 from gluon_ft.symbolic.iterators import filled
+from gluon_ft.symbolic.legacy import Parameters
 from gluon_ft.symbolic.plan import PADDING, Plan
-from gluon_ft.training import optimizers
+from gluon_ft.training import checkpoint
 
 
 @dataclass
@@ -24,12 +26,13 @@ class Trainee:
     updates: int = 0
 
     @property
-    def updater(self):
+    def updater(self) -> mx.optimizer.Updater:
         """What holds the optimiser's state: the key-value store's, or the module's own."""
         return self.module._kvstore._updater if self.module._update_on_kvstore else self.module._updater
 
 
-def make(plan: Plan, shape, arg_params, aux_params, initializer=None) -> Trainee:
+def make(plan: Plan, shape: tuple[int, ...], arg_params: Parameters, aux_params: Parameters,
+         initializer: mx.init.Initializer | None = None) -> Trainee:
     """Binds the plan's symbol and sets parameters and optimiser; copies, so that the given arrays stay as they are.
 
     shape : of a batch's data; the last layer's parameters are drawn where they are missing.
@@ -50,7 +53,8 @@ def make(plan: Plan, shape, arg_params, aux_params, initializer=None) -> Trainee
     return trainee
 
 
-def bind(symbol, label, contexts, shape, fixed=None) -> mx.mod.Module:
+def bind(symbol: mx.sym.Symbol, label: str, contexts: list[mx.Context], shape: tuple[int, ...],
+         fixed: list[str] | None = None) -> mx.mod.Module:
     """A module without parameters; for training where `fixed` (a list, maybe empty) is given.
 
     Its second result are the logits, from which the loss is taken: probabilities near 0 or 1 have lost it.
@@ -80,7 +84,7 @@ def _check_multipliers(trainee):
                                 expected=f"learning rate and weight decay {wanted}")
 
 
-def step(trainee: Trainee, batch) -> tuple:
+def step(trainee: Trainee, batch: Batch) -> tuple:
     """One update with the mean gradient of a trimmed batch; (logits (n, classes), labels (n,)) of it."""
     _check_size(trainee.plan, batch)
     data, label = filled(batch, len(trainee.plan.contexts), PADDING)
@@ -91,7 +95,7 @@ def step(trainee: Trainee, batch) -> tuple:
     return _result(trainee.module, batch)
 
 
-def predict(module, contexts, batch) -> tuple:
+def predict(module: mx.mod.Module, contexts: list[mx.Context], batch: Batch) -> tuple:
     """(logits, labels) of a trimmed batch, in inference mode."""
     data, label = filled(batch, len(contexts), PADDING)
     module.forward(mx.io.DataBatch([data], [label]), is_train=False)
@@ -120,11 +124,11 @@ def synchronised(trainee: Trainee) -> tuple[dict, dict]:
 
 def saved_state(trainee: Trainee) -> dict:
     """The optimiser's arrays for a checkpoint."""
-    return optimizers.optimizer_state(trainee.updater, trainee.keys)
+    return checkpoint.optimizer_state(trainee.updater, trainee.keys)
 
 
 def restore(trainee: Trainee, arrays: dict, updates: int) -> None:
     """Puts a checkpoint's arrays and number of updates into the optimiser."""
     weights = {k: v for k, v in trainee.module.get_params()[0].items() if k in trainee.plan.lr}
-    optimizers.restore_optimizer(trainee.updater, trainee.keys, arrays, weights, updates)
+    checkpoint.restore_optimizer(trainee.updater, trainee.keys, arrays, weights, updates)
     trainee.updates = updates

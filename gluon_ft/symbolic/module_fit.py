@@ -1,30 +1,34 @@
 """`symbolic.fit`: trains a symbol with `mx.mod.Module`, checked, resumable, with multipliers that take effect.
 
 The loop is written out over `Module.forward_backward` and `update`, because `Module.fit` trains twice on the images
-that fill up the last batch, does not keep the number of updates, and has no place for the checks.
+that fill up the last batch, does not keep the number of updates, and has no place for the plan.
 """
 from __future__ import annotations
 
 import itertools
 import time
 import warnings
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import mxnet as mx
 
 from gluon_ft.data.batches import batches
+from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.errors import CheckpointError, ConfigError, DataError
 from gluon_ft.io import reporter
 from gluon_ft.io.settings import plain
 from gluon_ft.models import graph
 from gluon_ft.runtime import seeds
-from gluon_ft.symbolic import checkpoints, checks, legacy, module, plan
+from gluon_ft.symbolic import checkpoints, legacy, module, plan
 from gluon_ft.symbolic.head import DATA
 from gluon_ft.training.config import TrainConfig
-from gluon_ft.training.fit import Result, epoch_record
+from gluon_ft.training.fit import Result
 from gluon_ft.training.losses import cross_entropy
-from gluon_ft.training.metrics import Meter, Metrics
+from gluon_ft.training.metrics import Meter, Metrics, best_epoch, epoch_record, measure
+from gluon_ft.training.schedule import LearningRate
 
 # The published procedure's: SGD without momentum or weight decay.
 AS_PUBLISHED = TrainConfig(epochs=8, lr=0.01, momentum=0.0, wd=0.0)
@@ -36,7 +40,7 @@ class SymbolicResult(Result):
     network as `symbol`, `arg_params`, `aux_params`; `frozen` and `held` name the parameters and running statistics
     that did not move, `classes` the labels (None where not known)."""
 
-    symbol: object = None
+    symbol: mx.sym.Symbol | None = None
     arg_params: dict = field(default_factory=dict)
     aux_params: dict = field(default_factory=dict)
     frozen: list[str] = field(default_factory=list)
@@ -44,9 +48,12 @@ class SymbolicResult(Result):
     classes: list[str] | None = None
 
 
-def fit(symbol, arg_params, aux_params, train, val, batch_size, ctx=None, config: TrainConfig = AS_PUBLISHED, *,
-        head_lr_mult: float | None = None, lr_mult=None, wd_mult=None, frozen=(), batchnorm: str = "frozen",
-        initializer=None, save_to=None, resume: bool = False, preprocessing=None, on_epoch=None,
+def fit(symbol: mx.sym.Symbol, arg_params: legacy.Parameters, aux_params: legacy.Parameters, train: Any, val: Any,
+        batch_size: int, ctx: mx.Context | list[mx.Context] | None = None, config: TrainConfig = AS_PUBLISHED, *,
+        head_lr_mult: float | None = None, lr_mult: Mapping[str, float] | None = None,
+        wd_mult: Mapping[str, float] | None = None, frozen: Iterable[str] = (), batchnorm: str = "frozen",
+        initializer: mx.init.Initializer | None = None, save_to: str | Path | None = None, resume: bool = False,
+        preprocessing: Preprocessing | None = None, on_epoch: Callable[[dict], object] | None = None,
         speedometer: int = 10, name: str = "training") -> SymbolicResult:
     """Trains a symbol that ends in SoftmaxOutput; the given parameters are left as they are.
 
@@ -85,7 +92,7 @@ def fit(symbol, arg_params, aux_params, train, val, batch_size, ctx=None, config
         raise ConfigError("resume needs the folder of the checkpoints", remedy="give save_to")
     task = plan.make(symbol, batch_size, ctx, config, head_lr_mult, lr_mult, wd_mult, frozen, batchnorm)
     done = _last_checkpoint(save_to, task, train) if resume else None
-    if done is not None:
+    if done is not None and save_to is not None:
         arg_params, aux_params = legacy.load_params(Path(save_to) / checkpoints.PREFIX, done.epoch)
     begun = done.epoch if done else 0
     stream, first = _stream(train, config.seed, begun + 1)
@@ -94,28 +101,28 @@ def fit(symbol, arg_params, aux_params, train, val, batch_size, ctx=None, config
     if config.seed is not None:
         seeds.seed_all(config.seed)
     trainee = module.make(task, first.data.shape, arg_params, aux_params, initializer)
-    if done is not None:
+    if done is not None and save_to is not None:
         module.restore(trainee, checkpoints.load_optimizer(save_to, begun), done.updates)
     result = SymbolicResult(history=list(done.history) if done else [], best_epoch=done.best_epoch if done else 0,
                             symbol=symbol, frozen=task.frozen, held=task.held, classes=names)
     arg_params, aux_params = trainee.module.get_params()
+    rate = LearningRate(config, train)
     started = time.perf_counter()
     for epoch in range(begun + 1, config.epochs + 1):
         at, where = time.perf_counter(), f"{name}, epoch {epoch}"
         if epoch > begun + 1:
             stream, first = _stream(train, config.seed, epoch)
         _seed_epoch(config.seed, epoch)
-        rate = _rates(config, train)
         trained = _train_epoch(trainee, itertools.chain([first], stream), labels, rate, Meter(where, config.top_k),
                                _speedometer(speedometer, batch_size), epoch, f"{name} {epoch}/{config.epochs}")
         labels.end_of_epoch()
         arg_params, aux_params = module.synchronised(trainee)
-        validated = None if val is None else _evaluate(trainee.module, task.contexts, val, val_labels,
+        validated = None if val is None else _evaluate(trainee.module, task.contexts, batches(val), val_labels,
                                                        Meter(f"{where}, validation", config.top_k))
-        record = epoch_record(epoch, trained, validated, rate(trainee.updates - 1), time.perf_counter() - at,
+        record = epoch_record(epoch, trained, validated, rate.at(1, trainee.updates - 1), time.perf_counter() - at,
                               config.top_k)
         result.history.append(record)
-        result.best_epoch = _best(result.history, val is not None)
+        result.best_epoch = best_epoch(result.history)
         if save_to is not None:
             state = checkpoints.State(epoch, trainee.updates, getattr(train, "epoch", None), task.settings(),
                                       result.history, result.best_epoch, names,
@@ -174,24 +181,12 @@ def _difference(key, old, new):
         "expected": f"{len(old or ())} parameters", "found": f"{len(new)}"}
 
 
-def _rates(config, train):
-    """update's number, from 0 -> learning rate."""
-    if config.schedule == "constant" and not config.warmup:
-        return lambda step: config.lr
-    if not hasattr(train, "__len__"):
-        raise ConfigError("a schedule needs the number of batches beforehand", expected="a loader that has a length",
-                          found=type(train).__name__,
-                          remedy="use gluon_ft.loaders.make_loader, or the schedule 'constant'")
-    schedule = config.lr_schedule()
-    return lambda step: config.lr * schedule.multiplier(step, len(train), config.epochs)
-
-
 def _train_epoch(trainee, stream, labels, rate, meter, speedometer, epoch, title):
     loss_of = cross_entropy(trainee.plan.config.label_smoothing)
     for batch in reporter.progress(stream, desc=title, unit="batch"):
         batch = batch.trimmed()
         labels.check(batch, meter.steps + 1)
-        trainee.optimizer.set_learning_rate(rate(trainee.updates))
+        trainee.optimizer.set_learning_rate(rate.at(1, trainee.updates))
         logits, label = module.step(trainee, batch)
         meter.update([(logits, label, loss_of(logits, label))])
         meter.wait()
@@ -204,19 +199,20 @@ def _speedometer(frequent, batch_size):
     return mx.callback.Speedometer(batch_size, frequent) if frequent else None
 
 
-def _evaluate(mod, contexts, source, labels, meter) -> Metrics:
+def _evaluate(mod, contexts, stream, labels, meter) -> Metrics:
     loss_of = cross_entropy()
-    for batch in batches(source):
-        batch = batch.trimmed()
-        labels.check(batch, meter.steps + 1)
+
+    def predicted(batch):
         logits, label = module.predict(mod, contexts, batch)
-        meter.update([(logits, label, loss_of(logits, label))])
-        meter.wait()
+        return [(logits, label, loss_of(logits, label))]
+
+    found = measure(stream, predicted, meter, lambda batch: labels.check(batch, meter.steps + 1))
     labels.end_of_epoch()
-    return meter.result()
+    return found
 
 
-def evaluate(symbol, arg_params, aux_params, source, batch_size, ctx=None, top_k: int = 0) -> Metrics:
+def evaluate(symbol: mx.sym.Symbol, arg_params: legacy.Parameters, aux_params: legacy.Parameters, source: Any,
+             batch_size: int, ctx: mx.Context | list[mx.Context] | None = None, top_k: int = 0) -> Metrics:
     """Loss and accuracy of a symbol that ends in SoftmaxOutput; every image counts once, padding not at all.
 
     Parameters and errors as in `fit`, `gluon_ft.training.metrics.Metrics` as the result. Class names that `source`
@@ -228,15 +224,10 @@ def evaluate(symbol, arg_params, aux_params, source, batch_size, ctx=None, top_k
     if first is None:
         raise DataError("no images in the evaluation", expected="at least one", found="an empty loader")
     shape = (batch_size, *first.data.shape[1:])
-    classes = checks.check_parameters(symbol, arg_params, aux_params, {DATA: shape, label: (batch_size,)})
-    checks.class_names(classes, None, source)
-    labels = checks.labels_fit(classes, source, "the evaluation")
+    classes = plan.check_parameters(symbol, arg_params, aux_params, {DATA: shape, label: (batch_size,)})
+    plan.class_names(classes, None, source)
+    labels = plan.labels_fit(classes, source, "the evaluation")
     mod = module.bind(symbol, label, contexts, shape)
     mod.set_params({k: v for k, v in arg_params.items() if k in set(symbol.list_arguments())},
                    {k: aux_params[k] for k in symbol.list_auxiliary_states()})
     return _evaluate(mod, contexts, itertools.chain([first], stream), labels, Meter("the evaluation", top_k))
-
-
-def _best(history, validated):
-    key = "validation_accuracy" if validated else "train_accuracy"
-    return max(history, key=lambda record: record[key])["epoch"]

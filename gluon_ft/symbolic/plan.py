@@ -1,17 +1,25 @@
 """What is settled before a symbol is trained: what moves and how fast, the symbol as it is run, the class names."""
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import io
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import mxnet as mx
 
-from gluon_ft.errors import ConfigError, NetworkError, TrainingError
+from gluon_ft.data.sources.base import describe_classes
+from gluon_ft.errors import ConfigError, DataError, NetworkError, TrainingError, WeightsError, last_line
 from gluon_ft.models import graph
-from gluon_ft.symbolic import checks, groups
 from gluon_ft.symbolic.head import DATA
+from gluon_ft.symbolic.legacy import Parameters, check_aux
 from gluon_ft.training.config import TrainConfig
+from gluon_ft.training.labels import LabelCheck
 from gluon_ft.training.schedule import OPEN_ENDED
 
 # What of TrainConfig Module's loop here does; another setting than the default of the rest is refused.
@@ -46,7 +54,9 @@ class Plan:
                 "symbol": hashlib.sha256(self.running.tojson().encode()).hexdigest()}
 
 
-def make(symbol, batch_size, ctx, config, head_lr_mult, lr_mult, wd_mult, frozen, batchnorm) -> Plan:
+def make(symbol: mx.sym.Symbol, batch_size: int, ctx: mx.Context | list[mx.Context] | None, config: TrainConfig,
+         head_lr_mult: float | None, lr_mult: Mapping[str, float] | None, wd_mult: Mapping[str, float] | None,
+         frozen: Iterable[str], batchnorm: str) -> Plan:
     """The plan for the arguments of `symbolic.fit`, see there. The number of classes is checked later, with shapes."""
     contexts = contexts_of(ctx)
     if batchnorm not in ("frozen", "train"):
@@ -68,7 +78,7 @@ def make(symbol, batch_size, ctx, config, head_lr_mult, lr_mult, wd_mult, frozen
     fixed = set(graph.fixed_gammas(symbol))
     own = {what: graph.own_multipliers(symbol, what) for what in ("lr_mult", "wd_mult")}
     never = [n for n in names if own["lr_mult"].get(n) == own["wd_mult"].get(n) == 0]
-    stays = [*groups.matching(names, frozen), *never]
+    stays = [*matching(names, frozen), *never]
     running, held = graph.hold_batchnorm(symbol, stays) if batchnorm == "frozen" else (symbol, [])
     # A scale that BatchNorm takes as 1 has no gradient; weight decay would still move the number in the file.
     trained = [name for name in names if name not in fixed and name not in stays]
@@ -76,17 +86,17 @@ def make(symbol, batch_size, ctx, config, head_lr_mult, lr_mult, wd_mult, frozen
         raise TrainingError("every parameter is frozen", expected="at least the last layer trained",
                             remedy="give patterns that leave some")
     lr, wd = ({**dict.fromkeys(trained, 1.0), **{n: v for n, v in own[what].items() if n in trained},
-               **groups.multipliers(trained, given, what)}
+               **multipliers(trained, given, what)}
               for what, given in (("lr_mult", lr_mult), ("wd_mult", wd_mult)))
     if head_lr_mult is not None:
-        of_head = groups.multipliers(list(head), {"": head_lr_mult}, "head_lr_mult")
+        of_head = multipliers(list(head), {"": head_lr_mult}, "head_lr_mult")
         lr.update({name: value for name, value in of_head.items() if name in lr})
     running = _with_options(running, config.label_smoothing, len(contexts))
     return Plan(symbol, running, label, head, [n for n in names if n not in lr], held, lr, wd, config, contexts,
                 batch_size)
 
 
-def contexts_of(ctx) -> list[mx.Context]:
+def contexts_of(ctx: mx.Context | Iterable[mx.Context] | None) -> list[mx.Context]:
     """A context, a list of them, or None for the CPU, as a list."""
     if ctx is None:
         return [mx.cpu()]
@@ -110,13 +120,125 @@ def _with_options(symbol, smoothing, devices):
     return graph.with_attributes(symbol, {output.name: changes}) if changes else symbol
 
 
-def check(plan: Plan, arg_params, aux_params, train, val, shape, wanted=None):
+def check(plan: Plan, arg_params: Parameters, aux_params: Parameters, train: Any, val: Any, shape: tuple[int, ...],
+          wanted: Sequence[str] | None = None) -> tuple[list[str] | None, LabelCheck, LabelCheck | None]:
     """Everything that can be known before the first batch; returns (class names or None, Labels, Labels or None).
 
     shape : of a batch's data; wanted : class names of a checkpoint. Errors as in `symbolic.fit`.
     """
     inputs = {DATA: (plan.batch_size, *shape[1:]), plan.label: (plan.batch_size,)}
-    classes = checks.check_parameters(plan.symbol, arg_params, aux_params, inputs, plan.head)
-    names = checks.class_names(classes, train, val, wanted)
-    labels = checks.labels_fit(classes, train, "the training set", plan.config.allow_empty_classes)
-    return names, labels, None if val is None else checks.labels_fit(classes, val, "the validation set")
+    classes = check_parameters(plan.symbol, arg_params, aux_params, inputs, plan.head)
+    names = class_names(classes, train, val, wanted)
+    labels = labels_fit(classes, train, "the training set", plan.config.allow_empty_classes)
+    return names, labels, None if val is None else labels_fit(classes, val, "the validation set")
+
+
+def check_parameters(symbol: mx.sym.Symbol, arg_params: Parameters, aux_params: Parameters, inputs: dict[str, tuple],
+                     may_miss: Sequence[str] = ()) -> int:
+    """Compares parameters and running statistics with the shapes that the symbol infers; returns the classes.
+
+    inputs : shapes of data and labels by name, batch first; may_miss : parameters that will be initialised.
+    Raises NetworkError where the input does not fit, WeightsError for what is missing or of another shape.
+    """
+    own = [name for name in symbol.list_arguments() if name not in inputs]
+    missing = [name for name in own if name not in arg_params and name not in may_miss]
+    if missing:
+        raise WeightsError(f"{len(missing)} of the symbol's {len(own)} parameters are missing",
+                           found=f"no '{missing[0]}'", remedy="give the parameters of this symbol; only those of the "
+                           f"new layer{' (' + ', '.join(may_miss) + ')' if may_miss else ''} are initialised")
+    check_aux(symbol, aux_params)
+    wanted = _shapes(symbol, inputs, arg_params)
+    for name, shape in wanted.items():
+        found = arg_params.get(name, aux_params.get(name))
+        if found is not None and found.shape != shape:
+            raise WeightsError(f"parameter '{name}' is another network's", expected=shape, found=found.shape,
+                               remedy="give the parameters of this symbol, and images of the size it is for")
+    return _classes(symbol, inputs)
+
+
+def _shapes(symbol, inputs, arg_params):
+    # MXNet prints the arguments of a failed inference to standard output.
+    with contextlib.redirect_stdout(io.StringIO()):
+        try:
+            arguments, _, auxiliary = symbol.infer_shape(**inputs)
+        except mx.MXNetError as error:
+            raise NetworkError(f"the symbol does not take this input: {last_line(error)[:200]}",
+                               found=", ".join(f"{k} {v}" for k, v in inputs.items())) from error
+    names = [*symbol.list_arguments(), *symbol.list_auxiliary_states()]
+    return {name: tuple(shape) for name, shape in zip(names, [*arguments, *auxiliary]) if name not in inputs}
+
+
+def _classes(symbol, inputs) -> int:
+    shape = symbol.infer_shape(**inputs)[1][0]
+    if len(shape) != 2:
+        raise NetworkError("the symbol's result is not one row of classes an image", found=shape)
+    return shape[1]
+
+
+def labels_fit(classes: int, source: Any, what: str, allow_empty: bool = True) -> LabelCheck:
+    """Compares the labels of a source with the head, see `LabelCheck`."""
+    return LabelCheck(classes, source, what, allow_empty, growing="call get_fine_tune_model with num_classes=N")
+
+
+def class_names(classes: int, train: Any, val: Any, wanted: Sequence[str] | None = None) -> list[str] | None:
+    """The class names that sources carry, in label order; None where none does.
+
+    wanted : those of a checkpoint. Raises DataError where they differ from one another or from the number of classes.
+    """
+    found = [(what, list(source.classes)) for what, source in (("training", train), ("validation", val))
+             if getattr(source, "classes", None)]
+    if wanted is not None:
+        found.insert(0, ("checkpoint", list(wanted)))
+    for what, names in found[1:]:
+        if names != found[0][1]:
+            raise DataError(f"the classes of {what} and {found[0][0]} differ", expected=describe_classes(found[0][1]),
+                            found=describe_classes(names), remedy="take data and network of the same task")
+    if found and len(found[0][1]) != classes:
+        raise DataError(f"the classes of {found[0][0]} do not fit the head", expected=f"{classes} classes",
+                        found=describe_classes(found[0][1]),
+                        remedy=f"call get_fine_tune_model with num_classes={len(found[0][1])}")
+    return found[0][1] if found else None
+
+
+def matching(names: list[str], patterns: Iterable[str]) -> list[str]:
+    """Those of `names` in which one of the regular expressions is found (`re.search`), in their order.
+
+    Raises ConfigError for a pattern that is none, or that matches nothing.
+    """
+    patterns = [patterns] if isinstance(patterns, str) else list(patterns)
+    first = first_match(names, patterns)
+    return [name for name in names if first[name] is not None]
+
+
+def multipliers(names: list[str], values: Mapping[str, float] | None, what: str) -> dict[str, float]:
+    """name -> multiplier, for the names that a pattern of `values` matches; the first pattern that does counts.
+
+    Raises ConfigError as `matching`, and for a multiplier that is not a number from 0 on.
+    """
+    values = dict(values or {})
+    for pattern, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+            raise ConfigError(f"{what} of '{pattern}' out of range", expected="a number from 0 on", found=repr(value))
+    first = first_match(names, values)
+    return {name: float(values[pattern]) for name, pattern in first.items() if pattern is not None}
+
+
+def first_match(names: list[str], patterns: Iterable[str]) -> dict[str, str | None]:
+    """name -> the first pattern found in it, None where there is none.
+
+    Raises ConfigError for a pattern that does not compile, or matches nothing that an earlier one has not taken.
+    """
+    taken: dict[str, str | None] = dict.fromkeys(names)
+    for pattern in patterns:
+        try:
+            expression = re.compile(pattern)
+        except (re.error, TypeError) as error:
+            raise ConfigError(f"'{pattern}' is not a regular expression", found=str(error)) from error
+        found = [name for name in names if expression.search(name)]
+        fresh = [name for name in found if taken[name] is None]
+        if not fresh:
+            raise ConfigError(f"pattern '{pattern}' matches nothing",
+                              found="only parameters of earlier patterns" if found else "no parameter",
+                              remedy=f"parameters are named like {', '.join(names[:3])}")
+        taken.update(dict.fromkeys(fresh, pattern))
+    return taken

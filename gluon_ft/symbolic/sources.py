@@ -13,14 +13,14 @@ from gluon_ft.errors import ConfigError, WeightsError
 from gluon_ft.models import freezing, graph, heads, pretrained, registry
 from gluon_ft.models.freezing import Group
 from gluon_ft.models.spec import ModelSpec, resolve
-from gluon_ft.symbolic import bridge, checkpoints, groups, legacy
+from gluon_ft.symbolic import bridge, checkpoints, legacy, plan
 from gluon_ft.symbolic.head import get_fine_tune_model
+from gluon_ft.symbolic.legacy import Parameters
 from gluon_ft.weights import store
 from gluon_ft.weights.catalog import Row
 
 # What the published symbolic networks take: their first layer, 'bn_data', does the rest.
 RAW = Preprocessing(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), scale=1.0)
-Parameters = dict[str, mx.nd.NDArray]
 INPUTS = {"raw": RAW, "imagenet": Preprocessing()}
 
 
@@ -45,7 +45,7 @@ class Source:
         if self.checkpoint is not None:
             symbol, arg_params, aux_params = self.checkpoint
             new, kept = get_fine_tune_model(symbol, arg_params, num_classes, layer_name)
-            groups.matching(list(kept), frozen)
+            plan.matching(list(kept), frozen)
             return new, kept, aux_params, list(frozen)
         assert self.net is not None
         symbol, arg_params, aux_params = bridge.to_symbol(self.net)

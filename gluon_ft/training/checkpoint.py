@@ -1,4 +1,4 @@
-"""Checkpoints: one file each, whole or not there, the last few and the best kept, for one process at a time."""
+"""Checkpoints: everything that training needs to go on as if nothing had happened, in one file, and their folder."""
 from __future__ import annotations
 
 import contextlib
@@ -9,44 +9,60 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import mxnet as mx
 import numpy as np
 import safetensors.numpy
 
-from gluon_ft.errors import CheckpointError
+from gluon_ft.errors import CheckpointError, near
 from gluon_ft.io import atomic, locks
 from gluon_ft.io.settings import plain
+from gluon_ft.runtime.gluon_internals import optimizer_of, parameters_by_path, update_counts, updaters
+from gluon_ft.training.config import TrainConfig
+from gluon_ft.training.schedule import OPEN_ENDED
 from gluon_ft.weights.readers.params_files import check_whole
+
+if TYPE_CHECKING:
+    from mxnet.gluon import Block
+
+    from gluon_ft.training.metrics import Meter
+    from gluon_ft.training.step import Stepper
 
 FORMAT = "gluon_ft checkpoint 1"
 FOLDER = "checkpoints"
+# What may differ between the run that saved and the one that goes on: it changes no parameter.
+FREE = ("save_every", "save_minutes", "keep", "top_k", "allow_empty_classes", "kvstore")
 _VALUES, _TENSORS = "state.json", "tensors.safetensors"
 _NAME = re.compile(r"epoch-(\d{4,})-batch-(\d{6,})\.ckpt")
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """values : what JSON can hold; arrays : name -> NumPy array."""
+    """The contents of a checkpoint. values : what JSON can hold; arrays : name -> NumPy array."""
 
     values: dict
     arrays: dict[str, np.ndarray]
 
+    def under(self, prefix: str) -> dict[str, np.ndarray]:
+        """The arrays whose names begin with `prefix`, by the rest of their names."""
+        return {name[len(prefix):]: array for name, array in self.arrays.items() if name.startswith(prefix)}
 
-def write(path, bundle: Bundle) -> Path:
+
+def write(path: str | Path, bundle: Bundle) -> Path:
     """Writes a bundle: a zip file without compression, whose checksums show damage anywhere in it.
 
     Raises CheckpointError where that cannot be done (disk full, no permission); what was at `path` is then still there.
     """
     path = Path(path)
-    with _saving(path), atomic.replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+    with saving(path), atomic.replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         archive.writestr(_VALUES, json.dumps({"format": FORMAT, **plain(bundle.values)}, allow_nan=False))
         with archive.open(_TENSORS, "w", force_zip64=True) as member:
             member.write(safetensors.numpy.save({name: np.ascontiguousarray(a) for name, a in bundle.arrays.items()}))
     return path
 
 
-def read(path) -> Bundle:
+def read(path: str | Path) -> Bundle:
     """Reads a bundle; CheckpointError where it is damaged, cut short, or something else."""
     path = Path(path)
     try:
@@ -65,43 +81,57 @@ def read(path) -> Bundle:
     return Bundle(values, arrays)
 
 
-def save_parameters(net, path) -> Path:
-    """`net.save_parameters`, to a temporary name in the same folder, synced, then renamed to `path`.
+def save_parameters(net: Block, path: str | Path) -> Path:
+    """`net.save_parameters`, whole or not at all.
 
-    Raises CheckpointError where that cannot be done (folder missing, disk full); the old file is then still there.
+    Raises CheckpointError where that cannot be done; what was at `path` is then still there.
     """
     path = Path(path)
-    with _saving(path), atomic.replacing(path) as temporary:
+    with saving(path), atomic.replacing(path) as temporary:
         net.save_parameters(str(temporary))
         check_whole(temporary)
     return path
 
 
+def save_arrays(arrays: dict[str, mx.nd.NDArray], path: Path) -> None:
+    """`mx.nd.save`, whole or not at all. Raises OSError and MXNetError, see `saving`."""
+    with atomic.replacing(path) as temporary:
+        mx.nd.save(str(temporary), arrays)
+        check_whole(temporary)
+
+
 @contextlib.contextmanager
-def _saving(path):
+def saving(path: Path, message: str = "could not be saved") -> Iterator[None]:
+    """Makes the folder of `path`; turns an OSError or MXNetError inside into a CheckpointError with `message`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
     except (OSError, mx.MXNetError) as error:
-        raise CheckpointError("could not be saved", path=path, found=str(error).splitlines()[0],
+        raise CheckpointError(message, path=path, found=str(error).splitlines()[0],
                               remedy="free some space or choose another folder; what was saved before is still there"
                               ) from error
 
 
 class Store:
-    """The checkpoints of one training in `folder`/checkpoints, named by epoch and batch.
+    """The folder of one training: `last.params`, `best.params`, and checkpoints named by epoch and batch.
 
-    `locked` keeps other processes out while one trains there.
+    Parameters
+    ----------
+    folder : path-like
+        The checkpoints are in its subfolder 'checkpoints'.
+    keep : int, default 2
+        How many of the latest checkpoints stay, beside the one at the end of the best epoch.
     """
 
-    def __init__(self, folder, keep: int = 2):
+    def __init__(self, folder: str | Path, keep: int = 2) -> None:
         self.folder, self.keep = Path(folder), keep
+        self.last, self.best = self.folder / "last.params", self.folder / "best.params"
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """CheckpointError where another process is training in this folder."""
+        """Keeps other processes out while one trains here; CheckpointError where another one does."""
         place = self.folder / FOLDER
-        with _saving(place / locks.CHECKPOINTS):
+        with saving(place / locks.CHECKPOINTS):
             place.mkdir(exist_ok=True)
         with locks.acquire(place / locks.CHECKPOINTS, busy=CheckpointError(
                 "another process is training here", path=self.folder, remedy="wait for it, or name another folder")):
@@ -112,11 +142,15 @@ class Store:
         found = [(m, p) for p in (self.folder / FOLDER).glob("*.ckpt") if (m := _NAME.fullmatch(p.name))]
         return [p for m, p in sorted(found, key=lambda item: (int(item[0][1]), int(item[0][2])))]
 
-    def save(self, epoch: int, batch: int, bundle: Bundle, best_epoch: int) -> Path:
-        """Writes the checkpoint after `batch` batches of `epoch` (0: at its beginning) and removes old ones.
+    def save_parameters(self, net: Block, is_best: bool) -> tuple[Path, Path]:
+        """Writes `last.params`, and `best.params` where `is_best`; returns both paths."""
+        save_parameters(net, self.last)
+        if is_best:
+            save_parameters(net, self.best)
+        return self.last, self.best
 
-        The last `keep` stay, and the one at the end of the best epoch.
-        """
+    def save(self, epoch: int, batch: int, bundle: Bundle, best_epoch: int) -> Path:
+        """Writes the checkpoint after `batch` batches of `epoch` (0: at its beginning) and removes old ones."""
         path = write(self.folder / FOLDER / f"epoch-{epoch:04d}-batch-{batch:06d}.ckpt", bundle)
         best = f"epoch-{best_epoch + 1:04d}-batch-000000.ckpt"
         for old in self.paths()[:-self.keep]:
@@ -139,3 +173,175 @@ class Store:
         """Removes the checkpoints of an earlier training."""
         for path in self.paths():
             path.unlink(missing_ok=True)
+
+
+def gather(stepper: Stepper, values: dict, meter: Meter | None = None) -> Bundle:
+    """`values`, with parameters (running statistics of every device), optimiser, EMA, loss scaler and meter."""
+    arrays = {}
+    for path, parameter in parameters_by_path(stepper.net).items():
+        copies = parameter.list_data()
+        arrays[f"parameter/{path}"] = copies[0].asnumpy()
+        if path.endswith(("running_mean", "running_var")):
+            # Each device has seen other images.
+            arrays.update({f"parameter/{path}@{k}": copy.asnumpy() for k, copy in enumerate(copies[1:], 1)})
+    optimizer, counts = _trainer_state(stepper.trainer, stepper.paths)
+    arrays.update({f"optimizer/{name}": array.asnumpy() for name, array in optimizer.items()})
+    if stepper.average is not None:
+        arrays.update({f"average/{name}": array.asnumpy() for name, array in stepper.average.arrays().items()})
+    if meter is not None:
+        arrays.update({f"meter/{name}": array for name, array in meter.arrays().items()})
+    state = {**values, "updates": counts, "meter": None if meter is None else [meter.count, meter.steps],
+             "scaler": stepper.scaler.state() if stepper.scaler else None, "devices": len(stepper.contexts)}
+    return Bundle(state, arrays)
+
+
+def restore(stepper: Stepper, bundle: Bundle, where: Path) -> None:
+    """Puts back what `gather` took, but for the meter; CheckpointError where it is another network's."""
+    _check_network(stepper.net, bundle, where)
+    for path, parameter in parameters_by_path(stepper.net).items():
+        copies = parameter.list_data()
+        for k, copy in enumerate(copies):
+            saved = bundle.arrays.get(f"parameter/{path}@{k}", bundle.arrays[f"parameter/{path}"])
+            copy[:] = mx.nd.array(saved, ctx=copy.context, dtype=saved.dtype)
+    _restore_trainer(stepper.trainer, stepper.paths, _on_cpu(bundle.under("optimizer/")), bundle.values["updates"])
+    if stepper.average is not None:
+        stepper.average.restore(_on_cpu(bundle.under("average/")))
+    if stepper.scaler:
+        stepper.scaler.restore(bundle.values["scaler"])
+
+
+def _on_cpu(arrays):
+    return {name: mx.nd.array(array, dtype=array.dtype) for name, array in arrays.items()}
+
+
+def _check_network(net, bundle, where):
+    saved = {name.rpartition("@")[0] or name: array for name, array in bundle.under("parameter/").items()}
+    own = parameters_by_path(net)
+    for path, parameter in own.items():
+        if path not in saved or tuple(saved[path].shape) != tuple(parameter.shape):
+            raise CheckpointError("the checkpoint is another network's", path=where,
+                                  expected=f"{path} of shape {tuple(parameter.shape)}",
+                                  found=saved[path].shape if path in saved else f"none; {near(path, saved)}",
+                                  remedy="build the network of that run, or start without resuming")
+    stray = sorted(set(saved) - set(own))
+    if stray:
+        raise CheckpointError("the checkpoint is another network's", path=where, found=f"{stray[0]} in it",
+                              remedy="build the network of that run, or start without resuming")
+
+
+def check_same(saved: dict, now: dict, where: Path) -> None:
+    """CheckpointError where configuration, data or devices differ from the saved ones, with the difference.
+
+    More `epochs` than before are allowed where the schedule does not look ahead.
+    """
+    differences = []
+    for part in ("config", "train", "val", "devices"):
+        before, after = saved.get(part), now.get(part)
+        if part == "config":
+            # What an earlier version did not know had its default.
+            before = {**TrainConfig().to_dict(), **saved["config"]}
+        if isinstance(before, dict) and isinstance(after, dict):
+            differences += [(f"{part}: {key}", before.get(key), after.get(key)) for key in sorted({*before, *after})
+                            if before.get(key) != after.get(key) and not _may_differ(part, key, before, after)]
+        elif before != after:
+            differences.append((part, before, after))
+    if differences:
+        what, before, after = differences[0]
+        more = f" (and {len(differences) - 1} more: {', '.join(d[0] for d in differences[1:5])})" if differences[
+            1:] else ""
+        raise CheckpointError(f"cannot go on with another {what}{more}", path=where, expected=_short(before),
+                              found=_short(after), remedy="give what that run had, or start without resuming")
+
+
+def _may_differ(part, key, before, after):
+    if part != "config":
+        return False
+    return key in FREE or (key == "epochs" and after["epochs"] > before["epochs"] and after["schedule"] in OPEN_ENDED)
+
+
+def _short(value):
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def optimizer_state(updater: mx.optimizer.Updater, names: dict) -> dict[str, mx.nd.NDArray]:
+    """The arrays of an optimiser by parameter, so that no pickle, which could run code, is needed.
+
+    Parameters
+    ----------
+    updater : mx.optimizer.Updater
+        What holds the optimiser's arrays.
+    names : dict
+        The updater's key -> parameter; several keys of one parameter (its devices) have equal arrays.
+
+    Returns
+    -------
+    dict of 'parameter' or, where a parameter has several arrays, 'parameter#0', ... -> NDArray
+    """
+    flat = {}
+    for key, value in updater.states.items():
+        parts = {"": value} if not isinstance(value, (list, tuple)) else {f"#{i}": v for i, v in enumerate(value)}
+        flat.update({f"{names[key]}{suffix}": part for suffix, part in parts.items() if part is not None})
+    return flat
+
+
+def restore_optimizer(updater: mx.optimizer.Updater, names: dict, flat: dict[str, mx.nd.NDArray],
+                      weights: dict[str, mx.nd.NDArray], updates: int) -> None:
+    """Puts saved arrays back, and the number of updates, on which Adam's correction depends.
+
+    Parameters
+    ----------
+    updater, names : as in `optimizer_state`
+    flat : dict
+        What that returned.
+    weights : dict
+        Parameter -> its array, from which the form of the optimiser's arrays is made.
+    updates : int
+        Steps of the optimiser so far.
+
+    Raises
+    ------
+    CheckpointError
+        Where the arrays are not those of this optimiser.
+    """
+    used = set()
+    for key, name in names.items():
+        if name not in weights:
+            continue
+        fresh = updater.optimizer.create_state_multi_precision(key, weights[name])
+        several = isinstance(fresh, (list, tuple))
+        wanted = {"": fresh} if not several else {f"#{i}": v for i, v in enumerate(fresh)}
+        values = []
+        for suffix, part in wanted.items():
+            saved = flat.get(name + suffix)
+            if (saved.shape if saved is not None else None) != (part.shape if part is not None else None):
+                raise CheckpointError(f"the optimiser's state of '{name}' does not fit", found=
+                                      "none" if saved is None else saved.shape, remedy="train with the same optimiser")
+            used.add(name + suffix)
+            values.append(None if saved is None else saved.copy())
+        updater.states[key] = tuple(values) if several else values[0]
+        updater.states_synced[key] = False
+    stray = set(flat) - used
+    if stray:
+        raise CheckpointError("the optimiser's state is another network's", found=sorted(stray)[0])
+    updater.optimizer.begin_num_update = updater.optimizer.num_update = updates
+
+
+def _trainer_state(trainer, paths):
+    """(arrays, updates of each parameter so far) of a Gluon Trainer; of several devices, which agree, the first."""
+    counts = {paths[index]: count for index, count in
+              update_counts(optimizer_of(trainer)).get(0, {}).items()}
+    return optimizer_state(updaters(trainer)[0], paths), counts
+
+
+def _restore_trainer(trainer, paths, arrays, counts):
+    known = {index: path for index, path in paths.items() if path in counts}
+    for number, updater in enumerate(updaters(trainer)):
+        weights = {path: trainer._params[index].list_data()[number] for index, path in known.items()}
+        placed = {name: array.as_in_context(next(iter(weights.values())).context) for name, array in arrays.items()}
+        restore_optimizer(updater, known, placed, weights, max(counts.values(), default=0))
+    optimizer = optimizer_of(trainer)
+    optimizer.begin_num_update = 0
+    optimizer._all_index_update_counts = {number: {index: counts[path] for index, path in known.items()}
+                                          for number in range(len(updaters(trainer)))}
+    optimizer._index_update_count = optimizer._all_index_update_counts[0]

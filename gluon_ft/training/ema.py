@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import mxnet as mx
 import numpy as np
+from mxnet.gluon import Block
 
 from gluon_ft.errors import CheckpointError, ConfigError, NetworkError
+from gluon_ft.runtime.gluon_internals import is_initialised, parameters_by_path
 
 COUNT = "#updates"  # not a parameter's path, since these have no '#'
 
@@ -36,16 +38,16 @@ class Average:
     between devices, it is that of their mean. Raises ConfigError for a decay out of its range.
     """
 
-    def __init__(self, net, decay: float):
+    def __init__(self, net: Block, decay: float) -> None:
         if not 0 <= decay < 1:
             raise ConfigError("decay of the average out of range", expected="0 to below 1", found=decay)
         self.decay, self.updates = float(decay), 0
-        self._parameters = net._collect_params_with_prefix()
+        self._parameters = parameters_by_path(net)
         self._averages: dict[str, mx.nd.NDArray] = {}
         # Frozen parameters need no arithmetic, until they are set free.
         self._moving: set[str] = set()
         for path, parameter in self._parameters.items():
-            if parameter._data is not None:
+            if is_initialised(parameter):
                 self._averages[path] = _value(parameter).copy()
 
     def update(self) -> None:
@@ -80,9 +82,9 @@ class Average:
                 for array, value in zip(self._parameters[path].list_data(), values):
                     value.copyto(array)
 
-    def copy_to(self, net) -> None:
+    def copy_to(self, net: Block) -> None:
         """Gives the averages to a network of the same parameters, for good. NetworkError where they differ."""
-        parameters = net._collect_params_with_prefix()
+        parameters = parameters_by_path(net)
         for path, average in self._averages.items():
             if path not in parameters or tuple(parameters[path].shape) != average.shape:
                 raise NetworkError("the average belongs to another network", expected=f"'{path}' of {average.shape}",

@@ -1,19 +1,61 @@
-"""`fit`: trains a network in place, on one or several devices, and goes on where it was interrupted."""
+"""`fit`: one plain training loop over epochs and batches, whose state can be saved after every step."""
 from __future__ import annotations
 
 import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import mxnet as mx
+
+from gluon_ft.data.batches import batches
 from gluon_ft.errors import ConfigError
-from gluon_ft.training import checkpoint, memory, signals
+from gluon_ft.io import reporter
+from gluon_ft.runtime import devices, seeds
+from gluon_ft.runtime.gluon_internals import is_deferred
+from gluon_ft.training import checkpoint, stopping
 from gluon_ft.training.config import TrainConfig
-from gluon_ft.training.loop import Result, Training, epoch_record
+from gluon_ft.training.labels import LabelCheck, classes_of
+from gluon_ft.training.metrics import Meter, best_epoch, epoch_record, evaluate
+from gluon_ft.training.step import Stepper, draws
 
-__all__ = ["Result", "epoch_record", "fit"]
+if TYPE_CHECKING:
+    from mxnet.gluon import HybridBlock
 
 
-def fit(net, train, val=None, config: TrainConfig | None = None, *, ctx=None, save_to=None, resume: bool = False,
-        on_epoch=None, name: str = "training") -> Result:
-    """Trains `net` in place.
+@dataclass
+class Result:
+    """What `fit` returns.
+
+    Attributes
+    ----------
+    history : list of dict
+        One an epoch: epoch (from 1), train_loss, train_accuracy, validation_loss, validation_accuracy, *_top5 where
+        there are enough classes, lr, seconds.
+    best_epoch : int
+        By validation accuracy (training accuracy without a validation set), the earliest of equals.
+    best, last : Path or None
+        The parameter files, None without `save_to`.
+    seconds : float
+        Of the whole training, that before an interruption included.
+    stopped : str or None
+        Why training ended before its last epoch, None where it did not.
+    """
+
+    history: list[dict] = field(default_factory=list)
+    best_epoch: int = 0
+    best: Path | None = None
+    last: Path | None = None
+    seconds: float = 0.0
+    stopped: str | None = None
+
+
+def fit(net: HybridBlock, train: Any, val: Any = None, config: TrainConfig | None = None, *,
+        ctx: list[mx.Context] | None = None, save_to: str | Path | None = None, resume: bool = False,
+        on_epoch: Callable[[dict], object] | None = None, name: str = "training") -> Result:
+    """Trains `net` in place, on one or several devices, and goes on where it was interrupted.
 
     Parameters
     ----------
@@ -26,23 +68,32 @@ def fit(net, train, val=None, config: TrainConfig | None = None, *, ctx=None, sa
         Each batch is divided among them; the batch size does not grow with their number.
     save_to : folder, optional
         Gets `last.params` after every epoch and `best.params` whenever the validation accuracy is a new best (of the
-        average, where `config.ema`), and `checkpoints/`, each file whole or not at all. SIGINT and SIGTERM then save a
-        checkpoint and raise `errors.Interrupted`; a second one ends the process at once.
+        moving average, with `config.ema`), and `checkpoints/`; each file is written whole or not at all. SIGINT and
+        SIGTERM then save a checkpoint and raise `errors.Interrupted`; a second one ends the process at once.
     resume : bool
-        Go on from the last checkpoint in `save_to`, on CPU to the same parameters and metrics, bit for bit, as without
+        Go on from the last checkpoint in `save_to`: on CPU to the same parameters and metrics, bit for bit, as without
         the interruption (given a seed, and loaders that repeat themselves, as ours do).
     on_epoch : callable(record: dict), optional
         Gets each epoch's record, for instance `run.log`; when resuming, first those of the epochs before.
     name : str
         Shown in the progress bar and in errors.
 
+    Returns
+    -------
+    Result
+
     Raises
     ------
-    TrainingError: nothing is trainable, a label outside the network's output (before the step that would use it),
-    a loss that is not finite (the last checkpoint stays), too little memory. DataError: an empty set, or a class
-    without training images. ConfigError: settings that do not fit network, data or machine. CheckpointError: cannot
-    be saved, another process is training there; when resuming: no checkpoint, a damaged one, or one of another
-    network, configuration or data.
+    TrainingError
+        Nothing is trainable, a label is outside the network's output (before the step that would use it), a loss is
+        not finite (the last checkpoint stays), or there is too little memory.
+    DataError
+        An empty set, or a class without training images.
+    ConfigError
+        Settings that do not fit network, data or machine.
+    CheckpointError
+        A checkpoint cannot be saved, or another process is training there; when resuming: there is no checkpoint, a
+        damaged one, or one of another network, configuration or data.
     """
     config = config or TrainConfig()
     if resume and save_to is None:
@@ -51,8 +102,224 @@ def fit(net, train, val=None, config: TrainConfig | None = None, *, ctx=None, sa
     with contextlib.ExitStack() as stack:
         if store is not None:
             stack.enter_context(store.locked())
-        stop = None if store is None else stack.enter_context(signals.caught())
-        stack.enter_context(memory.explained(name, getattr(train, "batch_size", None)))
-        training = Training(net, train, val, config, ctx, store, stop, on_epoch, name)
+        stop = None if store is None else stack.enter_context(stopping.caught())
+        stack.enter_context(stopping.out_of_memory_explained(name, getattr(train, "batch_size", None)))
+        training = _Training(net, train, val, config, ctx, store, stop, on_epoch, name)
         stack.callback(training.stepper.finish)
         return training.run(resume)
+
+
+@dataclass
+class _Place:
+    """How far training is: `batches` of `epoch` (from 1) are done, `meter` has their sums, `begun` is when the epoch
+    began on `time.perf_counter`'s clock, time spent before an interruption included."""
+
+    epoch: int
+    batches: int = 0
+    meter: Meter | None = None
+    begun: float = 0.0
+
+
+class _Training:
+    """A training and how far it is; see `fit` for the arguments."""
+
+    def __init__(self, net, train, val, config: TrainConfig, ctx, store: checkpoint.Store | None,
+                 stop: stopping.Stop | None, on_epoch, name: str) -> None:
+        self.net, self.train, self.val, self.config, self.name = net, train, val, config, name
+        self.store, self.stop, self.on_epoch = store, stop, on_epoch
+        self.contexts = devices.placed(net, ctx)
+        if config.seed is not None:
+            seeds.seed_all(config.seed)
+        shape = _completed(net, train, self.contexts, config)
+        classes = classes_of(net)
+        self.labels = LabelCheck(classes, train, "the training set", config.allow_empty_classes, name)
+        self.stepper = Stepper(net, config, self.contexts, train, val, classes, shape)
+        self.draws, self.first_pass = draws(net), getattr(train, "epoch", 0)
+        self.patience = stopping.Patience(config.patience, self.stepper.learning_rate.moves_after,
+                                          config.stop_within_schedule)
+        self.result, self.begun, self.saved_at = Result(), time.perf_counter(), time.monotonic()
+        self.identity = {"config": config.to_dict(), "devices": len(self.contexts)}
+        if store is not None:
+            self.identity.update(train=_identity(train), val=_identity(val))
+
+    def run(self, resume: bool) -> Result:
+        """Trains to the end; see `fit`."""
+        place = self._resumed() if resume else self._fresh()
+        while place.epoch <= self.config.epochs and self.result.stopped is None:
+            place.begun = place.begun or time.perf_counter()
+            trained = self._train(place)
+            try:
+                self._end_epoch(place, trained)
+            except _StopAsked:
+                self._save(place)
+                self._stop_if_asked()
+            place = _Place(place.epoch + 1)
+            self._save(place)
+            if self.on_epoch is not None:
+                self.on_epoch(self.result.history[-1])
+            if place.epoch <= self.config.epochs:
+                self._stop_if_asked()
+        if self.stepper.average is not None:
+            self.stepper.average.copy_to(self.net)
+        self.result.seconds = time.perf_counter() - self.begun
+        return self.result
+
+    def _train(self, place):
+        """Trains on the rest of an epoch's batches; returns the epoch's Metrics."""
+        epoch, config = place.epoch, self.config
+        if config.seed is not None:
+            seeds.seed_all(seeds.seed_of(config.seed, epoch))
+        self._begin(epoch)
+        meter = place.meter = place.meter or Meter(f"{self.name}, epoch {epoch}", config.top_k)
+        train = self.stepper.running.train
+        if hasattr(train, "epoch"):
+            train.epoch = self.first_pass + epoch - 1
+        stream = batches(train, place.batches)
+        total = len(train) if hasattr(train, "__len__") else None
+        with reporter.progress(total=total, initial=place.batches, desc=f"{self.name} {epoch}/{config.epochs}",
+                              unit="batch") as bar:
+            while (batch := self._next(stream, place)) is not None:
+                batch = batch.trimmed()
+                self.labels.check(batch, place.batches + 1)
+                meter.update(self.stepper.step(batch, epoch, place.batches))
+                meter.wait()
+                place.batches += 1
+                bar.update()
+                if self._due(place):
+                    self._save(place)
+                    self._stop_if_asked()
+        self.stepper.end(epoch, place.batches)
+        self.labels.end_of_epoch()
+        return meter.result()
+
+    def _next(self, stream, place):
+        # MXNet's random state cannot be saved; so every step that draws has a seed of its own.
+        if self.draws and self.config.seed is not None:
+            mx.random.seed(seeds.seed_of(self.config.seed, place.epoch, place.batches + 1))
+        return next(stream, None)
+
+    def _end_epoch(self, place, trained):
+        """Evaluates, records, and saves the parameters."""
+        config, average = self.config, self.stepper.average
+        with contextlib.nullcontext() if average is None else average.swapped():
+            running = self.stepper.running
+            validated = None if self.val is None else evaluate(
+                running.net, running.val, self.contexts, config.top_k, f"{self.name}, epoch {place.epoch}, validation",
+                self._watch, config.precision)
+            rate = self.stepper.rate(place.epoch, (place.batches - 1) // config.accumulate)
+            seconds = time.perf_counter() - place.begun
+            self.result.history.append(epoch_record(place.epoch, trained, validated, rate, seconds, config.top_k))
+            self.result.best_epoch = best_epoch(self.result.history)
+            if self.store is not None:
+                self.result.last, self.result.best = self.store.save_parameters(
+                    self.net, is_best=self.result.best_epoch == place.epoch)
+        if self.patience.update(place.epoch, (validated or trained).accuracy):
+            self.result.stopped = f"no better epoch in {config.patience}"
+
+    def _watch(self):
+        if self.stop:
+            raise _StopAsked
+
+    def _due(self, place):
+        """Whether to save in the middle of an epoch: only between steps, when no gradient waits to be used."""
+        if self.store is None or self.stepper.pending:
+            return False
+        config, late = self.config, time.monotonic() - self.saved_at
+        return bool(self.stop or (config.save_every and place.batches % config.save_every == 0)
+                    or (config.save_minutes and late >= 60 * config.save_minutes))
+
+    def _save(self, place):
+        if self.store is None:
+            return
+        values = {"identity": self.identity, "epoch": place.epoch, "batches": place.batches,
+                  "in_epoch": time.perf_counter() - place.begun if place.batches else 0.0,
+                  "seconds": time.perf_counter() - self.begun, "history": self.result.history,
+                  "stopped": self.result.stopped, "patience": self.patience.state(), "first_pass": self.first_pass,
+                  "label_counts": None if self.labels.done else self.labels.counts.tolist(),
+                  "classes": getattr(self.net, "classes", None), "about": _about(self.net)}
+        meter = place.meter if place.batches else None
+        self.store.save(place.epoch, place.batches, checkpoint.gather(self.stepper, values, meter),
+                        self.result.best_epoch)
+        self.saved_at = time.monotonic()
+
+    def _begin(self, epoch):
+        """Caching features may take minutes; meanwhile the last checkpoint has everything, so a signal ends it there.
+        """
+        message = f"{self.name}: stopped before epoch {epoch}; resume to go on"
+        with contextlib.nullcontext() if self.stop is None else self.stop.at_once(message):
+            self.stepper.begin(epoch)
+
+    def _stop_if_asked(self):
+        if self.stop and self.store is not None:
+            raise self.stop.error(f"{self.name}: stopped and saved in {self.store.folder}; resume to go on")
+
+    def _fresh(self):
+        if self.store is not None:
+            self.store.clear()
+            self._save(_Place(1))
+        return _Place(1)
+
+    def _resumed(self):
+        assert self.store is not None, "fit has asked for it"
+        path, bundle = self.store.latest()
+        values = bundle.values
+        checkpoint.check_same(values["identity"], self.identity, path)
+        # First, since stages that are frozen in that epoch have no optimiser's state to put back.
+        self._begin(min(values["epoch"], self.config.epochs))
+        checkpoint.restore(self.stepper, bundle, path)
+        self.result.history, self.result.stopped = values["history"], values["stopped"]
+        self.patience.restore(values["patience"])
+        self.first_pass, self.begun = values["first_pass"], time.perf_counter() - values["seconds"]
+        self.labels.done = values["label_counts"] is None
+        if not self.labels.done:
+            self.labels.counts += values["label_counts"]
+        if self.result.history:
+            self.result.best_epoch = best_epoch(self.result.history)
+            self.result.last, self.result.best = self.store.last, self.store.best
+        if self.on_epoch is not None:
+            for record in self.result.history:
+                self.on_epoch(record)
+        place = _Place(values["epoch"], values["batches"])
+        if values["meter"]:
+            place.begun = time.perf_counter() - values["in_epoch"]
+            place.meter = Meter(f"{self.name}, epoch {place.epoch}", self.config.top_k)
+            count, steps = values["meter"]
+            place.meter.restore(bundle.under("meter/"), count, steps, self.contexts)
+        return place
+
+
+class _StopAsked(Exception):
+    """A signal came during the evaluation."""
+
+
+def _completed(net, train, contexts, config):
+    """Initialises what waits for a batch to know its shape; the shape of one image as a batch, None where not needed.
+    """
+    waiting = any(is_deferred(parameter) for parameter in net.collect_params().values())
+    if not (waiting or config.in_phases or config.layer_decay < 1):
+        return None
+    passes = getattr(train, "epoch", None)
+    batch = next(batches(train), None)
+    if passes is not None:
+        train.epoch = passes
+    if batch is None:
+        return None
+    for ctx in contexts if waiting else ():
+        net(batch.data[:1].as_in_context(ctx))
+    return (1, *batch.data.shape[1:])
+
+
+def _identity(source):
+    """What the loader's batches depend on, as it says; of other loaders what can be seen."""
+    if source is None:
+        return None
+    if hasattr(source, "identity"):
+        return source.identity()
+    return {"type": type(source).__name__, "batches": len(source) if hasattr(source, "__len__") else None}
+
+
+def _about(net):
+    """The network's preprocessing and the weights that it began with, where it knows them."""
+    preprocessing = getattr(net, "preprocessing", None)
+    return {"preprocessing": preprocessing.to_dict() if preprocessing is not None else None,
+            "weights": str(getattr(net, "weights", None) or "") or None}

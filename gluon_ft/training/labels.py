@@ -1,5 +1,8 @@
-"""Labels compared with the network's output before they are used, and classes without images noticed."""
+"""Labels: checked against the network's output before they are used, and counted to weigh the classes."""
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import mxnet as mx
 import numpy as np
@@ -7,43 +10,58 @@ import numpy as np
 from gluon_ft.errors import DataError, NetworkError, TrainingError
 from gluon_ft.models import tracing
 
+if TYPE_CHECKING:
+    from mxnet.gluon import Block
+
+    from gluon_ft.data.batches import Batch
+
 
 class LabelCheck:
     """Compares labels with the number of classes: at once where a source knows its labels, else batch by batch.
 
-    A batch is compared before it is used, so that no label outside the output ever reaches it; empty classes can only
-    be told once all labels are known.
+    A batch is compared before it is used, so that no label outside the output ever reaches it. Whether a class has no
+    image is only known once all labels are.
 
     Parameters
     ----------
-    classes : of the network's output; None: not known, nothing is compared
-    source : a loader; its `labels`, where it has them, are compared at once
-    what : 'the training set', for errors
-    allow_empty : False: a class without an image is an error
-    name : begins the errors, such as that of a run
-    growing : how the network gets more classes, for the remedy; 'N' in it becomes their number
+    classes : int or None
+        Of the network's output; None where not known: nothing is compared then.
+    source : loader
+        Its `labels`, where it has them, are compared at once.
+    what : str
+        'the training set', for errors.
+    allow_empty : bool, default True
+        False: a class without an image is an error.
+    name : str
+        Begins the errors, such as the name of the run.
+    growing : str
+        How the network gets more classes, for the remedy; 'N' in it becomes their number.
+
+    Raises
+    ------
+    TrainingError, DataError
+        As `check` and `end_of_epoch`, where the source knows its labels.
     """
 
     def __init__(self, classes: int | None, source, what: str, allow_empty: bool = True, name: str = "",
-                 growing: str = "give the network N classes"):
-        self.classes, self.what, self.allow_empty, self.growing = classes, what, allow_empty, growing
+                 growing: str = "give the network N classes") -> None:
+        self.classes, self.what, self.allow_empty, self.growing = classes or 0, what, allow_empty, growing
         self.prefix = f"{name}: " if name else ""
-        self.counts = np.zeros(classes or 0, dtype=np.int64)
+        self.counts = np.zeros(self.classes, dtype=np.int64)
         self.done = not classes
         known = labels_of(source)
         if known is not None and not self.done:
             self._count(known, what)
             self.end_of_epoch()
 
-    def check(self, batch, step: int) -> None:
-        """TrainingError where a label of the batch is outside the output."""
+    def check(self, batch: Batch, step: int) -> None:
+        """TrainingError where a label of the batch, number `step` from 1, is outside the output."""
         if not self.done:
             self._count(batch.label.asnumpy(), f"{self.what}, batch {step}")
 
     def _count(self, labels, where):
         labels = np.asarray(labels)
-        # Written so that NaN is outside as well.
-        wrong = labels[~((labels >= 0) & (labels < self.classes))]
+        wrong = _outside(labels, self.classes)
         if len(wrong):
             raise TrainingError(f"{self.prefix}{len(wrong)} labels outside the network's output in {where}",
                                 expected=f"0 to {self.classes - 1}", found=f"{wrong[0]:g}", remedy=self._remedy(labels))
@@ -67,17 +85,58 @@ class LabelCheck:
                             remedy="add images, drop the class, or set allow_empty_classes")
 
 
-def labels_of(source) -> np.ndarray | None:
-    """The labels that a loader, or MXNet's NDArrayIter, knows beforehand."""
+def _outside(labels, classes):
+    # Written so that NaN is outside as well.
+    return labels[~((labels >= 0) & (labels < classes))]
+
+
+def labels_of(source: Any) -> np.ndarray | None:
+    """The labels (n,) that a loader, or MXNet's NDArrayIter, knows beforehand; None where it does not."""
     known = getattr(source, "labels", None)
     if known is None and isinstance(source, mx.io.NDArrayIter) and source.label:
         known = source.label[0][1].asnumpy()
     return None if known is None else np.asarray(known)
 
 
-def classes_of(net) -> int | None:
+def classes_of(net: Block) -> int | None:
     """How many classes the network's output has, None where that cannot be told."""
     try:
         return tracing.output_layer(net).classes
     except NetworkError:
         return None
+
+
+def class_weights(labels: np.ndarray | Sequence[int], classes: int) -> np.ndarray:
+    """Weights of the classes for the loss, by their rarity.
+
+    Class weight n / (k * count) is scikit-learn's rule 'balanced' (King and Zeng, 2001), with the number of images n
+    and the number k of classes that have any: so the mean over the images is 1 and the loss keeps its scale.
+    (`data.sampler.balanced_order` shows each class equally often instead.)
+
+    Parameters
+    ----------
+    labels : (n,)
+        Class numbers.
+    classes : int
+        Of the network.
+
+    Returns
+    -------
+    float32 (classes,), 0 for a class without images
+
+    Raises
+    ------
+    DataError
+        Where there are no labels, or one is outside the classes.
+    """
+    labels = np.asarray(labels)
+    if not len(labels):
+        raise DataError("no labels to balance", expected="at least one", found="an empty set")
+    wrong = _outside(labels, classes)
+    if len(wrong):
+        raise DataError(f"{len(wrong)} labels outside the classes", expected=f"0 to {classes - 1}", found=wrong[0])
+    counts = np.bincount(labels.astype(np.int64), minlength=classes)
+    present = counts > 0
+    weights = np.zeros(classes)
+    weights[present] = counts.sum() / (present.sum() * counts[present])
+    return weights.astype(np.float32)

@@ -1,11 +1,12 @@
-"""The learning-rate range test: the loss at rising rates, a suggestion, and everything put back as it was."""
+"""Finding a learning rate: the range test within one training, and the sweep, one training for each rate."""
 from __future__ import annotations
 
 import contextlib
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import mxnet as mx
 import numpy as np
@@ -15,10 +16,13 @@ from gluon_ft.errors import ConfigError, DataError, TrainingError
 from gluon_ft.io import reporter
 from gluon_ft.models import tracing
 from gluon_ft.runtime import devices, seeds
+from gluon_ft.runtime.gluon_internals import deferred_state, is_deferred, is_initialised, restore_deferred
 from gluon_ft.training.config import TrainConfig
-from gluon_ft.training.feature_cache import select
 from gluon_ft.training.labels import LabelCheck, classes_of
 from gluon_ft.training.step import Stepper, draws
+
+if TYPE_CHECKING:
+    from mxnet.gluon import HybridBlock
 
 # The test ends where the loss is so many times its best (fastai's `lr_find` has 4 as well).
 DIVERGED = 4.0
@@ -26,20 +30,29 @@ DIVERGED = 4.0
 EARLIEST = 10
 # Losses are read so many steps late, so that the device always has work.
 BEHIND = 2
-# A fall of the curve counts from so many standard errors of its smoothed values.
+# A fall of the curve counts from so many standard errors of its smoothed values on.
 CERTAIN = 6.0
 # The suggestion is so many times below the rate of the lowest loss.
 MARGIN = 10.0
 MIN_STEPS, MAX_STEPS = 20, 100_000
+# A sweep's highest learning rate.
+HIGHEST = 1e4
 
 
 @dataclass(frozen=True)
 class Found:
     """What `find_lr` returns.
 
-    rates, losses, smoothed : float64 (n,), one for each step that was taken; the loss in nats, before the step.
-    suggestion : learning rate, None where the loss did not fall; reason : how it was found, or why not.
-    stopped : why the test ended before the highest rate, None where it did not.
+    Attributes
+    ----------
+    rates, losses, smoothed : float64 (n,)
+        One for each step that was taken; the loss in nats, before the step.
+    suggestion : float or None
+        A learning rate; None where the loss did not fall.
+    reason : str
+        How the suggestion was found, or why there is none.
+    stopped : str or None
+        Why the test ended before the highest rate, None where it did not.
     """
 
     rates: np.ndarray
@@ -55,18 +68,20 @@ class Found:
                 "rates": self.rates.tolist(), "losses": self.losses.tolist(), "smoothed": self.smoothed.tolist()}
 
 
-def find_lr(net, train, config: TrainConfig | None = None, *, lowest: float = 1e-6, highest: float = 10.0,
-            steps: int = 100, ctx=None, smoothing: float = 0.9, name: str = "find-lr") -> Found:
-    """Trains at rates that rise from step to step, and suggests one (Smith, "Cyclical learning rates", 2017, 3.3).
+def find_lr(net: HybridBlock, train: Any, config: TrainConfig | None = None, *, lowest: float = 1e-6,
+            highest: float = 10.0, steps: int = 100, ctx: list[mx.Context] | None = None, smoothing: float = 0.9,
+            name: str = "find-lr") -> Found:
+    """The range test: trains at rates that rise from step to step, and suggests one (Smith, "Cyclical learning rates",
+    2017, 3.3).
 
     The rate is lowest * (highest / lowest) ** (i / (steps - 1)) in step i. The test ends early where the loss, as an
     exponential mean of the steps so far, is 4 times its lowest, or not finite. The suggestion is a tenth of the rate at
     which the smoothed loss is lowest (`suggest`), and may be taken as it is.
 
-    Afterwards are as before, bit for bit: parameters and running statistics on each device, `grad_req` and multipliers,
-    the loader's `epoch`, Python's and NumPy's generators, and MXNet's, whose state cannot be read, where the network
-    neither draws (Dropout) nor has parameters still to be initialised. Where it does, MXNet's generator is left in a
-    state that depends on the one before only; `fit` with a seed is not affected.
+    Everything is put back as it was, bit for bit: parameters and running statistics on each device, `grad_req` and
+    multipliers, the loader's `epoch`, and the random generators of Python, NumPy and MXNet. One exception: MXNet's
+    generator, whose state cannot be read, is left in a new state, which depends only on the old one, where the network
+    draws random numbers (Dropout) or has parameters that are not initialised yet. `fit` with a seed is not affected.
 
     Parameters
     ----------
@@ -83,8 +98,18 @@ def find_lr(net, train, config: TrainConfig | None = None, *, lowest: float = 1e
     smoothing : 0 to below 1
         How much a loss counts less than its neighbour in the smoothed curve.
 
-    Raises ConfigError for values out of range, TrainingError for labels outside the output or a loss that is not finite
-    from the beginning, DataError for an empty loader.
+    Returns
+    -------
+    Found
+
+    Raises
+    ------
+    ConfigError
+        For values out of range.
+    TrainingError
+        For labels outside the output, or a loss that is not finite from the beginning.
+    DataError
+        For an empty loader.
     """
     config = replace(config or TrainConfig(), epochs=1, schedule="constant", warmup=0.0, head_epochs=0, unfreeze=(),
                      ema=0.0, patience=0)
@@ -92,7 +117,6 @@ def find_lr(net, train, config: TrainConfig | None = None, *, lowest: float = 1e
     rates = lowest * (highest / lowest) ** (np.arange(steps) / (steps - 1))
     with _kept(net, train, config.seed):
         contexts = devices.placed(net, ctx)
-        select.tell_loader(train, config)
         losses, stopped = _losses(net, train, config, contexts, rates, smoothing, name)
     rates = rates[:len(losses)]
     smoothed = smooth(losses, smoothing)
@@ -100,11 +124,11 @@ def find_lr(net, train, config: TrainConfig | None = None, *, lowest: float = 1e
     return Found(rates, losses, smoothed, suggestion, reason, stopped)
 
 
-def smooth(losses, smoothing: float) -> np.ndarray:
+def smooth(losses: np.ndarray, smoothing: float) -> np.ndarray:
     """Weighted means of the losses around each, a loss k steps away counting smoothing ** k; so nothing is delayed.
 
-    Losses after the least one count as no more than the highest before it, so that the break does not hide what it
-    comes after.
+    Losses after the lowest one count as no more than the highest before it, so that those at rates that break training
+    do not hide the fall before.
     """
     least = int(np.argmin(losses))
     losses = np.minimum(losses, np.max(losses[:least + 1]))
@@ -122,7 +146,8 @@ def smooth(losses, smoothing: float) -> np.ndarray:
     return both_ways(losses) / both_ways(ones)
 
 
-def suggest(rates, losses, smoothed, smoothing: float) -> tuple[float | None, str]:
+def suggest(rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray,
+            smoothing: float) -> tuple[float | None, str]:
     """(rate, reason): a tenth of the rate at which the smoothed loss is lowest; None where it does not fall.
 
     The rule is that of fastai's `lr_find` ('minimum'): at the lowest loss learning is about to break. The other usual
@@ -130,7 +155,7 @@ def suggest(rates, losses, smoothed, smoothing: float) -> tuple[float | None, st
     on photos, 16 a step).
 
     A fall is one of at least 6 standard errors of a smoothed loss, as the differences of neighbouring losses show them:
-    chance alone makes such a fall in about one test of a hundred (`tests/test_find_lr.py` draws it).
+    chance alone makes such a fall in about one test of a hundred (`tests/training/test_lr_finder.py` draws it).
     """
     lowest = int(np.argmin(smoothed))
     # Of a mean whose weights fall by `smoothing` to either side.
@@ -147,11 +172,11 @@ def suggest(rates, losses, smoothed, smoothing: float) -> tuple[float | None, st
 class _Rising(Stepper):
     """Takes step number i at the i-th of the given rates."""
 
-    def __init__(self, rates, *arguments):
+    def __init__(self, rates, *arguments) -> None:
         super().__init__(*arguments)
         self.rates = rates
 
-    def rate(self, epoch, step):
+    def rate(self, epoch: int, step: int) -> float:
         return float(self.rates[step])
 
 
@@ -216,15 +241,13 @@ class _Watch:
         return False
 
 
-def _endless(train) -> Iterator[Batch]:
+def _endless(train) -> Generator[Batch, None, None]:
     while True:
-        stream, empty = batches(train), True
-        try:
+        empty = True
+        with contextlib.closing(batches(train)) as stream:
             for batch in stream:
                 empty = False
                 yield batch.trimmed()
-        finally:
-            stream.close()
         if empty:
             raise DataError("no images to find a learning rate with", expected="at least one", found="an empty loader")
 
@@ -236,7 +259,7 @@ def _kept(net, train, seed):
     kept = [_KeptParameter(parameter) for parameter in parameters]
     loader = {key: getattr(train, key) for key in ("epoch", "start", "balanced", "views") if hasattr(train, key)}
     states = random.getstate(), np.random.get_state()
-    drawing = draws(net) or any(parameter._deferred_init for parameter in parameters)
+    drawing = draws(net) or any(is_deferred(parameter) for parameter in parameters)
     after = int(mx.nd.random.randint(0, 2 ** 31 - 1, shape=1).asscalar()) if drawing else None
     if drawing and seed is not None:
         seeds.seed_all(seed)
@@ -262,15 +285,14 @@ class _KeptParameter:
     def __init__(self, parameter):
         self.parameter, self.grad_req = parameter, parameter.grad_req
         self.attributes = {key: getattr(parameter, key) for key in self.ATTRIBUTES if hasattr(parameter, key)}
-        self.deferred, self.shape = parameter._deferred_init, parameter._shape
-        self.values = None if parameter._data is None else [array.copy() for array in parameter.list_data()]
+        self.deferred = deferred_state(parameter)
+        self.values = None if not is_initialised(parameter) else [array.copy() for array in parameter.list_data()]
 
     def restore(self):
         parameter = self.parameter
         if self.values is None:
             # Gluon has no way back to a shape that is not known yet.
-            parameter._data = parameter._grad = None
-            parameter._deferred_init, parameter._shape = self.deferred, self.shape
+            restore_deferred(parameter, self.deferred)
         elif [array.context for array in self.values] != parameter.list_ctx():
             parameter.reset_ctx([array.context for array in self.values])
         for array, value in zip(parameter.list_data() if self.values else (), self.values or ()):
@@ -283,7 +305,7 @@ class _KeptParameter:
                 delattr(parameter, key)
 
 
-def check(lowest, highest, steps, smoothing=0.9):
+def check(lowest: float, highest: float, steps: int, smoothing: float = 0.9) -> None:
     """ConfigError for values out of the ranges that `find_lr` says."""
     if not (0 < lowest < highest < math.inf):
         raise ConfigError("rates out of range", expected="0 < lowest < highest", found=f"{lowest:g} and {highest:g}")
@@ -291,3 +313,70 @@ def check(lowest, highest, steps, smoothing=0.9):
         raise ConfigError("steps out of range", expected=f"{MIN_STEPS} to {MAX_STEPS}", found=steps)
     if not 0 <= smoothing < 1:
         raise ConfigError("smoothing out of range", expected="0 to below 1", found=smoothing)
+
+
+def rising(start: float) -> Iterator[float]:
+    """`start`, then 1 and 3 times the powers of ten above it (0.01, 0.03, 0.1, 0.3, ...), to `HIGHEST` at most."""
+    if not 0 < start <= HIGHEST:
+        raise ConfigError("a sweep's first rate is out of range", expected=f"above 0, at most {HIGHEST:g}", found=start)
+    yield start
+    for exponent in range(math.floor(math.log10(start)), math.ceil(math.log10(HIGHEST)) + 1):
+        for digit in (1, 3):
+            rate = float(f"{digit}e{exponent}")
+            if start * (1 + 1e-9) < rate <= HIGHEST:
+                yield rate
+
+
+def chance_accuracy_bound(labels: np.ndarray | Sequence[int]) -> float:
+    """Upper bound of chance accuracy: that of always naming the most frequent class, and two standard errors more.
+
+    labels : int (n,), of the validation images. About one in forty networks that learnt nothing is above it (normal
+    approximation of the binomial).
+    """
+    labels = np.asarray(labels)
+    share = np.bincount(labels).max() / len(labels)
+    return float(share + 2 * math.sqrt(share * (1 - share) / len(labels)))
+
+
+def sweep(train_at: Callable[[float], list[dict]], start: float, chance: float) -> tuple[list[dict], list[dict]]:
+    """The sweep: trains at rising rates until one breaks, that one included.
+
+    Parameters
+    ----------
+    train_at : callable(lr) -> list of rows, one a seed, with `validation_accuracy` (0..1)
+    start : float
+        The first rate.
+    chance : float
+        Accuracy that is no better than chance, see `chance_accuracy_bound`.
+
+    Returns
+    -------
+    rates : one dict a rate: `lr`, `outcome` ('learns'; 'too low': no better than chance, and no lower rate was
+        either; 'breaks': no better than chance after a lower rate learnt; 'not finite'), and `median`, `min`, `max`
+        of the seeds' validation accuracy, None where the loss was not finite. The last one is 'breaks' or 'not finite',
+        or the highest below `HIGHEST`.
+    rows : those of `train_at`, all together; none of a rate that was not finite
+
+    Raises
+    ------
+    What `train_at` raises, but for the TrainingError of a loss that is not finite after the first rate.
+    """
+    rates: list[dict] = []
+    rows: list[dict] = []
+    for lr in rising(start):
+        try:
+            found = train_at(lr)
+        except TrainingError as error:
+            # What `metrics.Meter` raises where a loss is NaN or infinite; any other is not the rate's doing.
+            if error.expected != "a finite loss" or not rows:
+                raise
+            rates.append({"lr": lr, "outcome": "not finite", "median": None, "min": None, "max": None})
+            break
+        rows += found
+        values = [row["validation_accuracy"] for row in found]
+        median, learnt = float(np.median(values)), any(rate["outcome"] == "learns" for rate in rates)
+        outcome = "learns" if median > chance else "breaks" if learnt else "too low"
+        rates.append({"lr": lr, "outcome": outcome, "median": median, "min": min(values), "max": max(values)})
+        if outcome == "breaks":
+            break
+    return rates, rows

@@ -1,15 +1,20 @@
-"""Loss, accuracy and top-k, added up on the devices, so that no batch waits for them."""
+"""Loss, accuracy and top-k accuracy, summed on the devices so that no batch waits for them; records of epochs."""
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import mxnet as mx
+import numpy as np
+from mxnet.gluon import HybridBlock
 
-from gluon_ft.data.batches import batches
+from gluon_ft.data.batches import Batch, batches
 from gluon_ft.engine import fused
 from gluon_ft.errors import DataError, TrainingError
 from gluon_ft.runtime import devices
+from gluon_ft.training.losses import cross_entropy
 
 
 @dataclass(frozen=True)
@@ -23,22 +28,27 @@ class Metrics:
 
 
 class Meter:
-    """Adds up predictions and losses of the batches of one pass.
+    """Sums predictions and losses over the batches of one pass.
 
-    top_k : 0, or the k of top-k, which is left out where there are not more classes than that.
+    Parameters
+    ----------
+    where : str
+        Of the pass, for errors: 'training, epoch 3'.
+    top_k : int, default 0
+        The k of top-k accuracy; left out where there are not more classes than that; 0: not asked.
     """
 
-    # How many losses may be outstanding before one is looked at: enough to keep the engine busy.
+    # So many losses may be outstanding before they are looked at: enough to keep the engine busy.
     CHECK_EVERY = 50
 
-    def __init__(self, where: str, top_k: int = 0):
+    def __init__(self, where: str, top_k: int = 0) -> None:
         self.where, self.top_k = where, top_k
         self.count, self.steps = 0, 0
-        self._sums: dict = {}
-        self._unchecked: list = []
+        self._sums: dict[mx.Context, list] = {}
+        self._unchecked: list[tuple[int, mx.nd.NDArray]] = []
 
-    def update(self, shares) -> None:
-        """shares : list of (prediction (n, classes), label (n,), loss (n,)) of one batch, one for each device."""
+    def update(self, shares: list[tuple]) -> None:
+        """Adds one batch: (prediction (n, classes), label (n,), loss (n,)) for each device's share of it."""
         self.steps += 1
         for prediction, label, loss in shares:
             self.count += len(label)
@@ -52,13 +62,13 @@ class Meter:
         if self.steps % self.CHECK_EVERY == 0:
             self.check()
 
-    def arrays(self) -> dict:
-        """The sums so far, for a checkpoint: name -> NumPy array; the losses are looked at first, see `check`."""
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The sums so far, for a checkpoint: name -> NumPy array; losses are looked at first, see `check`."""
         self.check()
         return {f"{device}/{i}": value.asnumpy() for device, column in enumerate(self._sums.values())
                 for i, value in enumerate(column)}
 
-    def restore(self, arrays: dict, count: int, steps: int, contexts) -> None:
+    def restore(self, arrays: dict[str, np.ndarray], count: int, steps: int, contexts: list[mx.Context]) -> None:
         """Goes on from the sums that `arrays` returned, after `steps` batches of `count` images."""
         self.count, self.steps = count, steps
         for name in sorted(arrays, key=lambda n: [int(part) for part in n.split("/")]):
@@ -90,33 +100,86 @@ class Meter:
         return Metrics(means[0], means[1], means[2] if len(means) > 2 else None, self.count)
 
 
-def evaluate(net, source, ctx=None, top_k: int = 0, where: str = "the evaluation", watch=None,
+def evaluate(net: HybridBlock, source: Any, ctx: list[mx.Context] | None = None, top_k: int = 0,
+             where: str = "the evaluation", watch: Callable[[], None] | None = None,
              precision: str = "float32") -> Metrics:
-    """Loss and accuracy of `net` on `source` (see `batches`), every image counted once, padding not at all.
+    """Loss and accuracy of `net` on `source`, every image counted once, padding not at all.
 
-    ctx : contexts to use, default those of the network; the batch is divided among them. On one CPU and many images
-    the network runs in its fused form (`compiled.evaluating`), where that agrees to rounding.
-    watch : callable(), called before each batch; what it raises ends the evaluation
-    precision : 'float32', 'bfloat16' or 'float16', see `training.precision`
+    Parameters
+    ----------
+    net : HybridBlock
+        On one CPU and for many images it runs in its fused form (`engine.fused.evaluating`), where that agrees to
+        rounding.
+    source : anything that `gluon_ft.data.batches.batches` takes
+    ctx : list of mx.Context, default those of the network
+        Each batch is divided among them.
+    top_k : int, default 0
+        Also top-k accuracy, see `Meter`.
+    where : str
+        For errors.
+    watch : callable(), optional
+        Called before each batch; what it raises ends the evaluation.
+    precision : 'float32', 'bfloat16' or 'float16'
+        See `engine.precision`.
+
+    Returns
+    -------
+    Metrics
+
+    Raises
+    ------
+    DataError
+        Without images.
+    TrainingError
+        For a loss that is not finite.
+    ConfigError
+        For a precision that the devices do not compute in.
     """
     contexts = ctx or devices.of(net)
-    loss_of = mx.gluon.loss.SoftmaxCrossEntropyLoss()
-    meter = Meter(where, top_k)
+    loss_of = cross_entropy()
     number = len(source) if hasattr(source, "__len__") else 1
     with fused.evaluating(net, number, contexts, precision) as run:
-        for batch in batches(source):
-            if watch is not None:
-                watch()
-            batch = batch.trimmed()
+        def predicted(batch):
             used = contexts[:len(batch.label)]
             data = mx.gluon.utils.split_and_load(batch.data, used, even_split=False)
             label = mx.gluon.utils.split_and_load(batch.label, used, even_split=False)
             predictions = [first(run(x)) for x in data]
-            meter.update([(p, y, loss_of(p, y)) for p, y in zip(predictions, label)])
-            meter.wait()
-        return meter.result()
+            return [(p, y, loss_of(p, y)) for p, y in zip(predictions, label)]
+
+        return measure(batches(source), predicted, Meter(where, top_k), None if watch is None else lambda _: watch())
 
 
-def first(result):
+def measure(stream: Iterable[Batch], step: Callable[[Batch], list[tuple]], meter: Meter,
+            before: Callable[[Batch], None] | None = None) -> Metrics:
+    """The means over a pass: each batch goes, without its padding, to `before`, then to `step`, as `Meter.update` takes
+    its result."""
+    for batch in stream:
+        batch = batch.trimmed()
+        if before is not None:
+            before(batch)
+        meter.update(step(batch))
+        meter.wait()
+    return meter.result()
+
+
+def first(result: Any) -> mx.nd.NDArray:
     """The classifier's result of a network that returns auxiliary ones as well."""
     return result[0] if isinstance(result, (list, tuple)) else result
+
+
+def epoch_record(epoch: int, trained: Metrics, validated: Metrics | None, lr: float, seconds: float,
+                 top_k: int) -> dict:
+    """An epoch's entry in the history of a training, see `training.fit.Result`."""
+    record: dict = {"epoch": epoch}
+    for part, metrics in (("train", trained), ("validation", validated)):
+        if metrics is not None:
+            record[f"{part}_loss"], record[f"{part}_accuracy"] = metrics.loss, metrics.accuracy
+            if metrics.top_k is not None:
+                record[f"{part}_top{top_k}"] = metrics.top_k
+    return {**record, "lr": lr, "seconds": round(seconds, 3)}
+
+
+def best_epoch(history: list[dict]) -> int:
+    """The epoch of highest validation accuracy (training accuracy without a validation set), the earliest of equals."""
+    key = "validation_accuracy" if "validation_accuracy" in history[-1] else "train_accuracy"
+    return max(history, key=lambda record: record[key])["epoch"]

@@ -1,14 +1,17 @@
-"""Rates by layer and by epoch: lower stages learn more slowly, some parameters do not decay, stages are set free."""
+"""Learning rates by stage, parameters without weight decay, and stages that are unfrozen epoch by epoch."""
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from mxnet.gluon import Block, nn
 
 from gluon_ft.errors import ConfigError, NetworkError
 from gluon_ft.models import freezing, tracing
 from gluon_ft.models.stages import Stage, stages
+from gluon_ft.runtime.gluon_internals import hyperparameters, parameters_by_path
 
 
-def discriminative(net: Block, decay: float, input_shape=None) -> dict[str, float]:
+def discriminative(net: Block, decay: float, input_shape: tuple[int, ...] | None = None) -> dict[str, float]:
     """Multiplies the `lr_mult` of each stage's parameters by decay ** (number of stages from it up to the output).
 
     The output keeps its own, the highest stage of the body gets decay, the one below decay ** 2, and so on: Howard and
@@ -20,10 +23,19 @@ def discriminative(net: Block, decay: float, input_shape=None) -> dict[str, floa
     Parameters
     ----------
     net : HybridBlock
-    decay : above 0 to 1; 1 / 2.6 is ULMFiT's
-    input_shape : see `gluon_ft.stages`
+    decay : float
+        Above 0 to 1; 1 / 2.6 is ULMFiT's.
+    input_shape : tuple of int, optional
+        See `gluon_ft.stages`.
 
-    Returns stage name -> factor, from the lowest to the output. Raises ConfigError for a decay out of its range.
+    Returns
+    -------
+    dict of stage name -> factor, from the lowest to the output
+
+    Raises
+    ------
+    ConfigError
+        For a decay out of its range.
     """
     if not 0 < decay <= 1:
         raise ConfigError("layer_decay out of range", expected="above 0 to 1", found=decay)
@@ -52,14 +64,15 @@ def without_decay(net: Block) -> list[str]:
     These are what is named 'bias', 'gamma' or 'beta', and everything else with one axis. He et al., "Bag of Tricks",
     2019, section 3.1, decay weights only. To be called before training; calling it again changes nothing.
     """
-    chosen = {path: parameter for path, parameter in net._collect_params_with_prefix().items()
+    chosen = {path: parameter for path, parameter in parameters_by_path(net).items()
               if path.endswith(("bias", "gamma", "beta")) or (parameter.shape and len(parameter.shape) == 1)}
     for parameter in chosen.values():
         parameter.wd_mult = 0.0
     return list(chosen)
 
 
-def unfreezing(net: Block, head_epochs: int = 0, unfreeze=(), epochs: int | None = None, input_shape=None) -> Plan:
+def unfreezing(net: Block, head_epochs: int = 0, unfreeze: Sequence[int] = (), epochs: int | None = None,
+               input_shape: tuple[int, ...] | None = None) -> Plan:
     """A plan of which stages are trained in which epoch; `Plan.apply(epoch)` carries it out.
 
     Parameters
@@ -74,10 +87,20 @@ def unfreezing(net: Block, head_epochs: int = 0, unfreeze=(), epochs: int | None
         epoch). Stages beyond the list stay frozen for the whole run. An epoch that is listed twice frees two.
     epochs : int, optional
         Of the run, to notice an epoch that would never come.
-    input_shape : see `gluon_ft.stages`
+    input_shape : tuple of int, optional
+        See `gluon_ft.stages`.
 
-    Raises ConfigError for both at once, for epochs out of range or order, for more epochs than there are stages, where
-    nothing of the output is free; NetworkError where the output is not found.
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    ConfigError
+        For both at once, for epochs out of range or order, for more epochs than there are stages, or where nothing of
+        the output is free.
+    NetworkError
+        Where the output is not found.
     """
     unfreeze = tuple(unfreeze)
     if head_epochs and unfreeze:
@@ -122,7 +145,7 @@ class Plan:
         self._parts = [[block for stage in part for block in stage.blocks] for part in parts]
         self._requests = [{p: p.grad_req for block in blocks for p in block.collect_params().values()}
                           for blocks in self._parts]
-        self._modes = [{norm: norm._kwargs["use_global_stats"] for block in blocks
+        self._modes = [{norm: hyperparameters(norm)["use_global_stats"] for block in blocks
                         for _, norm in tracing.blocks(block) if hasattr(norm, "running_mean")}
                        for blocks in self._parts]
         self._held = [False] * len(self._parts)
@@ -155,7 +178,7 @@ class Plan:
                 for parameter, request in requests.items():
                     parameter.grad_req = request
                 for norm, mode in modes.items():
-                    norm._kwargs["use_global_stats"] = mode
+                    hyperparameters(norm)["use_global_stats"] = mode
         self._held = wanted
         tracing.forget_graphs(self.net)
         return True

@@ -1,10 +1,14 @@
-"""Learning-rate schedules: pure functions of the step and the number of steps, each with warm-up."""
+"""Learning-rate schedules with warm-up: pure functions of the step and the number of steps."""
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from gluon_ft.errors import ConfigError, near
+
+if TYPE_CHECKING:
+    from gluon_ft.training.config import TrainConfig
 
 # One cycle: Smith and Topin, "Super-Convergence", 2018, in fastai's form: up from 1/25 of the peak over the first 30%
 # of the steps, then down to a ten-thousandth of where it started, both along a cosine.
@@ -39,17 +43,24 @@ OPEN_ENDED = ("constant", "step", "multistep")  # these do not look ahead: a lon
 
 @dataclass(frozen=True)
 class Schedule:
-    """What multiplies the learning rate at each step.
+    """The factor of the learning rate at each step.
 
     Parameters
     ----------
     name : 'constant', 'step', 'multistep', 'cosine' or 'one-cycle'
-    warmup : epochs over which the rate first rises linearly to its full value; the schedule proper follows
-    factor : of 'step' and 'multistep', what each drop multiplies by
-    every : of 'step', epochs between drops
-    milestones : of 'multistep', epochs after which the rate drops
+    warmup : float
+        Epochs over which the rate first rises linearly to its full value; the schedule proper follows.
+    factor : float, above 0 to 1
+        Of 'step' and 'multistep': what each drop multiplies by.
+    every : float, above 0
+        Of 'step': epochs between drops.
+    milestones : rising numbers above 0
+        Of 'multistep': epochs after which the rate drops.
 
-    Raises ConfigError for an unknown name (with the near ones) or a value out of its range.
+    Raises
+    ------
+    ConfigError
+        For an unknown name (with the near ones) or a value out of its range.
     """
 
     name: str = "constant"
@@ -73,7 +84,7 @@ class Schedule:
             raise ConfigError("schedule 'multistep' needs milestones", expected="epochs, such as (30, 60)")
 
     def multiplier(self, step: int, steps_per_epoch: int, epochs: int) -> float:
-        """For `step` (from 0) of `epochs` of `steps_per_epoch` each; 0 to 1."""
+        """The factor, 0 to 1, at `step` (from 0) of `epochs` of `steps_per_epoch` each."""
         warm = round(self.warmup * steps_per_epoch)
         if step < warm:
             return (step + 1) / warm
@@ -86,7 +97,7 @@ class Schedule:
         return {"constant": constant, "cosine": cosine, "one-cycle": one_cycle}[self.name](done, total)
 
     def settled(self, step: int, steps_per_epoch: int, epochs: int) -> bool:
-        """Whether no later step than `step` has another rate than it; parameters as of `multiplier`."""
+        """Whether all steps after `step` have the rate that it has; parameters as of `multiplier`."""
         last = epochs * steps_per_epoch - 1
         if step >= last:
             return True
@@ -95,3 +106,40 @@ class Schedule:
         warm = round(self.warmup * steps_per_epoch)
         return step >= warm - 1 and (self.multiplier(step, steps_per_epoch, epochs)
                                      == self.multiplier(last, steps_per_epoch, epochs))
+
+
+class LearningRate:
+    """The learning rate of every step of a training, for parameters whose lr_mult is 1.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    train : loader
+        Its length says how many steps an epoch has; only a constant rate without warm-up needs none.
+
+    Raises
+    ------
+    ConfigError
+        For a schedule and a loader without a length.
+    """
+
+    def __init__(self, config: TrainConfig, train) -> None:
+        self.lr, self.schedule, self.epochs = config.lr, config.lr_schedule(), config.epochs
+        self.per_epoch: int | None = None
+        if hasattr(train, "__len__"):
+            self.per_epoch = -(-len(train) // config.accumulate)
+        elif config.schedule != "constant" or config.warmup:
+            raise ConfigError("a schedule needs the number of batches beforehand", expected="a loader that has a "
+                              "length", found=type(train).__name__,
+                              remedy="use gluon_ft.loaders.make_loader, or the schedule 'constant'")
+
+    def at(self, epoch: int, step: int) -> float:
+        """Of step number `step` (from 0) of an epoch (from 1)."""
+        if self.per_epoch is None:
+            return self.lr
+        return self.lr * self.schedule.multiplier((epoch - 1) * self.per_epoch + step, self.per_epoch, self.epochs)
+
+    def moves_after(self, epoch: int) -> bool:
+        """Whether the rate changes after an epoch (from 1)."""
+        steps = self.per_epoch
+        return steps is not None and not self.schedule.settled(epoch * steps - 1, steps, self.epochs)

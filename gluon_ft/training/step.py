@@ -1,6 +1,9 @@
 """One training step: forward, backward, and the update, on one or several devices."""
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 import mxnet as mx
 import numpy as np
 
@@ -8,33 +11,64 @@ from gluon_ft.data.batches import Batch
 from gluon_ft.engine import fused, precision
 from gluon_ft.errors import ConfigError, NetworkError, TrainingError
 from gluon_ft.models import tracing
-from gluon_ft.training import balance, clipping, ema, rates
+from gluon_ft.runtime.gluon_internals import parameters_by_path
+from gluon_ft.training import ema, rates
 from gluon_ft.training.config import TrainConfig
-from gluon_ft.training.feature_cache.select import arrange
-from gluon_ft.training.labels import labels_of
-from gluon_ft.training.losses import classification_loss
+from gluon_ft.training.feature_cache import select
+from gluon_ft.training.labels import class_weights, labels_of
+from gluon_ft.training.losses import Mixer, classification_loss
 from gluon_ft.training.metrics import first
-from gluon_ft.training.mixup import Mixer
+from gluon_ft.training.schedule import LearningRate
+
+if TYPE_CHECKING:
+    from mxnet.gluon import HybridBlock
 
 
 class Stepper:
     """Updates a network's parameters, batch by batch.
 
-    Attributes: net, config, contexts; `paths` (index in the trainer -> parameter's path) of everything that is ever
-    trained; `trainer` (gluon.Trainer); `average` (averaging.Average or None); `scaler` (of float16, or None);
-    `running` (arrangement.Arrangement): the network or the part of it that is run, and the loaders for it.
+    Parameters
+    ----------
+    net : HybridBlock
+    config : TrainConfig
+    contexts : list of mx.Context
+        Each batch is divided among them.
+    train, val : loaders; val may be None
+    classes : int or None
+        Of the network's output, None where not known.
+    input_shape : tuple of int, optional
+        Of one image as a batch, (1, channels, height, width), where stages matter; default as the network's backbone
+        takes it.
 
-    input_shape : of one image as a batch, (1, channels, height, width), where stages matter; default as the network's
-    backbone has it.
+    Attributes
+    ----------
+    trainer : gluon.Trainer
+    paths : dict
+        Index in the trainer -> path, of each parameter that is ever trained.
+    average : ema.Average or None
+    scaler : precision.LossScaler or None
+        Of float16.
+    running : select.Running
+        The network, or the part of it that is run on cached features, and the loaders for it; set by `begin`.
 
-    Raises TrainingError where nothing is trainable, ConfigError for settings that do not fit network or loader.
+    Raises
+    ------
+    TrainingError
+        Where nothing is trainable.
+    ConfigError
+        For settings that do not fit network, loader or devices.
     """
 
-    def __init__(self, net, config: TrainConfig, contexts, train, val, classes: int | None, input_shape=None):
+    def __init__(self, net: HybridBlock, config: TrainConfig, contexts: list[mx.Context], train, val,
+                 classes: int | None, input_shape: tuple[int, ...] | None = None) -> None:
         self.net, self.config, self.contexts, self.train, self.val = net, config, contexts, train, val
         precision.check(config.precision, contexts)
-        _adjust_rates(net, config, input_shape)
-        free = {path: p for path, p in net._collect_params_with_prefix().items() if p.grad_req != "null"}
+        _configure_loader(train, config)
+        if config.layer_decay < 1:
+            rates.discriminative(net, config.layer_decay, input_shape)
+        if not config.decay_bias_and_norm:
+            rates.without_decay(net)
+        free = {path: p for path, p in parameters_by_path(net).items() if p.grad_req != "null"}
         if not free:
             raise TrainingError("every parameter is frozen", expected="at least one with grad_req 'write'",
                                 remedy="unfreeze the output block, see gluon_ft.freezing.describe(net)")
@@ -47,17 +81,18 @@ class Stepper:
         self.mixer = _mixer(config, classes)
         self.average = ema.Average(net, config.ema) if config.ema else None
         self.scaler = precision.LossScaler() if config.precision == "float16" else None
-        self.schedule, self.per_epoch = config.lr_schedule(), _steps_per_epoch(train, config)
-        self.pending, self.form, self.running = 0, None, None
+        self.learning_rate = LearningRate(config, train)
+        self.running = select.Running(net, train, val)
+        self.pending, self.form = 0, None
 
     def begin(self, epoch: int) -> None:
-        """Sets stages free as planned for the epoch (from 1); to be called before its first step."""
+        """Prepares for an epoch (from 1), before its first step: unfreezes stages as planned, caches features."""
         if self.plan.apply(epoch) or self.form is None:
             self.release()
             for parameter in self.trainer._params:
                 if parameter.grad_req != "null":
                     parameter.grad_req = "write" if self.config.accumulate == 1 else "add"
-            self.running = arrange(self.net, self.train, self.val, self.config, self.contexts)
+            self.running = select.select(self.net, self.train, self.val, self.config, self.contexts)
             self.form = fused.trainable(self.running.net, self.config.precision)
 
     def step(self, batch: Batch, epoch: int, position: int) -> list[tuple]:
@@ -65,6 +100,7 @@ class Stepper:
 
         The parameters move after every `accumulate` batches and in `end`.
         """
+        assert self.form is not None, "begin comes first"
         data, label, label_b, share = batch.data, batch.label, None, 1.0
         if self.mixer is not None:
             data, label, label_b, share = self.mixer.mix(data, label, epoch - 1, position)
@@ -87,10 +123,7 @@ class Stepper:
 
     def rate(self, epoch: int, step: int) -> float:
         """The learning rate of step number `step` (from 0) of an epoch (from 1), for lr_mult 1."""
-        if self.per_epoch is None:
-            return self.config.lr
-        done = (epoch - 1) * self.per_epoch + step
-        return self.config.lr * self.schedule.multiplier(done, self.per_epoch, self.config.epochs)
+        return self.learning_rate.at(epoch, step)
 
     def _update(self, epoch, step):
         self.trainer.set_learning_rate(self.rate(epoch, step))
@@ -99,10 +132,11 @@ class Stepper:
         scale = self.pending * (self.scaler.scale_of_step if self.scaler else 1.0)
         if self.scaler is None or self.scaler.ready(moving):
             if self.config.clip_norm:
-                clipping.clip(moving, self.config.clip_norm, 1 / scale)
+                clip(moving, self.config.clip_norm, 1 / scale)
             self.trainer.update(scale)
-        if self.average is not None:
-            self.average.update()
+            # Not after a step that loss scaling left out: the parameters are those that it has taken in already.
+            if self.average is not None:
+                self.average.update()
         if self.config.accumulate > 1:
             for parameter in moving:
                 parameter.zero_grad()
@@ -121,11 +155,15 @@ class Stepper:
                 parameter.grad_req = "write"
 
 
-def _adjust_rates(net, config, input_shape):
-    if config.layer_decay < 1:
-        rates.discriminative(net, config.layer_decay, input_shape)
-    if not config.decay_bias_and_norm:
-        rates.without_decay(net)
+def _configure_loader(train, config):
+    """Sets how the loader draws, where the configuration says; ConfigError where it cannot."""
+    for wanted, attribute, value in ((config.balance == "sampling", "balanced", True),
+                                     (config.views > 0, "views", config.views)):
+        if wanted:
+            if not hasattr(train, attribute):
+                raise ConfigError(f"{'balance sampling' if attribute == 'balanced' else 'views'} needs a loader that "
+                                  "can", found=type(train).__name__, remedy="use gluon_ft.loaders.make_loader")
+            setattr(train, attribute, value)
 
 
 def _mixer(config, classes):
@@ -142,16 +180,7 @@ def _class_weights(config, train, classes):
         raise ConfigError("balance 'weights' needs the labels beforehand", expected="a loader with labels, and a "
                           "network whose output is found", found=type(train).__name__,
                           remedy="use gluon_ft.loaders.make_loader, or an ArrayLoader")
-    return balance.class_weights(labels, classes)
-
-
-def _steps_per_epoch(train, config):
-    if hasattr(train, "__len__"):
-        return -(-len(train) // config.accumulate)
-    if config.schedule == "constant" and not config.warmup:
-        return None
-    raise ConfigError("a schedule needs the number of batches beforehand", expected="a loader that has a length",
-                      found=type(train).__name__, remedy="use gluon_ft.loaders.make_loader, or the schedule 'constant'")
+    return class_weights(labels, classes)
 
 
 def _shares(data, label, label_b, contexts):
@@ -174,10 +203,55 @@ def _shares(data, label, label_b, contexts):
                     weights))
 
 
-def draws(net) -> bool:
+def draws(net: HybridBlock) -> bool:
     """Whether a training step of the network draws random numbers (Dropout, for one); True where it cannot be told."""
     try:
         graph = tracing.symbol(net)
     except (NetworkError, mx.MXNetError):
         return True
     return any(part in graph.tojson() for part in ('"Dropout"', "_random_", "_sample_", '"RNN"'))
+
+
+def clip(parameters: Iterable[mx.gluon.Parameter], max_norm: float, scale: float = 1.0) -> list[mx.nd.NDArray]:
+    """Scales the gradients, on each device, so that their L2 norm together is at most `max_norm` (Pascanu et al. 2013).
+
+    Nothing waits for a device, so a gradient that is not finite is not noticed here; it makes the loss NaN. With
+    several devices, call it between `trainer.allreduce_grads()` and `trainer.update()`, so that all have the same sums.
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter
+        Those of the trainer; frozen ones are passed over.
+    max_norm : float, above 0
+        Of the gradient of the mean loss.
+    scale : float, above 0
+        What the trainer will multiply the gradients by: 1 / batch size, since Gluon's are sums over the batch.
+
+    Returns
+    -------
+    list of NDArray (1,)
+        For each device the norm before clipping, multiplied by `scale`.
+
+    Raises
+    ------
+    ConfigError
+        For a max_norm or a scale out of its range.
+    """
+    if not max_norm > 0 or not scale > 0:
+        raise ConfigError("clip_norm and scale are above 0", found=f"{max_norm} and {scale}")
+    gradients: dict = {}
+    for parameter in parameters:
+        if parameter.grad_req != "null":
+            for gradient in parameter.list_grad():
+                gradients.setdefault(gradient.context, []).append(gradient)
+    return [_clip(found, max_norm, scale) for found in gradients.values()]
+
+
+def _clip(gradients, max_norm, scale):
+    # In float32, since float16 does not hold the squares.
+    whole = [gradient.astype("float32", copy=False) for gradient in gradients]
+    norm = mx.nd.sqrt(mx.nd.multi_sum_sq(*whole, num_arrays=len(whole)).sum()) * scale
+    factor = mx.nd.minimum(max_norm / (norm + 1e-8), 1.0)
+    for gradient in gradients:
+        gradient *= factor.astype(gradient.dtype, copy=False)
+    return norm

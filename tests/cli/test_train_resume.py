@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -111,7 +112,8 @@ def test_sigterm_saves_and_the_run_goes_on(images, source, tmp_path):
             process.send_signal(signal.SIGTERM)
             break
     _, err = process.communicate()
-    assert process.returncode == 143 and "stopped and saved in" in err, err
+    # The signal comes in a step, whose state is then saved, or while the next epoch begins, with all saved already.
+    assert process.returncode == 143 and re.search("stopped (and saved in|before epoch)", err), err
     assert err.endswith(f": gluon-ft train --run {tmp_path}/part --resume\n")
     done = subprocess.run([*command, "--run", str(tmp_path / "part"), "--resume"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -14,7 +14,7 @@ from gluon_ft.data.lists import list_file
 from gluon_ft.data.records import pack
 from gluon_ft.errors import ConfigError
 from gluon_ft.finetune import run as module
-from gluon_ft.training.feature_cache.select import arrange
+from gluon_ft.training.feature_cache.select import select
 
 
 class Stop(Exception):
@@ -28,7 +28,7 @@ def seen(monkeypatch, name, call):
     def look(net, train, *rest, ctx=None, **_):
         config, table = rest[-1], freezing.describe(net).rows
         values = {path: p.data().asnumpy() for path, p in net._collect_params_with_prefix().items()}
-        running = arrange(net, train, None, config, ctx)
+        running = select(net, train, None, config, ctx)
         features = [(batch.data.asnumpy(), batch.label.asnumpy()) for batch in running.train]
         found.update(table=table, values=values, config=config, features=features,
                      images=[(train.source.where(i), int(label)) for i, label in enumerate(train.labels)])

@@ -19,7 +19,7 @@ from gluon_ft.data import lists, sampler
 from gluon_ft.data.images import near_duplicates
 from gluon_ft.finetune import JobSettings
 from gluon_ft.finetune import settings as of_jobs
-from gluon_ft.training.feature_cache.views import Images
+from gluon_ft.training.feature_cache.features import Images
 
 # Split lists: files of these names, whose contents do not count.
 NAMES = {"10.cat": [f"{i}.jpg" for i in range(9)], "2.ant": [f"{i:03}.png" for i in range(8)],

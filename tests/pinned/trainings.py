@@ -16,8 +16,7 @@ from gluon_ft import symbolic
 from gluon_ft.data import sampler
 from gluon_ft.evaluation.features import penultimate
 from gluon_ft.training.feature_cache import cut as features_cut
-from gluon_ft.training.feature_cache import features, subgraph
-from gluon_ft.training.feature_cache.views import Images
+from gluon_ft.training.feature_cache import features, select, subgraph
 
 
 def filled(net, seed=3):
@@ -204,7 +203,10 @@ def kept_features(folder: Path) -> dict:
     graph = subgraph.trace(net)
     known = {"cut": features_cut.cut(net).fingerprint(), "penultimate": subgraph.fingerprint(
         graph, subgraph.input_of(graph, net[-1].weight.name))}
-    by_default, exact = (features.prepare(net, train, val, store=folder / "kept", exact=how) for how in (None, True))
+    by_default = select.prepare(net, train, val, store=folder / "kept")
+    parts = features_cut.cut(net)
+    exact = select.Running(parts.suffix, *(features.cached(loader, parts, store=folder / "kept", exact=True)
+                                           for loader in (train, val)))
     found = {"fingerprints": known}
     for name, loader, images in (("training", by_default.train, train), ("validation", by_default.val, val),
                                  ("exact training", exact.train, train), ("exact validation", exact.val, val)):
@@ -221,7 +223,7 @@ def kept_features(folder: Path) -> dict:
 
 
 def _form(key, cut, images):
-    forms = {_key(prefix=cut, images=Images(images, 0).identity, precision="float32", form=form): form
+    forms = {_key(prefix=cut, images=features.Images(images, 0).identity, precision="float32", form=form): form
              for form in ("fast", "training", "evaluation")}
     return forms.get(key, "none of the known")
 

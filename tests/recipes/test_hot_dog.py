@@ -21,7 +21,7 @@ from gluon_ft.errors import ConfigError, DataError, NetworkError, TrainingError
 from gluon_ft.finetune import demo_weights
 from gluon_ft.models import class_init, tracing
 from gluon_ft.reporting.rate_plots import rate_curve
-from gluon_ft.training import rate_sweep
+from gluon_ft.training import lr_finder
 
 run = recipe_runs.runner(hot_dog)
 
@@ -209,16 +209,16 @@ def test_class_names_must_be_known():
 
 
 def test_rates_rise_by_half_powers_of_ten():
-    rates = rate_sweep.rising(0.01)
+    rates = lr_finder.rising(0.01)
     assert [next(rates) for _ in range(5)] == [0.01, 0.03, 0.1, 0.3, 1.0]
-    assert list(rate_sweep.rising(2000)) == [2000, 3000, 10000]
+    assert list(lr_finder.rising(2000)) == [2000, 3000, 10000]
     with pytest.raises(ConfigError, match="first rate is out of range"):
-        next(rate_sweep.rising(0))
+        next(lr_finder.rising(0))
 
 
-def test_reach_of_guessing():
-    assert rate_sweep.reach_of_guessing([0] * 50 + [1] * 50) == pytest.approx(0.6)
-    assert rate_sweep.reach_of_guessing([0] * 90 + [1] * 10) == pytest.approx(0.96)
+def test_chance_accuracy_bound():
+    assert lr_finder.chance_accuracy_bound([0] * 50 + [1] * 50) == pytest.approx(0.6)
+    assert lr_finder.chance_accuracy_bound([0] * 90 + [1] * 10) == pytest.approx(0.96)
 
 
 def at(accuracies):
@@ -237,7 +237,7 @@ def at(accuracies):
     ([0.9, 0.95, None, 0.9], ["learns", "learns", "not finite"]),
 ])
 def test_the_sweep_stops_where_it_breaks(accuracies, outcomes, tmp_path):
-    rates, rows = rate_sweep.sweep(at(accuracies), 0.01, 0.6)
+    rates, rows = lr_finder.sweep(at(accuracies), 0.01, 0.6)
     assert [rate["outcome"] for rate in rates] == outcomes
     assert [row["validation_accuracy"] for row in rows] == [a for a in accuracies[:len(outcomes)] if a is not None]
     assert Image.open(rate_curve(rates, tmp_path / "r.png", 0.6)).size[0] == 900
@@ -245,12 +245,12 @@ def test_the_sweep_stops_where_it_breaks(accuracies, outcomes, tmp_path):
 
 def test_the_sweep_passes_other_errors_on():
     with pytest.raises(TrainingError, match="nan"):
-        rate_sweep.sweep(at([None]), 0.01, 0.6)
+        lr_finder.sweep(at([None]), 0.01, 0.6)
 
     def frozen(_lr):
         raise TrainingError("every parameter is frozen")
     with pytest.raises(TrainingError, match="frozen"):
-        rate_sweep.sweep(frozen, 0.01, 0.6)
+        lr_finder.sweep(frozen, 0.01, 0.6)
 
 
 def test_drawings_repeat_and_differ():

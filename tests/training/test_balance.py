@@ -7,7 +7,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from gluon_ft.data.sampler import balanced_order
 from gluon_ft.errors import DataError
-from gluon_ft.training.balance import class_weights
+from gluon_ft.training.labels import class_weights
 
 LABELS = np.array([0] * 50 + [1] * 7 + [3] * 3)
 

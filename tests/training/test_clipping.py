@@ -7,7 +7,7 @@ import pytest
 from mxnet.gluon import nn
 
 from gluon_ft.errors import ConfigError
-from gluon_ft.training.clipping import clip
+from gluon_ft.training.step import clip
 
 
 def network(ctx=None, dtype="float32"):

@@ -4,8 +4,8 @@ from __future__ import annotations
 import pytest
 
 from gluon_ft.errors import ConfigError
-from gluon_ft.training.early_stopping import Patience
 from gluon_ft.training.schedule import Schedule
+from gluon_ft.training.stopping import Patience
 
 
 def stopped_after(patience, scores):

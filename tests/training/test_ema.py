@@ -7,8 +7,12 @@ import pytest
 from mxnet.gluon import nn
 
 from gluon_ft import freezing
+from gluon_ft.data.batches import ArrayLoader
+from gluon_ft.engine.precision import LossScaler
 from gluon_ft.errors import CheckpointError, ConfigError, NetworkError
+from gluon_ft.training.config import TrainConfig
 from gluon_ft.training.ema import Average
+from gluon_ft.training.step import Stepper
 
 
 def network(ctx=None, hybrid=True):
@@ -184,3 +188,25 @@ def test_what_does_not_fit():
         average.restore({k: v for k, v in average.arrays().items() if k != "#updates"})
     with pytest.raises(NetworkError, match="the average belongs to another network"):
         average.copy_to(nn.Dense(3, in_units=2))
+
+
+def test_a_step_that_loss_scaling_left_out_does_not_move_the_average():
+    # float16 itself is for GPUs; loss scaling does the same with float32's gradients.
+    net = nn.HybridSequential()
+    net.add(nn.Dense(3, in_units=4))
+    net.initialize(mx.init.Xavier())
+    loader = ArrayLoader(np.random.RandomState(0).randn(8, 4), np.arange(8) % 3, 4)
+    stepper = Stepper(net, TrainConfig(lr=0.5, ema=0.9), [mx.cpu()], loader, None, 3)
+    stepper.scaler = LossScaler(1.0)
+    stepper.begin(1)
+    first, second = loader
+    stepper.step(first, 1, 0)
+    before = {name: array.asnumpy() for name, array in stepper.average.arrays().items()}
+    weight = net[0].weight.data().asnumpy()
+    stepper.scaler.scale = float("inf")
+    stepper.step(second, 1, 1)
+    assert stepper.scaler.skipped == 1
+    np.testing.assert_array_equal(net[0].weight.data().asnumpy(), weight)
+    assert not np.array_equal(before["0.weight"], weight), "there is something to move to"
+    for name, array in stepper.average.arrays().items():
+        np.testing.assert_array_equal(array.asnumpy(), before[name], err_msg=name)

@@ -198,7 +198,7 @@ def test_mixed_images_are_trained_on_with_both_labels():
     train, config = cloud(batch_size=12), replace(PLAIN, epochs=1, mixup=1.0)
     net, plain = linear(), linear()
     fit(net, train, None, config)
-    from gluon_ft.training.mixup import Mixer
+    from gluon_ft.training.losses import Mixer
     batch = next(iter(cloud(batch_size=12)))
     data, a, b, share = Mixer(1.0, 0.0, 3, 0).mix(batch.data, batch.label, 0, 0)
     with mx.autograd.record():

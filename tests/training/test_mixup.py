@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from gluon_ft.errors import ConfigError
-from gluon_ft.training.losses import classification_loss, cross_entropy
-from gluon_ft.training.mixup import Mixer, box
+from gluon_ft.training.losses import Mixer, box, classification_loss, cross_entropy
 
 
 def images(n=6, size=(12, 16)):

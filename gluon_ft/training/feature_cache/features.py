@@ -1,11 +1,14 @@
-"""Features of the frozen part of a network: computed once, kept, and trained on in the place of the images."""
+"""Features of the frozen part of a network: computed once, and loaded in the place of the images."""
 from __future__ import annotations
 
+import copy
 import importlib.metadata
 import json
 import math
+import operator
+import os
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import mxnet as mx
@@ -13,7 +16,10 @@ import numpy as np
 
 import gluon_ft
 from gluon_ft.data import workers as loader_workers
-from gluon_ft.data.batches import Batch, batches
+from gluon_ft.data.batches import ArrayLoader, Batch, batches
+from gluon_ft.data.images.augment import PROCEDURES
+from gluon_ft.data.images.transforms import Transform
+from gluon_ft.data.loader import Loader
 from gluon_ft.data.sampler import digest, epoch_order
 from gluon_ft.engine import fused
 from gluon_ft.errors import ConfigError, DataError, NetworkError
@@ -21,17 +27,21 @@ from gluon_ft.io import reporter
 from gluon_ft.models import tracing
 from gluon_ft.runtime import devices
 from gluon_ft.runtime.gluon_internals import hyperparameters, is_dense
-from gluon_ft.training.config import TrainConfig
 from gluon_ft.training.feature_cache import store as features_store
 from gluon_ft.training.feature_cache import subgraph
-from gluon_ft.training.feature_cache.cut import Cut, Suffix, cut, obstacle
-from gluon_ft.training.feature_cache.views import Images, is_training
+from gluon_ft.training.feature_cache.cut import Cut
 
+if TYPE_CHECKING:
+    from mxnet.gluon import HybridBlock
+
+PASS = 32  # images at a time, whatever the batches of training, so that these don't change the features
 AGREEMENT = 3e-6  # largest difference of the fastest form from the plain one, relative to the largest value
 _INDEPENDENT = 1e-4  # the same, of an image alone from the image in its batch
+_MAX_VIEWS = 1000
 
 
-def extract(net, loader, ctx=None, title: str = "features") -> tuple[np.ndarray, np.ndarray]:
+def extract(net: HybridBlock, loader: Any, ctx: list[mx.Context] | None = None,
+            title: str = "features") -> tuple[np.ndarray, np.ndarray]:
     """The penultimate features of every image: what the network's output layer takes.
 
     Parameters
@@ -52,7 +62,10 @@ def extract(net, loader, ctx=None, title: str = "features") -> tuple[np.ndarray,
 
     Raises
     ------
-    NetworkError where there is no output layer; DataError where the loader yields no image.
+    NetworkError
+        Where there is no output layer.
+    DataError
+        Where the loader yields no image.
     """
     output = tracing.output_layer(net).block
     graph = subgraph.trace(net)
@@ -78,103 +91,55 @@ def _spatial(layout):
 
 
 def _forward(block, data: mx.nd.NDArray, contexts, training: bool = False) -> np.ndarray:
-    """What `block` makes of a batch, divided among the contexts; in evaluation, or as in training."""
+    """The block's result for a batch, divided among the contexts; in evaluation, or as in training."""
     shares = mx.gluon.utils.split_and_load(data, contexts[:len(data)], even_split=False)
     with mx.autograd.pause(train_mode=training):
         results = [block(share) for share in shares]
     return np.concatenate([result.astype("float32").asnumpy() for result in results])
 
 
-class Prepared(NamedTuple):
-    """What `fit` takes in the place of a network and its loaders; `val` may be None."""
-
-    net: Suffix
-    train: FeatureLoader
-    val: FeatureLoader | None
-
-
-def prepare(net, train, val=None, config: TrainConfig | None = None, *, views: int = 0, exact: bool | None = None,
-            store="memory", ctx=None, limit_bytes: int = features_store.MEMORY_BYTES,
-            disk_bytes: int = features_store.DISK_BYTES) -> Prepared:
-    """Runs the images through the frozen part of a network once; the rest can then be trained without them.
-
-        suffix, train_features, val_features = prepare(net, train, val)
-        fit(suffix, train_features, val_features, config)
-
-    ends with the same parameters of `net`, to rounding, as fit(net, train, val, config) with `train.views` set to the
-    same number of views, in a fraction of the time. It is what `config.cache_features` does.
-
-    Parameters
-    ----------
-    net : HybridBlock
-        As it will be trained: what is frozen now stays so, and its Parameters are those that are trained.
-    train, val : of `loaders.make_loader` (engines 'threads' and 'dataset'), or ArrayLoader
-    config : what the training will be told, to refuse at once what mixes images; default TrainConfig()
-    views, store, ctx, disk_bytes : see `cached`
-    exact : see `cached`. Default: True, unless the output layer alone is trained from beginning to end. Training more
-        than that amplifies roundings, as it does any other difference; training one layer, which is convex, does not.
-    limit_bytes : of memory, for both sets together
-
-    Raises
-    ------
-    ConfigError where no part can be computed beforehand, with the first thing in the network that is trained or
-    random; for mixup and cutmix; and as `cached`.
-    """
-    config = config or TrainConfig()
-    if config.mixup or config.cutmix:
-        raise ConfigError("kept features cannot be mixed as images are", expected="mixup=0 and cutmix=0",
-                          found=f"mixup={config.mixup:g}, cutmix={config.cutmix:g}", remedy="train on images, or "
-                                                                                            "without mixing")
-    parts = cut(net)
-    if parts is None:
-        raise ConfigError("no part of the network can be computed once and kept",
-                          expected="its first layers frozen, BatchNorm included, and no dropout among them",
-                          found=obstacle(net),
-                          remedy="freeze them (gluon_ft.freeze, freeze_stages), or train on images")
-    if exact is None:
-        exact = config.in_phases or not _only_output_trained(net)
-    options = {"exact": exact, "precision": config.precision, "store": store, "ctx": ctx or devices.of(net),
-               "disk_bytes": disk_bytes}
-    trained = cached(train, parts, views=views, limit_bytes=limit_bytes, title="training features", **options)
-    validated = None if val is None else cached(val, parts, limit_bytes=max(0, limit_bytes - trained.bytes_in_memory),
-                                                title="validation features", **options)
-    return Prepared(parts.suffix, trained, validated)
-
-
-def _only_output_trained(net):
-    output = {parameter.name for parameter in tracing.output_layer(net).block.collect_params().values()}
-    return all(name in output for name, parameter in net.collect_params().items() if parameter.grad_req != "null")
-
-
-def cached(loader, parts: Cut, *, views: int = 0, exact: bool = True, precision: str = "float32", store="memory",
-           limit_bytes: int = features_store.MEMORY_BYTES, disk_bytes: int = features_store.DISK_BYTES, ctx=None,
+def cached(loader: Any, parts: Cut, *, views: int = 0, exact: bool = True, precision: str = "float32",
+           store: str | os.PathLike = "memory", limit_bytes: int = features_store.MEMORY_BYTES,
+           disk_bytes: int = features_store.DISK_BYTES, ctx: list[mx.Context] | None = None,
            title: str = "features") -> FeatureLoader:
-    """A loader of what `parts.prefix` makes of the images, in the order in which `loader` would give these.
+    """A loader of the features that `parts.prefix` gives of the images, in the order in which `loader` gives these.
 
-    The images are loaded and computed at once, `features_images.PASS` at a time, unless they are found in `store`.
-    They are made anew where anything has changed that they depend on: an image's contents, the frozen weights and
-    layers, the preprocessing and augmentation (with its seed), the versions of MXNet, OpenCV, Pillow, NumPy and
-    gluon_ft.
+    All features are computed at once, `PASS` images at a time, unless they are found in `store`. They are computed anew
+    where anything has changed that they depend on: an image's contents, the frozen weights and layers, the
+    preprocessing and augmentation (with its seed), the versions of MXNet, OpenCV, Pillow, NumPy and gluon_ft.
 
     Parameters
     ----------
     loader : of `loaders.make_loader` (engines 'threads' and 'dataset'), or ArrayLoader
-    views : of each image; epoch e has view e % views, as with `loader.views`. 0: as many as `loader.views` says, or,
+    parts : Cut
+        The network, cut behind its frozen part.
+    views : int
+        Of each image; epoch e has view e % views, as with `loader.views`. 0: as many as `loader.views` says, or,
         where that is 0 too, the image as in evaluation, without augmentation. Of no effect without augmentation.
-    exact : True: computed as in a training step (for `train=False`, as in evaluation), to the last bit. False: in the
-        form that computes fastest, if that agrees to `AGREEMENT`
-    precision : of the training; the features themselves are float32. With another one than 'float32' always exact
-    store : 'memory' as far as `limit_bytes` go, then on disk; 'disk': the cache folder; or a folder. On disk they
-        are found again by later runs
-    limit_bytes : of memory, default 2 GiB; disk_bytes : of all features in the folder together, default 32 GiB
-    ctx : list of mx.Context to compute on, default where the prefix is
-    title : shown in the progress bar
+    exact : bool
+        True: computed as in a training step, to the last bit. False: in the form that computes fastest, if that agrees
+        to `AGREEMENT`.
+    precision : str
+        Of the training; the features themselves are float32. With another one than 'float32' always exact.
+    store : 'memory', 'disk' or a folder
+        'memory': as far as `limit_bytes` go, then on disk; 'disk': the cache folder. On disk they are found again by
+        later runs.
+    limit_bytes, disk_bytes : int
+        Of memory, default 2 GiB; of all features in the folder together, default 32 GiB.
+    ctx : list of mx.Context, default where the prefix is
+        To compute on.
+    title : str
+        Shown in the progress bar.
 
     Raises
     ------
-    ConfigError for another kind of loader, or views that differ from `loader.views`; DataError where the features fit
-    in neither place, or an image cannot be used; NetworkError where the images have another shape than the network
-    takes, features are not finite, or those of an image depend on the others of its batch.
+    ConfigError
+        For another kind of loader, or views that differ from `loader.views`.
+    DataError
+        Where the features fit in neither place, or an image cannot be used.
+    NetworkError
+        Where the images have another shape than the network takes, features are not finite, or those of an image
+        depend on the others of its batch.
     """
     images = Images(loader, views)
     shape = (images.views, images.count, *parts.shape_for(images.shape))
@@ -195,7 +160,7 @@ def cached(loader, parts: Cut, *, views: int = 0, exact: bool = True, precision:
 
 
 def versions() -> dict:
-    """Of everything that has a part in the numbers, for keys."""
+    """The versions of everything that the numbers depend on, for keys."""
     return {"gluon_ft": gluon_ft.__version__, "mxnet": mx.__version__, "opencv": cv2.__version__,
             "numpy": np.__version__, "pillow": importlib.metadata.version("pillow")}
 
@@ -241,15 +206,83 @@ def _agree(found, expected, limit):
     return np.abs(found - expected).max() <= limit * np.abs(expected).max()
 
 
+class Images:
+    """The images of a loader view by view, in the source's order.
+
+    Attributes: count; views; shape of one image, as the network takes it; train, whether for training; identity, what
+    the pixels depend on, and nothing else.
+    """
+
+    def __init__(self, loader, views: int) -> None:
+        if not isinstance(loader, (Loader, ArrayLoader)):
+            raise ConfigError("features can be kept of loaders whose order is known beforehand",
+                              found=type(loader).__name__, expected="gluon_ft.loaders.make_loader with engine "
+                              "'threads' or 'dataset', or ArrayLoader")
+        wanted, own = _whole_views(views), getattr(loader, "views", 0)
+        if wanted and own and wanted != own:
+            raise ConfigError("views differ", expected=f"{own}, the loader's", found=wanted)
+        self.count, self.loader = len(loader.labels), copy.copy(loader)
+        self.loader.batch_size = PASS
+        self.loader.balanced = False
+        self.views, self.train = 1, is_training(loader)
+        if isinstance(self.loader, ArrayLoader):
+            self.shape = self.loader.data.shape[1:]
+        else:
+            preprocessing = self.loader.transform.preprocessing
+            self.shape = (preprocessing.channels, preprocessing.size, preprocessing.size)
+            if self.train and (wanted or own):
+                self.views = wanted or own
+            elif self.train:
+                self.loader.transform = Transform(preprocessing, PROCEDURES["none"])
+                self.loader.memory = None
+                self.loader._resize = self.loader.transform.decode_resize() if self.loader._resize else 0
+        self.identity = self._identity()
+
+    def _identity(self):
+        known = self.loader.identity()
+        # An image's features depend neither on the labels nor on the order.
+        for key in ("labels", "classes", "batch_size", "balanced", "shuffle"):
+            known.pop(key, None)
+        known["views"] = self.views
+        if not known.get("augmentation") or known["augmentation"] == PROCEDURES["none"].to_dict():
+            known.update(seed=0, augmentation=None)
+        return known
+
+    def batches(self) -> Iterator[mx.nd.NDArray]:
+        """All images of the first view, of the second, ..., `PASS` at a time."""
+        for view in range(self.views):
+            if isinstance(self.loader, ArrayLoader):
+                for begin in range(0, self.count, PASS):
+                    yield mx.nd.array(self.loader.data[begin:begin + PASS])
+            else:
+                for _, data in self.loader.filled(np.arange(self.count), view):
+                    yield mx.nd.from_numpy(data)
+
+
+def is_training(loader: Loader | ArrayLoader) -> bool:
+    """Whether a Loader or an ArrayLoader is for training: in random order."""
+    return loader.shuffle if isinstance(loader, ArrayLoader) else loader.train
+
+
+def _whole_views(views):
+    try:
+        fits = not isinstance(views, bool) and 0 <= operator.index(views) <= _MAX_VIEWS
+    except TypeError:
+        fits = False
+    if not fits:
+        raise ConfigError("views out of range", expected=f"a whole number from 0 to {_MAX_VIEWS}", found=repr(views))
+    return int(views)
+
+
 class FeatureLoader:
     """Batches of features in the place of a loader's images: the same order, the same labels, from the same epoch on.
 
     It has what a loader has: `labels`, `classes`, `batch_size`, `seed`, `epoch`, `start`, `views`, `balanced`, `train`,
-    `len` and `identity`. `data` is float32 (n, ...), as `Cut.shape` says; `features` is the whole array, float32
-    (views, n, ...), read-only, perhaps mapped from disk; `key` names it.
+    `len` and `identity`. The batches' `data` is float32 (n, ...), as `Cut.shape` says; `features` is the whole array,
+    float32 (views, n, ...), read-only, perhaps mapped from disk; `key` names it.
     """
 
-    def __init__(self, images, features: np.ndarray, key: str):
+    def __init__(self, images: Loader | ArrayLoader, features: np.ndarray, key: str) -> None:
         self.labels, self.classes = images.labels, getattr(images, "classes", None)
         self.batch_size, self.seed, self.epoch, self.start = images.batch_size, images.seed, images.epoch, images.start
         self.train = is_training(images)
@@ -265,7 +298,7 @@ class FeatureLoader:
         """What the features take, 0 where they are on disk."""
         return 0 if isinstance(self.features, np.memmap) else self.features.nbytes
 
-    def __len__(self):
+    def __len__(self) -> int:
         return -(-len(self.labels) // self.batch_size)
 
     def identity(self) -> dict:

@@ -1,39 +1,93 @@
-"""What is run in each phase of a training: the whole network on images, or its free part on kept features."""
+"""What `fit` runs in each phase: the whole network on images, or its trainable part on cached frozen features."""
 from __future__ import annotations
 
-from typing import NamedTuple
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gluon_ft.errors import ConfigError
+from gluon_ft.models import tracing
+from gluon_ft.runtime import devices
 from gluon_ft.training.config import TrainConfig
 from gluon_ft.training.feature_cache import features
-from gluon_ft.training.feature_cache.cut import cut
+from gluon_ft.training.feature_cache import store as features_store
+from gluon_ft.training.feature_cache.cut import cut, obstacle
+
+if TYPE_CHECKING:
+    import mxnet as mx
+    from mxnet.gluon import HybridBlock
 
 
-class Arrangement(NamedTuple):
-    """net : the network or a part of it, with the same Parameters; train, val : loaders of what it takes."""
+class Running(NamedTuple):
+    """net : the network, or a part of it with the same Parameters; train, val : loaders of what it takes, val may be
+    None. What `fit` takes."""
 
-    net: object
-    train: object
-    val: object
+    net: HybridBlock
+    train: Any
+    val: Any
 
 
-def arrange(net, train, val, config: TrainConfig, contexts) -> Arrangement:
-    """As `config.cache_features` says; where stages are set free later on, an unfrozen phase runs on images.
+def select(net: HybridBlock, train: Any, val: Any, config: TrainConfig, contexts: list[mx.Context]) -> Running:
+    """What is run with the network as it is frozen now, as `config.cache_features` says.
 
-    Raises ConfigError where nothing can be kept, as `features.prepare`.
+    Where stages are unfrozen in the course of the training, a phase without a frozen part runs on images. Raises
+    ConfigError where nothing can be cached, as `prepare`.
     """
     if config.cache_features == "none" or (config.in_phases and cut(net) is None):
-        return Arrangement(net, train, val)
-    return Arrangement(*features.prepare(net, train, val, config, views=config.views, store=config.cache_features,
-                                         ctx=contexts))
+        return Running(net, train, val)
+    return prepare(net, train, val, config, views=config.views, store=config.cache_features, ctx=contexts)
 
 
-def tell_loader(train, config: TrainConfig) -> None:
-    """Sets how the loader draws, where the configuration says; ConfigError where it cannot."""
-    for wanted, attribute, value in ((config.balance == "sampling", "balanced", True),
-                                     (config.views > 0, "views", config.views)):
-        if wanted:
-            if not hasattr(train, attribute):
-                raise ConfigError(f"{'balance sampling' if attribute == 'balanced' else 'views'} needs a loader that "
-                                  "can", found=type(train).__name__, remedy="use gluon_ft.loaders.make_loader")
-            setattr(train, attribute, value)
+def prepare(net: HybridBlock, train: Any, val: Any = None, config: TrainConfig | None = None, *, views: int = 0,
+            store: str | os.PathLike = "memory", ctx: list[mx.Context] | None = None,
+            limit_bytes: int = features_store.MEMORY_BYTES, disk_bytes: int = features_store.DISK_BYTES) -> Running:
+    """Runs the images through the frozen part of a network once; the rest is then trained on its features.
+
+        trainable, train_features, val_features = prepare(net, train, val)
+        fit(trainable, train_features, val_features, config)
+
+    ends with the same parameters of `net`, to rounding, as fit(net, train, val, config) with `train.views` set to the
+    same number of views, in a fraction of the time. It is what `config.cache_features` does.
+
+    The features are those of a training step, to the last bit, unless the output layer alone is trained from beginning
+    to end: training more than that amplifies roundings, as it does any other difference; training one layer, which is
+    convex, does not.
+
+    Parameters
+    ----------
+    net : HybridBlock
+        As it will be trained: what is frozen now stays so, and its Parameters are those that are trained.
+    train, val : of `loaders.make_loader` (engines 'threads' and 'dataset'), or ArrayLoader
+    config : TrainConfig, default TrainConfig()
+        Of the training, to refuse at once what mixes images.
+    views, store, ctx, disk_bytes : see `features.cached`
+    limit_bytes : int
+        Of memory, for both sets together.
+
+    Raises
+    ------
+    ConfigError
+        Where no part can be computed beforehand, with the first thing in the network that is trained or random; for
+        mixup and cutmix; and as `features.cached`, whose other errors are raised as well.
+    """
+    config = config or TrainConfig()
+    if config.mixup or config.cutmix:
+        raise ConfigError("kept features cannot be mixed as images are", expected="mixup=0 and cutmix=0",
+                          found=f"mixup={config.mixup:g}, cutmix={config.cutmix:g}", remedy="train on images, or "
+                                                                                            "without mixing")
+    parts = cut(net)
+    if parts is None:
+        raise ConfigError("no part of the network can be computed once and kept",
+                          expected="its first layers frozen, BatchNorm included, and no dropout among them",
+                          found=obstacle(net),
+                          remedy="freeze them (gluon_ft.freeze, freeze_stages), or train on images")
+    options = {"exact": config.in_phases or not _only_output_trained(net), "precision": config.precision,
+               "store": store, "ctx": ctx or devices.of(net), "disk_bytes": disk_bytes}
+    trained = features.cached(train, parts, views=views, limit_bytes=limit_bytes, title="training features", **options)
+    validated = None if val is None else features.cached(
+        val, parts, limit_bytes=max(0, limit_bytes - trained.bytes_in_memory), title="validation features", **options)
+    return Running(parts.suffix, trained, validated)
+
+
+def _only_output_trained(net):
+    output = {parameter.name for parameter in tracing.output_layer(net).block.collect_params().values()}
+    return all(name in output for name, parameter in net.collect_params().items() if parameter.grad_req != "null")

@@ -1,4 +1,4 @@
-"""Keeps one large array under a key: in memory, or in a folder where later runs find it again."""
+"""Keeps arrays of features by key: in memory, or in a folder where later runs find them again."""
 from __future__ import annotations
 
 import contextlib
@@ -25,30 +25,42 @@ _FREE = 256 << 20  # bytes of the disk that are left to others
 _REMEDY = "take fewer views, freeze more stages (features get smaller), or name a folder with more space"
 
 
-def folder_of(store) -> Path:
+def folder_of(store: str | os.PathLike) -> Path:
     """The folder on disk: `<cache home>/features` for 'memory' and 'disk', otherwise the given one."""
     return paths.cache_home() / "features" if store in ("memory", "disk") else Path(store)
 
 
-def kept(key: str, shape: tuple[int, ...], make: Callable[[], Iterable[np.ndarray]], *, store="memory",
-         limit_bytes: int = MEMORY_BYTES, disk_bytes: int = DISK_BYTES, about: dict | None = None) -> np.ndarray:
+def kept(key: str, shape: tuple[int, ...], make: Callable[[], Iterable[np.ndarray]], *,
+         store: str | os.PathLike = "memory", limit_bytes: int = MEMORY_BYTES, disk_bytes: int = DISK_BYTES,
+         about: dict | None = None) -> np.ndarray:
     """The float32 array of that key and shape, read-only; made where it is not there yet.
+
+    On disk the array is mapped into memory. It is written under another name first, and checked by its SHA-256 when it
+    is found again; a damaged one is made anew, with a warning. Only one process makes the array of a key, others wait
+    for it.
 
     Parameters
     ----------
-    key : hexadecimal; equal keys mean equal contents
-    make : yields the array's rows in order, in pieces (rows, *shape[2:]) that follow one another over both of the
-        first two axes
-    store : 'memory', as far as `limit_bytes` go, otherwise on disk; 'disk': `folder_of`; or a folder
-    disk_bytes : limit of all arrays in that folder together; the least recently used ones are removed
-    about : written into the manifest, for people
+    key : str
+        Hexadecimal; equal keys mean equal contents.
+    shape : tuple of int
+        At least two axes.
+    make : callable()
+        Yields the array's rows in order, in pieces (rows, *shape[2:]) that follow one another over both of the first
+        two axes.
+    store : 'memory', 'disk' or a folder
+        'memory': as far as `limit_bytes` go, otherwise on disk; 'disk': `folder_of`.
+    limit_bytes, disk_bytes : int
+        Of the array in memory; of all arrays in that folder together, where the least recently used are removed.
+    about : dict, optional
+        Written into the manifest, for people.
 
-    On disk the array is mapped into memory; it is written under another name first and checked by its SHA-256 when
-    it is found again. A damaged one is made anew, with a warning. Only one process makes an array of a key, others
-    wait for it.
-
-    Raises ConfigError for a `store` that is none, DataError where the array fits in neither place, or the folder
-    cannot be written.
+    Raises
+    ------
+    ConfigError
+        For a `store` that is none.
+    DataError
+        Where the array fits in neither place, or the folder cannot be written.
     """
     if not isinstance(store, (str, os.PathLike)) or not str(store):
         raise ConfigError("not a place for features", expected="'memory', 'disk' or a folder", found=repr(store))
@@ -72,7 +84,7 @@ def kept(key: str, shape: tuple[int, ...], make: Callable[[], Iterable[np.ndarra
 
 
 def prune(folder: Path, limit_bytes: int, spared: str | None = None) -> int:
-    """Removes least recently used arrays of `folder` until they fit in `limit_bytes`; returns what is then used.
+    """Removes the least recently used arrays of `folder` until they fit in `limit_bytes`; returns the bytes then used.
 
     Those that another process is making or opening are left, and so is the key `spared`.
     """

@@ -9,7 +9,7 @@ from mxnet.gluon import HybridBlock
 import gluon_ft
 from gluon_ft.errors import ConfigError, NetworkError
 from gluon_ft.models import tracing
-from gluon_ft.training.feature_cache import features
+from gluon_ft.training.feature_cache import select
 from gluon_ft.training.feature_cache.cut import cut, obstacle
 
 
@@ -68,7 +68,7 @@ def test_where_nothing_can_be_cut():
     gluon_ft.freeze(net.output)
     assert cut(net) is None
     with pytest.raises(ConfigError, match=r"no part of the network can be computed once.*found stem.0"):
-        features.prepare(net, image_loader())
+        select.prepare(net, image_loader())
 
 
 @pytest.mark.parametrize(("name", "count"), [("cifar_resnet20_relu", 2), ("resnet18_v1b", 3), ("mobilenetv2_0.25", 4)])

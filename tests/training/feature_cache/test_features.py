@@ -16,7 +16,7 @@ from gluon_ft.data.sampler import epoch_order
 from gluon_ft.errors import ConfigError, DataError, NetworkError, TrainingError
 from gluon_ft.models import tracing
 from gluon_ft.training.config import TrainConfig
-from gluon_ft.training.feature_cache import features
+from gluon_ft.training.feature_cache import features, select
 from gluon_ft.training.feature_cache import store as features_store
 from gluon_ft.training.feature_cache.cut import cut
 from gluon_ft.training.fit import fit
@@ -57,7 +57,7 @@ def test_extract_refuses_an_empty_loader():
 
 def trained(net, train, val, config, **options):
     if options:
-        given = features.prepare(net, train, val, config, **options)
+        given = select.prepare(net, train, val, config, **options)
         return fit(*given, config), given
     return fit(net, train, val, config), None
 
@@ -112,7 +112,7 @@ def test_fit_keeps_features_by_itself_where_the_configuration_says():
 def test_what_is_trained_is_checked_on_features_as_on_images():
     net = only_output(small())
     bad = image_loader(source=pictures(30, classes=3))
-    suffix, train, _ = features.prepare(net, bad)
+    suffix, train, _ = select.prepare(net, bad)
     train.labels = train.labels + 1
     with pytest.raises(TrainingError, match="labels outside the network's output"):
         fit(suffix, train, None, TrainConfig(epochs=1))
@@ -185,7 +185,7 @@ def test_what_cannot_be_cached_is_refused(tmp_path):
         with pytest.raises(ConfigError, match="views out of range; expected a whole number from 0 to 1000"):
             features.cached(image_loader(), parts, views=views)
     with pytest.raises(ConfigError, match=r"kept features cannot be mixed.*found mixup=0.2, cutmix=0"):
-        features.prepare(only_output(small()), image_loader(), None, TrainConfig(mixup=0.2))
+        select.prepare(only_output(small()), image_loader(), None, TrainConfig(mixup=0.2))
     with pytest.raises(NetworkError, match=r"images of shape \(1, 32, 32\) do not fit the network"):
         features.cached(ArrayLoader(images(4).asnumpy()[:, :1], [0, 1, 0, 1], 2), parts)
     with pytest.raises(ConfigError, match="not a place for features; expected 'memory', 'disk' or a folder"):
@@ -213,7 +213,7 @@ def test_features_that_are_not_finite_are_refused():
     net = only_output(small())
     net.norm.running_mean.set_data(mx.nd.full((4,), float("nan")))
     with pytest.raises(NetworkError, match="training features are not finite; expected numbers"):
-        features.prepare(net, image_loader())
+        select.prepare(net, image_loader())
 
 
 @pytest.mark.slow
@@ -230,7 +230,7 @@ def test_resnet18_on_real_photos_is_the_same():
         only_output(net)
         loader = loaders.make_loader(source, preprocessing=preprocessing, train=True, batch_size=16)
         loader.views = 2
-        given = features.prepare(net, loader) if cache else (net, loader, None)
+        given = select.prepare(net, loader) if cache else (net, loader, None)
         fit(*given[:2], None, config)
         nets.append(net)
     assert differences(*nets) <= 1e-5
