@@ -16,7 +16,7 @@ from gluon_ft.runtime import devices, seeds
 from gluon_ft.training.metrics import first
 
 
-def build(choice: ModelSpec, classes: list[str], contexts: list[mx.Context] | None, seed: int,
+def build(choice: ModelSpec, classes: list[str], contexts: list[mx.Context] | None, seed: int | None,
           size: int | None) -> tuple[mx.gluon.HybridBlock, list[str]]:
     """The network of a job, with a new output, `classes` and `preprocessing`; nothing is frozen yet.
 
@@ -26,8 +26,8 @@ def build(choice: ModelSpec, classes: list[str], contexts: list[mx.Context] | No
     classes : list of str
         Names, in the new output's order.
     contexts : list of mx.Context, default the CPU
-    seed : int
-        Of the new output's weights.
+    seed : int or None
+        Of the new output's weights; None draws on from the generators as they are.
     size : int or None
         Of the input, pixels; None for the network's own.
 
@@ -43,7 +43,8 @@ def build(choice: ModelSpec, classes: list[str], contexts: list[mx.Context] | No
     NetworkError
         For a size that the network cannot take.
     """
-    seeds.seed_all(seed)
+    if seed is not None:
+        seeds.seed_all(seed)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:

@@ -72,9 +72,12 @@ class Job:
         if part not in self.data.parts:
             return None
         chosen = self.settings
+        # JobSettings refuses a seed of None, and `decide` has set the batch size of what is trained in batches.
+        seed: Any = chosen.seed
+        batch_size: Any = chosen.batch_size if train else EVALUATED
         return loaders.make_loader(self.data.parts[part], classes=self.data.class_names, train=train,
-                                   preprocessing=self.net.preprocessing, seed=chosen.seed, workers=chosen.workers,
-                                   batch_size=chosen.batch_size if train else EVALUATED, cache="memory",
+                                   preprocessing=self.net.preprocessing, seed=seed, workers=chosen.workers,
+                                   batch_size=batch_size, cache="memory",
                                    augment=augmentation(chosen.augment) if train else None)
 
 
