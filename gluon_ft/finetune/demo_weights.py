@@ -13,7 +13,7 @@ from gluon_ft.data import loader
 from gluon_ft.data.datasets import drawings
 from gluon_ft.data.images.augment import Augmentation
 from gluon_ft.data.images.preprocessing import Preprocessing
-from gluon_ft.io import paths
+from gluon_ft.io import locks, paths
 from gluon_ft.models import registry
 from gluon_ft.models.pretrained import write_params
 from gluon_ft.models.spec import resolve
@@ -55,20 +55,26 @@ def weights() -> Path:
     Trained once (some five seconds) and kept in the cache. `pretrained_net(BACKBONE, weights())` and the like take it.
     """
     key = hashlib.sha256(repr((CONFIG, AUGMENTATION, EACH, SEED, gluon_ft.__version__)).encode()).hexdigest()[:16]
-    kept = paths.cache_home() / "stand_in" / f"{BACKBONE}-{key}.params"
-    if not kept.is_file():
-        classes = list(drawings.THINGS)
-        seeds.seed_all(SEED)
-        net = registry.build(BACKBONE, classes=len(classes))
-        net.initialize(mx.init.Xavier())
-        net.hybridize()
-        train = loader.make_loader(pictures(classes, EACH, SEED), preprocessing=PREPROCESSING, train=True,
-                                   batch_size=32, seed=SEED, augment=AUGMENTATION, classes=classes, cache="memory")
-        fit(net, train, config=CONFIG, name="stand-in for pretrained weights")
-        params = {path: array_of(parameter) for path, parameter in parameters_by_path(net).items()}
-        write_params(kept, params, Card(BACKBONE, PREPROCESSING, classes, "drawings", notes=(
-            "not a network of photos: trained on generated drawings, for quick runs",)))
+    kept = paths.cache_home() / "demo_weights" / f"{BACKBONE}-{key}.params"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with locks.acquire(locks.beside(kept), waiting="another process is training the network of drawings; waiting"):
+        if not kept.is_file():
+            _train(kept)
     return kept
+
+
+def _train(kept: Path) -> None:
+    classes = list(drawings.THINGS)
+    seeds.seed_all(SEED)
+    net = registry.build(BACKBONE, classes=len(classes))
+    net.initialize(mx.init.Xavier())
+    net.hybridize()
+    train = loader.make_loader(pictures(classes, EACH, SEED), preprocessing=PREPROCESSING, train=True,
+                               batch_size=32, seed=SEED, augment=AUGMENTATION, classes=classes, cache="memory")
+    fit(net, train, config=CONFIG, name="network of drawings")
+    params = {path: array_of(parameter) for path, parameter in parameters_by_path(net).items()}
+    write_params(kept, params, Card(BACKBONE, PREPROCESSING, classes, "drawings", notes=(
+        "not a network of photos: trained on generated drawings, for quick runs",)))
 
 
 def choose(backbone: str | None, pretrained: str | None, default: str, drawn: bool) -> tuple[str, str | bool]:

@@ -117,8 +117,8 @@ def cached(loader: Any, parts: Cut, *, views: int = 0, exact: bool = True, preci
         Of each image; epoch e has view e % views, as with `loader.views`. 0: as many as `loader.views` says, or,
         where that is 0 too, the image as in evaluation, without augmentation. Of no effect without augmentation.
     exact : bool
-        True: computed as in a training step, to the last bit. False: in the form that computes fastest, if that agrees
-        to `AGREEMENT`.
+        True: computed as in a training step (of a loader with `train=False`, as in evaluation), to the last bit.
+        False: in the form that computes fastest, if that agrees to `AGREEMENT`.
     precision : str
         Of the training; the features themselves are float32. With another one than 'float32' always exact.
     store : 'memory', 'disk' or a folder
