@@ -28,7 +28,7 @@ from gluon_ft.training.config import TrainConfig
 from gluon_ft.training.fit import Result
 from gluon_ft.training.losses import cross_entropy
 from gluon_ft.training.metrics import Meter, Metrics, best_epoch, epoch_record, measure
-from gluon_ft.training.schedule import LearningRate
+from gluon_ft.training.rates import LearningRate
 
 # The published procedure's: SGD without momentum or weight decay.
 AS_PUBLISHED = TrainConfig(epochs=8, lr=0.01, momentum=0.0, wd=0.0)

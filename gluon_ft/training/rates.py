@@ -1,4 +1,4 @@
-"""Learning rates by stage, parameters without weight decay, and stages that are unfrozen epoch by epoch."""
+"""Learning rates by stage and by step, parameters without weight decay, and stages that are unfrozen epoch by epoch."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from gluon_ft.errors import ConfigError, NetworkError
 from gluon_ft.models import freezing, tracing
 from gluon_ft.models.stages import Stage, stages
 from gluon_ft.runtime.gluon_internals import hyperparameters, parameters_by_path
+from gluon_ft.training.config import TrainConfig
 
 
 def discriminative(net: Block, decay: float, input_shape: tuple[int, ...] | None = None) -> dict[str, float]:
@@ -182,3 +183,40 @@ class Plan:
         self._held = wanted
         tracing.forget_graphs(self.net)
         return True
+
+
+class LearningRate:
+    """The learning rate of every step of a training, for parameters whose lr_mult is 1.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    train : loader
+        Its length says how many steps an epoch has; only a constant rate without warm-up needs none.
+
+    Raises
+    ------
+    ConfigError
+        For a schedule and a loader without a length.
+    """
+
+    def __init__(self, config: TrainConfig, train) -> None:
+        self.lr, self.schedule, self.epochs = config.lr, config.lr_schedule(), config.epochs
+        self.per_epoch: int | None = None
+        if hasattr(train, "__len__"):
+            self.per_epoch = -(-len(train) // config.accumulate)
+        elif config.schedule != "constant" or config.warmup:
+            raise ConfigError("a schedule needs the number of batches beforehand", expected="a loader that has a "
+                              "length", found=type(train).__name__,
+                              remedy="use gluon_ft.loaders.make_loader, or the schedule 'constant'")
+
+    def at(self, epoch: int, step: int) -> float:
+        """Of step number `step` (from 0) of an epoch (from 1)."""
+        if self.per_epoch is None:
+            return self.lr
+        return self.lr * self.schedule.multiplier((epoch - 1) * self.per_epoch + step, self.per_epoch, self.epochs)
+
+    def moves_after(self, epoch: int) -> bool:
+        """Whether the rate changes after an epoch (from 1)."""
+        steps = self.per_epoch
+        return steps is not None and not self.schedule.settled(epoch * steps - 1, steps, self.epochs)

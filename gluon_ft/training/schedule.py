@@ -3,12 +3,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from gluon_ft.errors import ConfigError, near
-
-if TYPE_CHECKING:
-    from gluon_ft.training.config import TrainConfig
 
 # One cycle: Smith and Topin, "Super-Convergence", 2018, in fastai's form: up from 1/25 of the peak over the first 30%
 # of the steps, then down to a ten-thousandth of where it started, both along a cosine.
@@ -106,40 +102,3 @@ class Schedule:
         warm = round(self.warmup * steps_per_epoch)
         return step >= warm - 1 and (self.multiplier(step, steps_per_epoch, epochs)
                                      == self.multiplier(last, steps_per_epoch, epochs))
-
-
-class LearningRate:
-    """The learning rate of every step of a training, for parameters whose lr_mult is 1.
-
-    Parameters
-    ----------
-    config : TrainConfig
-    train : loader
-        Its length says how many steps an epoch has; only a constant rate without warm-up needs none.
-
-    Raises
-    ------
-    ConfigError
-        For a schedule and a loader without a length.
-    """
-
-    def __init__(self, config: TrainConfig, train) -> None:
-        self.lr, self.schedule, self.epochs = config.lr, config.lr_schedule(), config.epochs
-        self.per_epoch: int | None = None
-        if hasattr(train, "__len__"):
-            self.per_epoch = -(-len(train) // config.accumulate)
-        elif config.schedule != "constant" or config.warmup:
-            raise ConfigError("a schedule needs the number of batches beforehand", expected="a loader that has a "
-                              "length", found=type(train).__name__,
-                              remedy="use gluon_ft.loaders.make_loader, or the schedule 'constant'")
-
-    def at(self, epoch: int, step: int) -> float:
-        """Of step number `step` (from 0) of an epoch (from 1)."""
-        if self.per_epoch is None:
-            return self.lr
-        return self.lr * self.schedule.multiplier((epoch - 1) * self.per_epoch + step, self.per_epoch, self.epochs)
-
-    def moves_after(self, epoch: int) -> bool:
-        """Whether the rate changes after an epoch (from 1)."""
-        steps = self.per_epoch
-        return steps is not None and not self.schedule.settled(epoch * steps - 1, steps, self.epochs)

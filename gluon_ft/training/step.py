@@ -18,7 +18,7 @@ from gluon_ft.training.feature_cache import select
 from gluon_ft.training.labels import class_weights, labels_of
 from gluon_ft.training.losses import Mixer, classification_loss
 from gluon_ft.training.metrics import first
-from gluon_ft.training.schedule import LearningRate
+from gluon_ft.training.rates import LearningRate
 
 if TYPE_CHECKING:
     from mxnet.gluon import HybridBlock

@@ -28,6 +28,7 @@ CONSTANT = 2  # levels of 255 by which the pixels of a 'constant' image may diff
 MOST_NEAR = 64  # bits; two unrelated hashes differ in about so many
 _MAYBE_EQUAL = 8  # bits of hash up to which two images of one size are compared pixel by pixel
 _CHUNK = 8
+FEW_IMAGES = 200  # that one process examines as fast as several, which have to start first
 _SUFFIXES = {"JPEG": (".jpg", ".jpeg", ".jpe"), "MPO": (".jpg", ".jpeg", ".jpe"), "PNG": (".png",), "GIF": (".gif",),
              "BMP": (".bmp",), "WEBP": (".webp",), "TIFF": (".tif", ".tiff"), "PPM": (".ppm", ".pgm")}
 
@@ -51,10 +52,11 @@ def audit(sources: Iterable, *, workers: int | None = None, near: int | None = n
 
     Parameters
     ----------
-    sources : paths
+    sources : paths or ImageSource
         Each a folder with one subfolder a class, a `.lst`, or a `.rec`; the training part first.
     workers : int, optional
-        Processes that decode; default as many as processors can be used. The result does not depend on it.
+        Processes that decode; default as many as processors can be used, one for up to `FEW_IMAGES` images.
+        The result does not depend on it.
     near : int or None, default 28
         Largest Hamming distance, in bits of 128, at which two images are compared more closely; None looks for exact
         copies only. Mirrored and rotated copies, and crops of a few per cent, are found too. Of images below 32 pixels
@@ -72,7 +74,7 @@ def audit(sources: Iterable, *, workers: int | None = None, near: int | None = n
         `near` or `workers` out of range.
     """
     opened = _open_all(list(sources), workers, near, root)
-    workers = workers or usable_processors()
+    workers = workers or (usable_processors() if sum(len(s.items) for s in opened) > FEW_IMAGES else 1)
     items = [item for source in opened for item in source.items]
     facts = _examine_all(items, workers)
     good = [i for i, fact in enumerate(facts) if fact.error is None]

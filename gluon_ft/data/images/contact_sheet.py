@@ -4,7 +4,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
 from gluon_ft.errors import DataError
@@ -62,6 +61,8 @@ def _thumbnail(picture, edge):
 
 
 def _font():
+    import matplotlib
+
     # Comes with matplotlib and has Latin, Greek, Cyrillic and Arabic letters; Pillow's own has Latin only.
     return ImageFont.truetype(os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), 10)
 
