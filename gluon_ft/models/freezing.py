@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mxnet.gluon import Block, Parameter
@@ -130,18 +131,58 @@ def apply_groups(net: Block, groups: list[Group], batchnorm: str = FROZEN,
     """
     parameters = parameters_by_path(net)
     members = [_members(net, group, parameters, input_shape) for group in groups]
-    taken: dict[str, Group | None] = dict.fromkeys(parameters)
-    for group, paths in zip(groups, members):
-        fresh = [path for path in paths if taken[path] is None]
-        if not fresh:
-            what = f"stage '{group.stage}'" if group.stage else f"pattern '{group.pattern}'"
-            found = "only parameters of earlier groups" if paths else "no parameter"
-            raise ConfigError(f"{what} matches nothing", found=found,
-                              remedy=f"parameters are named like {', '.join(list(parameters)[:3])}")
-        for path in fresh:
-            taken[path] = group
+    named = [f"stage '{group.stage}'" if group.stage else f"pattern '{group.pattern}'" for group in groups]
+    first = first_match(list(parameters), list(zip(named, members)), "groups")
+    taken = {path: None if number is None else groups[number] for path, number in first.items()}
+    for path, group in taken.items():
+        if group is not None:
             _set(parameters[path], group)
     _freeze_statistics(net, taken, batchnorm)
+    return taken
+
+
+def matching(names: Sequence[str], pattern: str) -> list[str]:
+    """Those of `names` in which a regular expression is found (`re.search`), in their order.
+
+    Raises ConfigError where it does not compile.
+    """
+    try:
+        expression = re.compile(pattern)
+    except (re.error, TypeError) as error:
+        raise ConfigError(f"'{pattern}' is not a regular expression", found=str(error)) from error
+    return [name for name in names if expression.search(name)]
+
+
+def first_match(names: Sequence[str], claims: Sequence[tuple[str, Sequence[str]]], kind: str) -> dict[str, int | None]:
+    """Which of several ordered claims each name belongs to: the first that has it.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of all parameters.
+    claims : sequence of (str, sequence of str)
+        What a claim is called in an error, and the names that it matches.
+    kind : str
+        What the claims are, for an error: 'groups', 'patterns'.
+
+    Returns
+    -------
+    dict
+        Name -> number of its claim, None where no claim has it.
+
+    Raises
+    ------
+    ConfigError
+        For a claim that matches nothing, or nothing that an earlier one has not taken.
+    """
+    taken: dict[str, int | None] = dict.fromkeys(names)
+    for number, (what, found) in enumerate(claims):
+        fresh = [name for name in found if taken[name] is None]
+        if not fresh:
+            raise ConfigError(f"{what} matches nothing",
+                              found=f"only parameters of earlier {kind}" if found else "no parameter",
+                              remedy=f"parameters are named like {', '.join(names[:3])}")
+        taken.update(dict.fromkeys(fresh, number))
     return taken
 
 
@@ -153,12 +194,7 @@ def _members(net: Block, group: Group, parameters: dict[str, Parameter], input_s
         if group.stage not in found:
             raise ConfigError(f"no stage '{group.stage}'", remedy=near(group.stage, found))
         return [path for path in found[group.stage].parameters() if path in parameters]
-    assert group.pattern is not None
-    try:
-        expression = re.compile(group.pattern)
-    except re.error as error:
-        raise ConfigError(f"'{group.pattern}' is not a regular expression", found=str(error)) from error
-    return [path for path in parameters if expression.search(path)]
+    return matching(list(parameters), group.pattern or "")
 
 
 def _set(parameter: Parameter, group: Group) -> None:
