@@ -229,7 +229,11 @@ def _shapes(net: Block, symbol: mx.sym.Symbol, input_shape: tuple[int, ...] | No
              and -1 not in p.shape}
     given = {**known, **({"data": tuple(input_shape)} if input_shape is not None else {})}
     names = set(symbol.list_inputs())
-    arguments, _, _ = symbol.infer_shape_partial(**{name: shape for name, shape in given.items() if name in names})
+    try:
+        arguments, _, _ = symbol.infer_shape_partial(**{name: shape for name, shape in given.items() if name in names})
+    except mx.MXNetError:
+        # Some operators (Pad, UpSampling) cannot do without the input's shape; then only what is known counts.
+        arguments = None
     return {**dict(zip(symbol.list_arguments(), arguments or ())), **known}
 
 

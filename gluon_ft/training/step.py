@@ -68,7 +68,12 @@ class Stepper:
             rates.discriminative(net, config.layer_decay, input_shape)
         if not config.decay_bias_and_norm:
             rates.without_decay(net)
-        free = {path: p for path, p in parameters_by_path(net).items() if p.grad_req != "null"}
+        # A layer may have two paths (GoogLeNet's output); the trainer is to step each parameter once.
+        free, stepped = {}, set()
+        for path, parameter in parameters_by_path(net).items():
+            if parameter.grad_req != "null" and id(parameter) not in stepped:
+                stepped.add(id(parameter))
+                free[path] = parameter
         if not free:
             raise TrainingError("every parameter is frozen", expected="at least one with grad_req 'write'",
                                 remedy="unfreeze the output block, see gluon_ft.freezing.describe(net)")

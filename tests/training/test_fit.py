@@ -261,3 +261,42 @@ def test_devices():
         assert devices.contexts("auto") == [mx.cpu()]
         with pytest.raises(ConfigError, match=r"device 'gpu:8' is not there; expected 8 GPUs; found 0"):
             devices.contexts("gpu:8")
+
+
+class TwoPaths(nn.HybridSequential):
+    """A network whose output is reachable by two paths, as GoogLeNet's is."""
+
+    def __init__(self):
+        super().__init__()
+        self.add(nn.Dense(16, in_units=8, activation="relu"), nn.Dense(2, in_units=16))
+        self.output = self[1]
+
+    def hybrid_forward(self, F, x):
+        return self[1](self[0](x))
+
+
+def test_a_layer_with_two_paths_is_stepped_once():
+    nets = []
+    for make in (TwoPaths, dense):
+        net = make()
+        mx.random.seed(0)
+        net.initialize(mx.init.Xavier(), force_reinit=True)
+        net.hybridize()
+        fit(net, ArrayLoader(*two_clouds(), 16), config=TrainConfig(epochs=2, lr=0.05))
+        nets.append(net)
+    np.testing.assert_array_equal(nets[0][1].weight.data().asnumpy(), nets[1][1].weight.data().asnumpy())
+
+
+def test_networks_whose_operators_need_the_inputs_shape_train():
+    """Pad and UpSampling (HRNet, NASNet, Xception) refuse partial shape inference without the input's."""
+    net = nn.HybridSequential()
+    net.add(nn.Conv2D(4, 3, padding=1, in_channels=3), nn.BatchNorm(in_channels=4),
+            nn.HybridLambda(lambda F, x: F.UpSampling(F.pad(x, mode="constant", pad_width=(0, 0, 0, 0, 1, 1, 1, 1)),
+                                                      scale=2, sample_type="nearest")),
+            nn.Activation("relu"), nn.GlobalAvgPool2D(), nn.Dense(2, in_units=4))
+    net.initialize(mx.init.Xavier())
+    net.hybridize()
+    images = np.random.RandomState(0).uniform(size=(8, 3, 16, 16)).astype("float32")
+    before = net[0].weight.data().asnumpy()
+    fit(net, ArrayLoader(images, np.arange(8) % 2, 4), config=TrainConfig(epochs=1))
+    assert np.abs(net[0].weight.data().asnumpy() - before).max() > 0
