@@ -144,7 +144,26 @@ class DatasetSource(RecordSource):
         self._lock = threading.Lock()
 
     def image(self, position: int, channels: int, resize: int = 0) -> np.ndarray:
-        """As `ImageSource.image`, always decoded in full."""
+        """The image as `ImageRecordDataset` decodes it.
+
+        Parameters
+        ----------
+        position : int
+        channels : {3, 1}
+            3 for RGB, 1 for the first channel as grey.
+        resize : int
+            Ignored: MXNet always decodes in full.
+
+        Returns
+        -------
+        ndarray
+            uint8 (height, width, 3), or (height, width) for one channel.
+
+        Raises
+        ------
+        Unreadable
+            With MXNet's reason.
+        """
         try:
             with self._lock:
                 pixels: Any = self.dataset[position][0]

@@ -166,9 +166,25 @@ class Report:
 
 
 def pair_sheet(report: Report, out: AnyPath, most: int = MOST_SHOWN) -> int:
-    """Writes the first `most` pairs side by side as a PNG, numbered as in the text; returns how many.
+    """Writes the first pairs of a report side by side as a PNG, numbered as in the text.
 
-    Without a pair nothing is written and the result is 0. Raises DataError where it cannot be written.
+    Parameters
+    ----------
+    report : Report
+    out : path-like
+        The PNG; it is replaced if it exists. Nothing is written where the report has no pair.
+    most : int, default 60
+        At most so many pairs.
+
+    Returns
+    -------
+    int
+        How many pairs the sheet shows.
+
+    Raises
+    ------
+    DataError
+        It cannot be written.
     """
     pictures = []
     for number, pair in enumerate(report.pairs[:most], 1):

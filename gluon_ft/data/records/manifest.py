@@ -35,7 +35,19 @@ class Tally:
 
     def add(self, labels: Sequence[float], source_size: tuple[int, int], size: tuple[int, int], source_hash: bytes,
             packed_crc: bytes) -> None:
-        """One record: labels, (width, height) before and after, the source's `short_hash` and its own `crc`."""
+        """Counts in one record.
+
+        Parameters
+        ----------
+        labels : sequence of float
+            Only a single label is counted.
+        source_size, size : (width, height)
+            Of the image before and after packing, pixels.
+        source_hash : bytes
+            `short_hash` of the source file, 16 bytes.
+        packed_crc : bytes
+            `crc` of the payload, 4 bytes.
+        """
         if len(labels) == 1:
             self.counts[labels[0]] = self.counts.get(labels[0], 0) + 1
         for name, value in zip(self.sizes, (*source_size, *size)):
@@ -96,9 +108,24 @@ def versions() -> dict:
 
 
 def to_bytes(tally: Tally, target: Target, about: dict) -> bytes:
-    """The manifest of a written target (`records.writer.Target`) as JSON; `about` is what is known without reading.
+    """The manifest of packed records as JSON.
 
     It holds no date, folder of the target or number of workers: the same input gives the same bytes.
+
+    Parameters
+    ----------
+    tally : Tally
+        What was gathered from the records.
+    target : records.writer.Target
+        All of whose records are written.
+    about : dict
+        Further entries, such as `options`, `list` and `source`. Its `classes` (list of str or None) name the labels in
+        `counts`.
+
+    Returns
+    -------
+    bytes
+        UTF-8, with the SHA-256 of its content as the last entry.
     """
     classes = about.get("classes")
     names = {label: classes[int(label)] for label in tally.counts} if classes else {}
