@@ -52,9 +52,27 @@ def params_path(folder: str | Path, epoch: int) -> Path:
 
 def save(folder: str | Path, symbol: mx.sym.Symbol, arg_params: dict, aux_params: dict, optimizer_states: dict,
          state: State) -> Path:
-    """Writes all files of one epoch, each whole or not at all, and returns the parameter file.
+    """Writes all files of one epoch, each whole or not at all. Earlier epochs stay as they are.
 
-    Raises CheckpointError where that cannot be done; earlier epochs are untouched.
+    Parameters
+    ----------
+    folder : path-like
+    symbol : mx.sym.Symbol
+    arg_params, aux_params : dict of str to NDArray
+    optimizer_states : dict of str to NDArray
+        As of `module.saved_state`; where it is empty, no file is written for it.
+    state : State
+        Its `epoch` names the files; its `sha256` is set here.
+
+    Returns
+    -------
+    Path
+        Of the parameter file.
+
+    Raises
+    ------
+    CheckpointError
+        A file cannot be written.
     """
     folder = Path(folder)
     params = params_path(folder, state.epoch)

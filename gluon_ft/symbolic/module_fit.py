@@ -215,8 +215,30 @@ def evaluate(symbol: mx.sym.Symbol, arg_params: legacy.Parameters, aux_params: l
              batch_size: int, ctx: mx.Context | list[mx.Context] | None = None, top_k: int = 0) -> Metrics:
     """Loss and accuracy of a symbol that ends in SoftmaxOutput; every image counts once, padding not at all.
 
-    Parameters and errors as in `fit`, `gluon_ft.training.metrics.Metrics` as the result. Class names that `source`
-    carries must be as many as the symbol has results.
+    Parameters
+    ----------
+    symbol, arg_params, aux_params
+        As in `fit`; no parameter may be missing.
+    source : mx.io.DataIter, or a loader
+        Class names that it carries must be as many as the symbol has results.
+    batch_size : int
+        Images of a batch, over all devices together.
+    ctx : mx.Context or list of them, default mx.cpu()
+    top_k : int, default 0
+        The k of top-k accuracy; 0: not asked.
+
+    Returns
+    -------
+    gluon_ft.training.metrics.Metrics
+
+    Raises
+    ------
+    DataError
+        There is no image, or class names do not fit.
+    NetworkError, WeightsError
+        Symbol, parameters and images do not fit.
+    TrainingError
+        A label is outside the head, or a loss is not finite.
     """
     contexts, label = plan.contexts_of(ctx), graph.label_name(symbol)
     stream = batches(source)
