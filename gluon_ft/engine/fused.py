@@ -143,10 +143,30 @@ def forward_only(net: Block, precision: str = "float32", input_shape: tuple[int,
 @contextmanager
 def evaluating(net: Block, number: int, contexts: list[mx.Context],
                precision: str = "float32") -> Iterator[Callable[[mx.nd.NDArray], Any]]:
-    """A function that runs the network forward on `number` batches, of which the first says the shape of all.
+    """Prepares a network for running forward on a number of batches of one shape; a context manager.
 
-    On one CPU and for many images that is the fused graph (see `forward_only`); for few and small ones its making would
-    take longer than it saves. The network is not to change meanwhile. The memory is given back at the end.
+    On one CPU and for many images the fused graph is used (see `forward_only`); for few and small ones making it would
+    take longer than it saves. The network must not change meanwhile. At the end the graph's memory is given back.
+
+    Parameters
+    ----------
+    net : Block
+    number : int
+        Of batches, which decides whether fusing is worth it.
+    contexts : list of mx.Context
+        Nothing is fused for more than one in float32.
+    precision : str, default 'float32'
+        As in `forward_only`.
+
+    Yields
+    ------
+    callable(NDArray)
+        Runs the network; the first batch says the shape of all.
+
+    Raises
+    ------
+    ConfigError, NetworkError
+        As of `forward_only`, with the first batch.
     """
     run = None
 

@@ -36,11 +36,29 @@ def check(name: str, contexts: list[mx.Context]) -> None:
 
 
 def convert(symbol: mx.sym.Symbol, name: str, stay: Iterable[str] = ()) -> mx.sym.Symbol:
-    """The symbol with casts around the operators that compute in `name`; its parameters and results stay float32.
+    """Puts casts around the operators of a symbol that compute in a lower precision.
 
     Unlike `amp.init`, which patches MXNet for good, this changes one graph. The lists of operators are MXNet's own
-    (`mxnet.contrib.amp.lists`). stay : names of operators that are left in float32. NetworkError where MXNet cannot
-    convert the graph.
+    (`mxnet.contrib.amp.lists`).
+
+    Parameters
+    ----------
+    symbol : mx.sym.Symbol
+        With the input 'data'.
+    name : {'float32', 'bfloat16', 'float16'}
+        'float32' changes nothing.
+    stay : iterable of str, default none
+        Names of operators that are left in float32.
+
+    Returns
+    -------
+    mx.sym.Symbol
+        Whose parameters and results are still float32.
+
+    Raises
+    ------
+    NetworkError
+        MXNet cannot convert the graph.
     """
     if name == "float32":
         return symbol

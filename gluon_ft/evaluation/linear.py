@@ -153,13 +153,28 @@ def calibrate(decisions: np.ndarray, labels: np.ndarray) -> Calibration:
 
 def as_dense(classifier: Any, scaler: Any = None,
              calibration: Calibration = Calibration()) -> tuple[np.ndarray, np.ndarray]:
-    """Weight float32 (classes, d) and bias float32 (classes,) of the Dense layer that equals a linear classifier.
+    """Turns a linear classifier of scikit-learn into the Dense layer that equals it.
 
-    classifier : scikit-learn's, fitted, with `coef_` and `intercept_` (LinearSVC, LogisticRegression, SGDClassifier,
-    ...); scaler : the StandardScaler before it, or None; calibration : what comes after it. Of two classes, for which
-    scikit-learn has one decision value f, the layer has two: -f/2 and f/2.
+    Of two classes, for which scikit-learn has one decision value f, the layer has two: -f/2 and f/2.
 
-    Raises ConfigError where the classifier is not linear, or its classes are not 0, 1, 2, ...
+    Parameters
+    ----------
+    classifier : LinearSVC, LogisticRegression, SGDClassifier, ...
+        Fitted, with `coef_` and `intercept_`, on classes 0, 1, 2, ...
+    scaler : StandardScaler, optional
+        That stands before it.
+    calibration : Calibration, default none
+        That comes after it.
+
+    Returns
+    -------
+    (weight, bias)
+        float32 (classes, d) and float32 (classes,).
+
+    Raises
+    ------
+    ConfigError
+        The classifier is not linear or not fitted, or its classes are not 0, 1, 2, ...
     """
     if not hasattr(classifier, "coef_") or not hasattr(classifier, "classes_"):
         raise ConfigError(f"{type(classifier).__name__} is not a linear classifier that was fitted",
@@ -181,12 +196,28 @@ def as_dense(classifier: Any, scaler: Any = None,
 
 
 def set_output(net: HybridBlock, weight: np.ndarray, bias: np.ndarray, classes: list[str] | None = None) -> HybridBlock:
-    """Puts a Dense layer's weight (k, d) and bias (k,) in the place of a network's output, in place.
+    """Puts the weights of a Dense layer in the place of a network's output, in place.
 
-    The network then gives features @ weight.T + bias, with the features of `training.feature_cache.features.extract`;
-    of an
-    output that is a 1x1 convolution the new one is too, and an activation behind it is taken away. `classes` : names,
-    set as `net.classes`. Raises NetworkError where shapes do not fit, or something else follows the output.
+    The network then gives features @ weight.T + bias, with the features of `training.feature_cache.features.extract`.
+    Of an output that is a 1x1 convolution the new one is too, and an activation behind it is taken away.
+
+    Parameters
+    ----------
+    net : HybridBlock
+    weight : float (k, d)
+    bias : float (k,)
+    classes : list of str, optional
+        Class names, set as `net.classes`; default: `net.classes` stays.
+
+    Returns
+    -------
+    HybridBlock
+        `net`.
+
+    Raises
+    ------
+    NetworkError
+        The shapes do not fit, or something else follows the output.
     """
     weight, bias = np.asarray(weight, np.float32), np.asarray(bias, np.float32)
     old = tracing.output_layer(net).block.weight.shape

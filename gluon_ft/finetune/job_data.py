@@ -185,9 +185,25 @@ def check_outside(folder: AnyPath, settings: JobSettings) -> None:
 
 
 def write(data: JobData, folder: AnyPath, weights: dict | None = None) -> JobData:
-    """Writes the lists and data.json into a run's folder, the latter last; returns the data as read from those lists.
+    """Writes the lists of a job's images and data.json into a run's folder, the latter last.
 
-    weights : source and SHA-256 of the pretrained weights, see `network.weights_of`.
+    Parameters
+    ----------
+    data : JobData
+    folder : path-like
+        Of the run. Packed records get no list.
+    weights : dict, optional
+        Source and SHA-256 of the pretrained weights, see `network.weights_of`; None without.
+
+    Returns
+    -------
+    JobData
+        The same images, as read from those lists.
+
+    Raises
+    ------
+    DataError
+        An image cannot be read, or a list cannot be written.
     """
     folder, parts = Path(folder), {}
     for name, part in data.parts.items():

@@ -122,9 +122,20 @@ def choose(edge: int | None, notes: list[str] | None = None) -> HybridBlock | No
 
 
 def draw(labels: Sequence[int] | np.ndarray, most: int, seed: int = 0) -> np.ndarray:
-    """Positions of at most `most` images, int64, sorted: of each class alike, as far as it goes, drawn by `seed`.
+    """Draws at most `most` images, of each class alike as far as it goes.
 
     Where there are more classes than `most` / 5, some classes are left out, since folds need some of each.
+
+    Parameters
+    ----------
+    labels : int (n,)
+    most : int
+    seed : int, default 0
+
+    Returns
+    -------
+    ndarray
+        int64, positions in `labels`, sorted.
     """
     labels = np.asarray(labels)
     classes = sorted(np.unique(labels), key=lambda label: draw_key(seed, f"class {label}"))[:max(2, most // FOLDS)]

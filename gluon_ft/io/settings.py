@@ -175,7 +175,25 @@ def to_dict(settings: Any) -> dict:
 
 
 def from_dict(kind: Callable, values: Mapping, what: str) -> Any:
-    """`kind(**values)`; what is missing has its default. ConfigError for an unknown key, with the near ones."""
+    """Makes a dataclass of plain values; what is missing has its default.
+
+    Parameters
+    ----------
+    kind : dataclass
+    values : mapping of str to value
+        By field.
+    what : str
+        Stands before 'setting' in the error, such as 'augmentation '.
+
+    Returns
+    -------
+    An instance of `kind`
+
+    Raises
+    ------
+    ConfigError
+        A key is unknown, with the near ones; or as of `kind` itself.
+    """
     known = [field.name for field in dataclasses.fields(kind)]  # pyright: ignore[reportArgumentType]
     for key in values:
         if key not in known:

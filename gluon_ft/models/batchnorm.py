@@ -88,10 +88,19 @@ def _is_identity(layer: nn.BatchNorm) -> bool:
 
 
 def refer_to_epsilon(params: dict[str, np.ndarray], net: Block, epsilon: float) -> None:
-    """Changes BatchNorm parameters (path -> array) made for `epsilon` so that the network's own epsilon gives the same.
+    """Changes BatchNorm parameters made for another epsilon so that the network computes the same with its own.
 
     The variance is shifted by the difference; where that would be negative, gamma is scaled instead. Exact in
     inference.
+
+    Parameters
+    ----------
+    params : dict of str to float32 ndarray
+        By path in the network ('features.1.running_var'); changed in place.
+    net : Block
+        Its BatchNorm layers have the epsilon that will be used.
+    epsilon : float
+        That `params` were made for.
     """
     for path, block in tracing.blocks(net):
         key = f"{path}.running_var"

@@ -114,7 +114,17 @@ class Graph:
 
 
 def to_symbol(nodes: list[dict[str, Any]], heads: Iterable[Iterable[int]], attributes: dict[str, Any]) -> mx.sym.Symbol:
-    """The symbol of nodes as MXNet writes them: op, name, attrs, inputs; heads : entries [node, output, 0]."""
+    """Makes a symbol of nodes in MXNet's own JSON form.
+
+    Parameters
+    ----------
+    nodes : list of dict
+        With 'op', 'name', 'attrs' and 'inputs' (each [node, output, 0]).
+    heads : iterable of [node, output, 0]
+        The results: position of the node in `nodes`, and which of its outputs.
+    attributes : dict
+        Of the whole graph, such as MXNet's version.
+    """
     variables = [i for i, node in enumerate(nodes) if node["op"] == "null"]
     return mx.sym.load_json(json.dumps({"nodes": nodes, "arg_nodes": variables,
                                         "heads": [list(head) for head in heads], "attrs": attributes}))
@@ -155,7 +165,16 @@ def result_of(symbol: mx.sym.Symbol) -> tuple[Graph, Node]:
 
 def with_attributes(symbol: mx.sym.Symbol, changes: dict[str, dict[str, str]],
                     variables: bool = False) -> mx.sym.Symbol:
-    """A copy in which the named nodes (operators, or else variables) have other attributes."""
+    """Copies a symbol with other attributes on the nodes that are named.
+
+    Parameters
+    ----------
+    symbol : mx.sym.Symbol
+    changes : dict of str to dict
+        Name of a node -> attributes to set, all of them text; its others stay. Where empty, `symbol` is returned.
+    variables : bool, default False
+        The names are those of variables (parameters); False: of operators.
+    """
     if not changes:
         return symbol
 
