@@ -54,8 +54,10 @@ def measure(source: Any, net: HybridBlock | bool | None = None, *, most: int = M
         With `weights` and `preprocessing` (`pretrained_net`, `fine_tune_net(pretrained=...)`); it is run in evaluation
         and not changed. None: the one that `choose` finds. False: no probe. A network without pretrained weights is
         not probed.
-    most : int
-        Images that are looked at, of each class alike, drawn by `seed`.
+    most : int, default 300
+        Images that are looked at, of each class alike.
+    seed : int, default 0
+        Draws them, and the folds of the probe.
     root : path-like, optional
         Folder that the paths of a .lst begin at.
 
@@ -219,6 +221,8 @@ def separability(values: np.ndarray, labels: np.ndarray, seed: int = 0) -> tuple
     values : float array (n, d)
         One row an image.
     labels : int array (n,)
+    seed : int, default 0
+        Of the folds.
 
     Returns
     -------

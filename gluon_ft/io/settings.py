@@ -229,6 +229,8 @@ def coerce(name: str, value: Any, kind: str, table: bool = False) -> Any:
     ----------
     name : str
         Of the setting, for errors.
+    value : object
+        As given: text of an option or key=value, or a value of TOML or JSON.
     kind : str
         'int', 'float', 'bool', 'str', one of these with '| None', or 'tuple[int, ...]' and the like. A tuple is read
         from text with commas.

@@ -96,7 +96,9 @@ def find_lr(net: HybridBlock, train: Any, config: TrainConfig | None = None, *, 
     steps : 20 to 100,000 steps of the optimiser, from `lowest` to `highest`
     ctx : list of mx.Context, default where the network is
     smoothing : 0 to below 1
-        How much a loss counts less than its neighbour in the smoothed curve.
+        A loss k steps away counts smoothing ** k in the smoothed curve; 0: not smoothed.
+    name : str, default 'find-lr'
+        Shown in errors and in the progress bar.
 
     Returns
     -------
@@ -165,7 +167,7 @@ def suggest(rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray,
     losses, smoothed : float (n,)
         The loss at each step, and its smoothed curve.
     smoothing : float, 0 to below 1
-        As `smoothed` was made with: how much a loss counts less than its neighbour.
+        That `smoothed` was made with.
 
     Returns
     -------

@@ -124,8 +124,12 @@ def copied(tensor: Tensor, raw: np.ndarray, byteorder: Literal["<", ">"] = "<") 
 
     Parameters
     ----------
+    tensor : Tensor
+        As of `strided`.
     raw : np.ndarray, uint8, 1-d
         All bytes of the file's storage `tensor.storage.key`.
+    byteorder : '<' or '>', default '<'
+        Of `raw`.
     """
     dtype = np.dtype(DTYPES[tensor.dtype]).newbyteorder(byteorder)
     start = tensor.storage.first * itemsize(tensor.storage.dtype) + tensor.offset * dtype.itemsize
