@@ -33,9 +33,14 @@ _Make = Callable[[Optional[tuple[int, ...]]], tuple[Optional[Block], str, str]]
 class Form:
     """A network that runs through another graph: called like the network, on the network's own parameters, not copies.
 
-    form : 'plain' (the network itself), 'rewritten' (see `engine.rewrite`), 'fused', 'bfloat16' or 'float16'.
-    reason : why it is plain where something else was tried, else ''.
-    net : the network.
+    Attributes
+    ----------
+    form : str
+        'plain' (the network itself), 'rewritten' (see `engine.rewrite`), 'fused', 'bfloat16' or 'float16'.
+    reason : str
+        Why it is plain although another form was tried; else ''.
+    net : Block
+        The network.
     """
 
     def __init__(self, net: Block, make: _Make, forward_only: bool):
@@ -53,8 +58,11 @@ class Form:
             self._run, self.form, self.reason = self._make(None)
 
     def release(self) -> None:
-        """Gives back the memory of the graph's intermediate results, gigabytes of large batches; the next call makes
-        the graph anew. (Gluon's blocks refer to themselves, so that Python would free them late.)"""
+        """Frees the memory of the graph's intermediate results, gigabytes of large batches.
+
+        Without it Python would free them late, since Gluon's blocks refer to themselves. The next call makes the graph
+        anew.
+        """
         for run in [self._run, *self._runs.values()]:
             if isinstance(run, SymbolBlock) and run is not self.net:
                 clear_cached_graph(run)

@@ -74,10 +74,11 @@ def convert(symbol: mx.sym.Symbol, name: str, stay: Iterable[str] = ()) -> mx.sy
 
 
 class LossScaler:
-    """Dynamic loss scaling for float16: the loss is multiplied by `scale` before the backward pass, so that small
-    gradients do not vanish; a step whose gradients overflow is left out and halves the scale, `every` good steps in
-    a row double it (Micikevicius et al., "Mixed Precision Training", 2018, section 3.2; MXNet's AMP has the same
-    numbers).
+    """Dynamic loss scaling for float16 (Micikevicius et al., "Mixed Precision Training", 2018, section 3.2).
+
+    The loss is multiplied by `scale` before the backward pass, so that small gradients do not vanish. A step whose
+    gradients overflow is left out and halves the scale; `every` good steps in a row double it. The numbers are those of
+    MXNet's AMP.
 
     Written for GPUs, and tested on CPUs with float32 graphs only: no GPU was at hand.
 

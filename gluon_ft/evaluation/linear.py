@@ -41,8 +41,17 @@ class Calibration:
 class Linear:
     """What `fit` returns.
 
-    kind; classifier, scaler : scikit-learn's, fitted on all the features; calibration; C : chosen; scores : one dict a
-    value of C: C, mean and sd of the accuracy over the folds.
+    Attributes
+    ----------
+    kind : str
+        Of the classifier, as `fit` was asked for.
+    classifier, scaler
+        scikit-learn's, fitted on all the features.
+    calibration : Calibration
+    C : float
+        The one chosen.
+    scores : list of dict
+        One for each C that was tried: C, and mean and sd of the accuracy over the folds.
     """
 
     kind: str
@@ -53,7 +62,7 @@ class Linear:
     scores: list[dict] = field(default_factory=list)
 
     def dense(self) -> tuple[np.ndarray, np.ndarray]:
-        """`as_dense` of it."""
+        """The Dense layer that equals it, see `as_dense`."""
         return as_dense(self.classifier, self.scaler, self.calibration)
 
     def logits(self, features: np.ndarray) -> np.ndarray:
@@ -116,11 +125,15 @@ def _pipeline(kind, seed):
 
 
 def calibrate(decisions: np.ndarray, labels: np.ndarray) -> Calibration:
-    """The calibration under which held-out decision values are most likely, see the module's text.
+    """Finds the calibration under which held-out decision values are most likely, see the module's text.
 
-    decisions : float (n,) for two classes, (n, classes) for more; labels : int (n,). Labels are softened as Platt has
-    it, so that few images do not give certainty: an image of a class of m has probability (m + 1) / (m + 2) of being
-    of it, and the others share the rest.
+    Labels are softened as by Platt, so that few images do not give certainty: an image of a class with m images counts
+    as of that class with probability (m + 1) / (m + 2); the rest goes to the other classes.
+
+    Parameters
+    ----------
+    decisions : float (n,) for two classes, (n, classes) for more
+    labels : int (n,)
     """
     from scipy.optimize import minimize, minimize_scalar
     from scipy.special import logsumexp

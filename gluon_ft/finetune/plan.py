@@ -191,7 +191,17 @@ def _say_data(data, say):
 
 @dataclass(frozen=True)
 class Decided:
-    """settings : without any 'auto'; origins : of those that were decided here; reasons : what for -> why."""
+    """What `decide` returns.
+
+    Attributes
+    ----------
+    settings : JobSettings
+        Without any 'auto'.
+    origins : dict of str to str
+        Where the settings that were decided here come from.
+    reasons : dict of str to str
+        What was decided -> why.
+    """
 
     settings: JobSettings
     origins: dict[str, str] = field(default_factory=dict)
@@ -343,9 +353,10 @@ def _rest(wanted, facts, net, strategy, contexts, given) -> dict:
 
 
 def cached(settings: JobSettings, given: Container[str] = ()) -> JobSettings:
-    """The settings with frozen parts computed once, unless nothing is frozen or that would not train the same.
+    """Lets frozen parts be computed once, where that trains the same; else the settings stay as they are.
 
-    Mixed images are not what mixed features are, and rates by stage need the stages.
+    It would not with mixup and cutmix, since mixing images is not mixing features; nor with rates by stage or with
+    stages that are unfrozen later, which need the whole network.
     """
     frozen = settings.freeze not in ("none", "0") and settings.strategy != "svm"
     if not frozen or settings.mixup or settings.cutmix or settings.layer_decay != 1 or settings.in_phases:

@@ -90,17 +90,22 @@ def measure(source: Any, net: HybridBlock | bool | None = None, *, most: int = M
 
 
 def choose(edge: int | None, notes: list[str] | None = None) -> HybridBlock | None:
-    """The network among the weights at hand for images with that shorter edge; nothing is fetched.
+    """Chooses, among the weights at hand, a network for images of that size; nothing is fetched.
 
-    Of those made for small or for large images, as the images are, the one that `gluon-ft train` takes; where there are
-    none of that kind, the one whose input is nearest.
+    If some are made for images as small or as large, it is the one that `gluon-ft train` takes; else the one whose
+    input size is nearest.
 
     Parameters
     ----------
     edge : int, optional
-        Pixels; None where not known.
+        Shorter edge of the images, pixels; None where not known.
     notes : list of str, optional
         Gets what is to be said about the choice.
+
+    Returns
+    -------
+    HybridBlock or None
+        None where no weights are at hand.
     """
     rows = choices.at_hand()
     if not rows:

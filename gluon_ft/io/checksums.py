@@ -56,7 +56,7 @@ class Checksums:
         return None
 
     def match(self, path: Path) -> bool:
-        """Whether the file is there and has them."""
+        """Whether the file is there and all published checksums agree."""
         return path.is_file() and self.fault(path) is None
 
 

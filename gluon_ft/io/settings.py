@@ -150,7 +150,7 @@ def check(settings: Any) -> None:
 
 
 def check_value(one: Described, value: Any) -> None:
-    """`check` of one value, of a tuple's items one by one; None is not a value here."""
+    """Checks one value of a setting, other than None; of a tuple each item is given by itself. Errors as of `check`."""
     kind = one.plain_kind
     if not _is_a(kind, value, one.about):
         raise ConfigError(f"{one.name} does not fit", found=repr(value),

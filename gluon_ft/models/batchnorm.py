@@ -60,7 +60,7 @@ def statistics_are_held(block: Block) -> bool:
 
 
 def freeze_folded(net: Block, what: str) -> None:
-    """Freezes BatchNorm where the weights have it folded, with a warning that begins with `what`."""
+    """Freezes BatchNorm where it is folded into the weights, and warns of that; `what` begins the warning."""
     if batchnorm_is_folded(net):
         set_batchnorm(net, FROZEN)
         warnings.warn(f"{what} have their BatchNorm folded: it is useless in training mode and has been frozen",
@@ -68,10 +68,10 @@ def freeze_folded(net: Block, what: str) -> None:
 
 
 def batchnorm_is_folded(net: Block) -> bool:
-    """Whether every BatchNorm has gamma 1, mean 0 and variance 1 (less epsilon), though the network is trained.
+    """Whether every BatchNorm has gamma 1, mean 0 and variance 1 (less epsilon): it was folded into other weights.
 
-    Such weights are right in inference; in training mode batches are normalised to something that the network was not
-    trained with. True also of a network fresh from its initialiser, which is not trained. False without BatchNorm.
+    Such weights are right in inference; in training mode batches would be normalised, which the trained network never
+    saw. A network fresh from its initialiser gives True as well, one without BatchNorm False.
     """
     layers = [block for _, block in tracing.blocks(net) if isinstance(block, nn.BatchNorm)]
     return bool(layers) and all(_is_identity(layer) for layer in layers)

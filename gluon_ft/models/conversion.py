@@ -182,7 +182,7 @@ def _other_backbones(mapped: NameMap) -> str:
 
 @contextlib.contextmanager
 def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """For the block, a WeightsError that names no file names this one."""
+    """Within the block, a WeightsError that does not name a file gets this `path`."""
     try:
         yield
     except WeightsError as error:

@@ -29,9 +29,25 @@ FORMAT = "gluon_ft symbolic checkpoint 1"
 class State:
     """What a checkpoint holds beside the parameters.
 
-    epoch : done, from 1; updates : of the optimiser so far; passes : that the training loader has begun, None where it
-    does not count them; settings : those that must be the same to go on; history, best_epoch : of the epochs so far;
-    classes, preprocessing : names in label order, what the network takes, None where not known; sha256 : of the files.
+    Attributes
+    ----------
+    epoch : int
+        The last one done, from 1.
+    updates : int
+        Of the optimiser so far.
+    passes : int or None
+        That the training loader has begun; None where it does not count them.
+    settings : dict
+        Those that must be the same to go on, see `Plan.settings`.
+    history : list of dict
+        Records of the epochs so far.
+    best_epoch : int
+    classes : list of str or None
+        Names in label order; None where not known.
+    preprocessing : dict or None
+        What the network takes; None where not known.
+    sha256 : dict of str to str
+        Of the files, by name.
     """
 
     epoch: int

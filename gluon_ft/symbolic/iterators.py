@@ -45,7 +45,7 @@ class LoaderIter(mx.io.DataIter):
         return [mx.io.DataDesc(self._names[1], (self.batch_size,))]
 
     def reset(self) -> None:
-        """To the beginning of a pass; a pass that was begun and not yet read from stays."""
+        """Goes back to the beginning, unless the pass that was begun has not been read from yet."""
         if self._ahead is None:
             self._rows = None
 

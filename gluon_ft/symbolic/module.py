@@ -117,7 +117,24 @@ def _check_multipliers(trainee):
 
 
 def step(trainee: Trainee, batch: Batch) -> tuple:
-    """One update with the mean gradient of a trimmed batch; (logits (n, classes), labels (n,)) of it."""
+    """Makes one update with the mean gradient of a batch.
+
+    Parameters
+    ----------
+    trainee : Trainee
+    batch : Batch
+        Trimmed: all of its rows are valid.
+
+    Returns
+    -------
+    (logits, labels)
+        NDArrays, (n, classes) and float32 (n,).
+
+    Raises
+    ------
+    ConfigError
+        The batch is larger than `batch_size`.
+    """
     _check_size(trainee.plan, batch)
     data, label = filled(batch, len(trainee.plan.contexts), PADDING)
     trainee.optimizer.rescale_grad = 1.0 / batch.valid
@@ -163,7 +180,12 @@ def _check_size(plan, batch):
 
 
 def synchronised(trainee: Trainee) -> tuple[dict, dict]:
-    """(arg_params, aux_params), and every device with the same: running statistics are averaged over them."""
+    """Brings all devices to the same parameters: running statistics are averaged over them.
+
+    Returns
+    -------
+    (arg_params, aux_params)
+    """
     arg_params, aux_params = trainee.module.get_params()
     trainee.module.set_params(arg_params, aux_params)
     return arg_params, aux_params

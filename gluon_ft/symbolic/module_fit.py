@@ -36,9 +36,19 @@ AS_PUBLISHED = TrainConfig(epochs=8, lr=0.01, momentum=0.0, wd=0.0)
 
 @dataclass
 class SymbolicResult(Result):
-    """What `fit` returns: `gluon_ft.training.fit.Result` (best and last are `model-<epoch>.params`), and the trained
-    network as `symbol`, `arg_params`, `aux_params`; `frozen` and `held` name the parameters and running statistics
-    that did not move, `classes` the labels (None where not known)."""
+    """What `fit` returns: the attributes of `gluon_ft.training.fit.Result`, and those below.
+
+    `best` and `last` are `model-<epoch>.params`.
+
+    Attributes
+    ----------
+    symbol, arg_params, aux_params
+        The trained network.
+    frozen, held : list of str
+        Parameters, and running statistics, that did not move.
+    classes : list of str or None
+        Names in label order; None where not known.
+    """
 
     symbol: mx.sym.Symbol | None = None
     arg_params: dict = field(default_factory=dict)

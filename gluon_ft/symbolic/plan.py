@@ -29,8 +29,25 @@ PADDING = -1.0  # label of rows that are ignored
 
 @dataclass(frozen=True)
 class Plan:
-    """symbol : as given; running : as it is trained; label : its input for labels; head : the last layer's parameters;
-    frozen, held : parameters and running statistics that stay; lr, wd : multipliers of those that are trained."""
+    """What `make` settles.
+
+    Attributes
+    ----------
+    symbol, running : mx.sym.Symbol
+        As given, and as it is trained.
+    label : str
+        Name of the symbol's input for labels.
+    head : tuple of str
+        The last layer's parameters.
+    frozen, held : list of str
+        Parameters, and running statistics, that stay as they are.
+    lr, wd : dict of str to float
+        Multipliers of the parameters that are trained.
+    config : TrainConfig
+    contexts : list of mx.Context
+    batch_size : int
+        Over all devices together.
+    """
 
     symbol: mx.sym.Symbol
     running: mx.sym.Symbol
@@ -45,7 +62,7 @@ class Plan:
     batch_size: int
 
     def settings(self) -> dict:
-        """Those that must be the same for a checkpoint to be gone on from."""
+        """The settings that must be the same to go on from a checkpoint."""
         looks_ahead = self.config.schedule not in OPEN_ENDED
         config = {k: v for k, v in self.config.to_dict().items() if k in USED and (looks_ahead or k != "epochs")}
         return {"config": config, "batch_size": self.batch_size, "devices": len(self.contexts), "lr_mult": self.lr,

@@ -26,8 +26,19 @@ INPUTS = {"raw": RAW, "imagenet": Preprocessing()}
 
 @dataclass(frozen=True)
 class Source:
-    """A network with its own output, and what it takes: `net` (Gluon) or `checkpoint` (symbol, arg_params,
-    aux_params), one of the two; name, notes : for reports."""
+    """A network with its own output, and what it takes.
+
+    Attributes
+    ----------
+    name : str
+        For reports.
+    preprocessing : Preprocessing
+    net : HybridBlock or None
+    checkpoint : (symbol, arg_params, aux_params) or None
+        One of the two is there.
+    notes : tuple of str
+        For reports.
+    """
 
     name: str
     preprocessing: Preprocessing

@@ -127,7 +127,7 @@ def find_lr(net: HybridBlock, train: Any, config: TrainConfig | None = None, *, 
 
 
 def smooth(losses: np.ndarray, smoothing: float) -> np.ndarray:
-    """Weighted means of the losses around each, a loss k steps away counting smoothing ** k; so nothing is delayed.
+    """Smooths losses by weighted means to both sides, without delay; a loss k steps away counts smoothing ** k.
 
     Losses after the lowest one count as no more than the highest before it, so that those at rates that break training
     do not hide the fall before.
@@ -360,10 +360,15 @@ def rising(start: float) -> Iterator[float]:
 
 
 def chance_accuracy_bound(labels: np.ndarray | Sequence[int]) -> float:
-    """Upper bound of chance accuracy: that of always naming the most frequent class, and two standard errors more.
+    """An upper bound of the accuracy of a network that learnt nothing.
 
-    labels : int (n,), of the validation images. About one in forty networks that learnt nothing is above it (normal
-    approximation of the binomial).
+    It is that of always naming the most frequent class, plus two standard errors; about one in forty such networks is
+    above it (normal approximation of the binomial).
+
+    Parameters
+    ----------
+    labels : int (n,)
+        Of the validation images.
     """
     labels = np.asarray(labels)
     share = np.bincount(labels).max() / len(labels)

@@ -19,7 +19,17 @@ from gluon_ft.training.losses import cross_entropy
 
 @dataclass(frozen=True)
 class Metrics:
-    """loss : mean cross-entropy in nats; accuracy, top_k : fractions 0..1 (None where not asked); count : images."""
+    """Means over the images of a pass.
+
+    Attributes
+    ----------
+    loss : float
+        Mean cross-entropy, in nats.
+    accuracy, top_k : float
+        0..1; `top_k` is None where it was not asked for.
+    count : int
+        Images.
+    """
 
     loss: float
     accuracy: float

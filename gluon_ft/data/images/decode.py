@@ -24,9 +24,21 @@ _JPEG = ("JPEG", "MPO")
 class ImageOptions:
     """How an image is stored. Values are checked by `records.pack`.
 
-    resize : shorter edge in pixels, 0 keeps the size; center_crop : cut the longer edge to a square first;
-    quality : JPEG 1..100, PNG compression 0..9; color : 1 RGB, 0 grey, -1 as it is (grey stays grey, alpha stays in
-    PNG); encoding : '.jpg' or '.png'; pass_through : keep the file's bytes; max_megapixels : refused above.
+    Attributes
+    ----------
+    resize : int
+        Shorter edge in pixels; 0 keeps the size.
+    center_crop : bool
+        First cut the longer edge, so that the image is square.
+    quality : int
+        JPEG 1..100, PNG compression 0..9.
+    color : {1, 0, -1}
+        1: RGB; 0: grey; -1: as in the file (grey stays grey; alpha stays in PNG).
+    encoding : {'.jpg', '.png'}
+    pass_through : bool
+        Keep the file's own bytes.
+    max_megapixels : float
+        A larger image is refused.
     """
 
     resize: int = 0
@@ -40,7 +52,17 @@ class ImageOptions:
 
 @dataclass(frozen=True)
 class Converted:
-    """Bytes to be stored, (width, height) of the image as seen (oriented) before and after, and its orientation."""
+    """An image as it is stored.
+
+    Attributes
+    ----------
+    data : bytes
+        The encoded file.
+    source_size, size : (width, height)
+        Before and after, both as the image is seen (upright); pixels.
+    orientation : int
+        EXIF orientation of the source, 1..8.
+    """
 
     data: bytes
     source_size: tuple[int, int]

@@ -55,10 +55,10 @@ class Transform:
         return self.augmentation if self.augmentation is not None and self.augmentation.crop == "resized" else None
 
     def decode_resize(self) -> int:
-        """What `images.decode` is told as `resize`: it may reduce a JPEG to twice that and no further; 0: not at all.
+        """The `resize` with which images are decoded for this transform, see `decode.reduction`; 0: always in full.
 
-        It depends on no random number, so that an image is the same in every epoch. The smallest part that training
-        can draw keeps at least the input's size, where it has it without reduction.
+        It depends on no random number, so that an image is decoded alike in every epoch. The smallest part that
+        training can draw still has the input's size then, unless the image itself is too small for that.
         """
         wanted = self.preprocessing
         if self._part is None:
@@ -67,9 +67,17 @@ class Transform:
         return math.ceil(wanted.size / math.sqrt(share * min(ratios[0], 1 / ratios[1])) / 2)
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
-        """Resize and, in evaluation, crop.
+        """The first half: resize and, in evaluation, crop.
 
-        image : uint8 (height, width, 3) in RGB, or (height, width) for grey networks
+        Parameters
+        ----------
+        image : ndarray
+            uint8 (height, width, 3) in RGB, or (height, width) for grey networks.
+
+        Returns
+        -------
+        ndarray
+            uint8; what `finish` takes, and may be kept.
         """
         wanted = self.preprocessing
         if self._resized_crop:
@@ -104,7 +112,7 @@ class Transform:
         _normalise(image, wanted, self._table, out)
 
     def __call__(self, image: np.ndarray, rng: np.random.RandomState | None = None) -> np.ndarray:
-        """Both halves: uint8 (height, width[, 3]) to float32 (channels, size, size)."""
+        """Both halves: uint8 (height, width[, 3]) to float32 (channels, size, size); `rng` as in `finish`."""
         out = np.empty((self.preprocessing.channels, self.preprocessing.size, self.preprocessing.size), np.float32)
         self.finish(self.prepare(image), out, rng)
         return out

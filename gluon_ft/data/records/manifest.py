@@ -58,11 +58,23 @@ class Tally:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A manifest that was read and checked: its parts that others use.
+    """A manifest that was read and checked.
 
-    `classes` are the names in label order (None where they were not known), `counts` the records of each label,
-    `packed_crcs` the CRC-32 of each record's payload (header and image) in order, `source_hashes` the `short_hash` of
-    each source file's bytes, and `data` everything.
+    Attributes
+    ----------
+    classes : list of str or None
+        Names in label order; None where they were not known.
+    counts : dict of float to int
+        Records of each label.
+    records : int
+    rec_sha256, idx_sha256 : str
+        Of the `.rec` and the `.idx`, in hexadecimal.
+    source_hashes : bytes
+        The `short_hash` of each source file, 16 bytes a record.
+    packed_crcs : bytes
+        The CRC-32 of each record's payload (header and image), 4 bytes a record.
+    data : dict
+        The whole manifest.
     """
 
     classes: list[str] | None
@@ -75,7 +87,7 @@ class Manifest:
     data: dict
 
     def packed_crc(self, number: int) -> bytes:
-        """`crc` of the payload of that record."""
+        """The CRC-32 of the payload of record `number` (from 0)."""
         return self.packed_crcs[CRC_BYTES * number:CRC_BYTES * (number + 1)]
 
 

@@ -36,8 +36,17 @@ class Skipped:
 
 @dataclass
 class Packed:
-    """One packed file: its path, records, bytes, what was left out, and how many images were passed through with an
-    EXIF orientation that a reader of the records may not apply."""
+    """One file of records that was written.
+
+    Attributes
+    ----------
+    rec : Path
+    records, bytes : int
+    skipped : list of Skipped
+        Images that were left out.
+    not_upright : int
+        Images passed through with an EXIF orientation, which a reader of the records may not apply.
+    """
 
     rec: Path
     records: int = 0

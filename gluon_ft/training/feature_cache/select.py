@@ -18,8 +18,15 @@ if TYPE_CHECKING:
 
 
 class Running(NamedTuple):
-    """net : the network, or a part of it with the same Parameters; train, val : loaders of what it takes, val may be
-    None. What `fit` takes."""
+    """What `fit` runs.
+
+    Attributes
+    ----------
+    net : HybridBlock
+        The network, or a part of it with the same Parameters.
+    train, val : loaders
+        Of what `net` takes; `val` may be None.
+    """
 
     net: HybridBlock
     train: Any
