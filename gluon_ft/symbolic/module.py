@@ -180,12 +180,7 @@ def _check_size(plan, batch):
 
 
 def synchronised(trainee: Trainee) -> tuple[dict, dict]:
-    """Brings all devices to the same parameters: running statistics are averaged over them.
-
-    Returns
-    -------
-    (arg_params, aux_params)
-    """
+    """(arg_params, aux_params), and every device with the same: running statistics are averaged over them."""
     arg_params, aux_params = trainee.module.get_params()
     trainee.module.set_params(arg_params, aux_params)
     return arg_params, aux_params

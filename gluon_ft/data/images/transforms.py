@@ -67,17 +67,9 @@ class Transform:
         return math.ceil(wanted.size / math.sqrt(share * min(ratios[0], 1 / ratios[1])) / 2)
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
-        """The first half: resize and, in evaluation, crop.
+        """Resize and, in evaluation, crop.
 
-        Parameters
-        ----------
-        image : ndarray
-            uint8 (height, width, 3) in RGB, or (height, width) for grey networks.
-
-        Returns
-        -------
-        ndarray
-            uint8; what `finish` takes, and may be kept.
+        image : uint8 (height, width, 3) in RGB, or (height, width) for grey networks
         """
         wanted = self.preprocessing
         if self._resized_crop:
