@@ -80,8 +80,17 @@ class DependencyError(UserError, ImportError):
 
 
 def near(name: str, known: Iterable[str], most: int = 3) -> str:
-    """'did you mean a or b?' for at most `most` names nearest to `name`, else the known ones: all of up to 24, or the
-    first eight. The dashes of options make no name nearer."""
+    """A remedy that names what may have been meant: 'did you mean a or b?', or else what is known.
+
+    Parameters
+    ----------
+    name : str
+        As it was given. The dashes of options make no name nearer.
+    known : iterable of str
+        Where none is near, all of up to 24 are named, or the first eight.
+    most : int, default 3
+        At most so many near names.
+    """
     known = sorted(set(map(str, known)))
     if not known:
         return "there are none"

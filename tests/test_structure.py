@@ -71,9 +71,12 @@ def public_functions(tree: ast.Module):
 UNTYPED = {"hybrid_forward", "forward"}
 
 
+def arguments_of(node, bound) -> list[ast.arg]:
+    return [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs][1 if bound else 0:]
+
+
 def without_annotations(name, node, bound) -> list[str]:
-    arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs][1 if bound else 0:]
-    missing = [a.arg for a in arguments if a.annotation is None]
+    missing = [a.arg for a in arguments_of(node, bound) if a.annotation is None]
     return [*missing, *(["-> result"] if node.returns is None else [])]
 
 
@@ -87,6 +90,30 @@ def test_public_functions_are_annotated():
                 bare[f"{path.relative_to(ROOT)}:{name}"] = missing
     assert bare == {}
     assert (PACKAGE / "py.typed").exists()
+
+
+def described_parameters(docstring: str) -> set[str]:
+    """The names that a numpydoc section Parameters describes; empty without one."""
+    section = re.search(r"^Parameters\n-{3,}\n(.*?)(?:\n\n\S|\Z)", docstring, re.DOTALL | re.MULTILINE)
+    heads = [line.split(" : ")[0] for line in section[1].splitlines() if line[:1].strip()] if section else []
+    return {name.strip("* ") for head in heads for name in head.split(",")}
+
+
+def test_functions_with_three_or_more_parameters_describe_each_of_them():
+    silent, stale = {}, {}
+    for path in MODULES:
+        if "cli" in path.parts:
+            continue
+        for name, node, bound in public_functions(ast.parse(path.read_text(encoding="utf-8"))):
+            own = [a.arg for a in arguments_of(node, bound)]
+            described = described_parameters(ast.get_docstring(node) or "")
+            if len(own) >= 3 and name.rpartition(".")[2] not in UNTYPED and (missing := set(own) - described):
+                silent[f"{path.relative_to(ROOT)}:{name}"] = sorted(missing)
+            own += [a.arg for a in (node.args.vararg, node.args.kwarg) if a]
+            if others := described - set(own):
+                stale[f"{path.relative_to(ROOT)}:{name}"] = sorted(others)
+    assert silent == {}, "add them to the section Parameters of the docstring"
+    assert stale == {}, "the docstring describes what the function does not take"
 
 
 def test_the_root_is_lazy_and_shows_its_names():

@@ -298,5 +298,21 @@ def classes_to_bytes(names: Iterable[str], name: str | os.PathLike = "class name
 
 
 def write(path: AnyPath, entries: Iterable[Entry], *, force: bool = False) -> None:
-    """Writes one list atomically (see `to_bytes`, `atomic.write_together`)."""
+    """Writes one list, whole or not at all.
+
+    Parameters
+    ----------
+    path : path-like
+        Usually `.lst`; the folder must exist.
+    entries : iterable of Entry
+        One class label each.
+    force : bool, default False
+        Replace a file that is there.
+
+    Raises
+    ------
+    DataError
+        The file is there and `force` is False; it cannot be written; or an entry cannot stand in a list, see
+        `to_bytes`.
+    """
     atomic.write_together({Path(path): to_bytes(entries, path)}, force=force)

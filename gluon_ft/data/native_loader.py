@@ -24,10 +24,11 @@ _INTERPOLATIONS = {"bilinear": 1, "bicubic": 2, "area": 3, "lanczos": 4}
 class NativeLoader:
     """Batches by `ImageRecordIter`, with the attributes of `loader.Loader`; the last one is filled up to its size.
 
-    Each pass makes a new iterator. One that is reset goes on after the images that it repeated to fill the last
-    batch, and so leaves them out of its second pass; with `round_batch` off it passes off whatever was in memory as
-    images. Order, crops and flips depend on `seed` and `epoch` and not on `workers`; but the iterator draws the same
-    crop and flip for the same row of every batch of an epoch.
+    Each pass makes a new iterator. MXNet's `reset` would leave out of the second pass the images that were repeated to
+    fill the last batch of the first; and with `round_batch` off, that batch is filled with whatever was in memory.
+
+    Order, crops and flips depend on `seed` and `epoch` and not on `workers`; but the iterator draws the same crop and
+    flip for the same row of every batch of an epoch.
 
     Where images are to be resized, one that cannot be decoded would end the process (it divides by the width, 0). So
     the first pass then makes sure: by the SHA-256 in the manifest, or else by decoding every record once.
@@ -144,7 +145,26 @@ class DatasetSource(RecordSource):
         self._lock = threading.Lock()
 
     def image(self, position: int, channels: int, resize: int = 0) -> np.ndarray:
-        """As `ImageSource.image`, always decoded in full."""
+        """The image as `ImageRecordDataset` decodes it.
+
+        Parameters
+        ----------
+        position : int
+        channels : {3, 1}
+            3 for RGB, 1 for the first channel as grey.
+        resize : int
+            Ignored: MXNet always decodes in full.
+
+        Returns
+        -------
+        ndarray
+            uint8 (height, width, 3), or (height, width) for one channel.
+
+        Raises
+        ------
+        Unreadable
+            With MXNet's reason.
+        """
         try:
             with self._lock:
                 pixels: Any = self.dataset[position][0]

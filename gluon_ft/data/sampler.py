@@ -39,14 +39,22 @@ def epoch_order(labels: np.ndarray | Sequence[int], seed: int, epoch: int, shuff
 
 
 def balanced_order(labels: np.ndarray | Sequence[int], rng: np.random.RandomState, count: int) -> np.ndarray:
-    """Positions in `labels`, shuffled, in which each class that has any comes equally often.
+    """Draws a shuffled order in which each class comes equally often, to within one image.
 
-    To within one; which classes get the one more is drawn. Within a class every image comes before any comes again.
+    Which classes get the one more is drawn. No image comes again before all of its class have come.
+
+    Parameters
+    ----------
+    labels : int (n,)
+        The classes that are to come equally often are those found here.
+    rng : numpy.random.RandomState
+    count : int
+        Length of the order; `len(labels)` for an ordinary epoch.
 
     Returns
     -------
     ndarray
-        int64 (count,).
+        int64 (count,), positions in `labels`.
     """
     members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     share, rest = divmod(count, len(members))

@@ -364,7 +364,9 @@ def own_parts(folder: AnyPath, train: str = "train", test: str = "test", cap: in
     Parameters
     ----------
     folder : path-like
-        Holds the folders `train` and `test`, each with one folder of images a class.
+        Holds the two parts, each with one folder of images a class.
+    train, test : str, default 'train' and 'test'
+        Names of the parts' folders.
     cap : int, optional
         Most images a class in each part, drawn by `seed`; None: all.
     seed : int, default 0

@@ -33,9 +33,14 @@ _Make = Callable[[Optional[tuple[int, ...]]], tuple[Optional[Block], str, str]]
 class Form:
     """A network that runs through another graph: called like the network, on the network's own parameters, not copies.
 
-    form : 'plain' (the network itself), 'rewritten' (see `engine.rewrite`), 'fused', 'bfloat16' or 'float16'.
-    reason : why it is plain where something else was tried, else ''.
-    net : the network.
+    Attributes
+    ----------
+    form : str
+        'plain' (the network itself), 'rewritten' (see `engine.rewrite`), 'fused', 'bfloat16' or 'float16'.
+    reason : str
+        Why it is plain although another form was tried; else ''.
+    net : Block
+        The network.
     """
 
     def __init__(self, net: Block, make: _Make, forward_only: bool):
@@ -53,8 +58,11 @@ class Form:
             self._run, self.form, self.reason = self._make(None)
 
     def release(self) -> None:
-        """Gives back the memory of the graph's intermediate results, gigabytes of large batches; the next call makes
-        the graph anew. (Gluon's blocks refer to themselves, so that Python would free them late.)"""
+        """Frees the memory of the graph's intermediate results, gigabytes of large batches.
+
+        Without it Python would free them late, since Gluon's blocks refer to themselves. The next call makes the graph
+        anew.
+        """
         for run in [self._run, *self._runs.values()]:
             if isinstance(run, SymbolBlock) and run is not self.net:
                 clear_cached_graph(run)
@@ -143,10 +151,30 @@ def forward_only(net: Block, precision: str = "float32", input_shape: tuple[int,
 @contextmanager
 def evaluating(net: Block, number: int, contexts: list[mx.Context],
                precision: str = "float32") -> Iterator[Callable[[mx.nd.NDArray], Any]]:
-    """A function that runs the network forward on `number` batches, of which the first says the shape of all.
+    """Prepares a network for running forward on a number of batches of one shape; a context manager.
 
-    On one CPU and for many images that is the fused graph (see `forward_only`); for few and small ones its making would
-    take longer than it saves. The network is not to change meanwhile. The memory is given back at the end.
+    On one CPU and for many images the fused graph is used (see `forward_only`); for few and small ones making it would
+    take longer than it saves. The network must not change meanwhile. At the end the graph's memory is given back.
+
+    Parameters
+    ----------
+    net : Block
+    number : int
+        Of batches, which decides whether fusing is worth it.
+    contexts : list of mx.Context
+        Nothing is fused for more than one in float32.
+    precision : str, default 'float32'
+        As in `forward_only`.
+
+    Yields
+    ------
+    callable(NDArray)
+        Runs the network; the first batch says the shape of all.
+
+    Raises
+    ------
+    ConfigError, NetworkError
+        As of `forward_only`, with the first batch.
     """
     run = None
 

@@ -36,11 +36,29 @@ def check(name: str, contexts: list[mx.Context]) -> None:
 
 
 def convert(symbol: mx.sym.Symbol, name: str, stay: Iterable[str] = ()) -> mx.sym.Symbol:
-    """The symbol with casts around the operators that compute in `name`; its parameters and results stay float32.
+    """Puts casts around the operators of a symbol that compute in a lower precision.
 
     Unlike `amp.init`, which patches MXNet for good, this changes one graph. The lists of operators are MXNet's own
-    (`mxnet.contrib.amp.lists`). stay : names of operators that are left in float32. NetworkError where MXNet cannot
-    convert the graph.
+    (`mxnet.contrib.amp.lists`).
+
+    Parameters
+    ----------
+    symbol : mx.sym.Symbol
+        With the input 'data'.
+    name : {'float32', 'bfloat16', 'float16'}
+        'float32' changes nothing.
+    stay : iterable of str, default none
+        Names of operators that are left in float32.
+
+    Returns
+    -------
+    mx.sym.Symbol
+        Whose parameters and results are still float32.
+
+    Raises
+    ------
+    NetworkError
+        MXNet cannot convert the graph.
     """
     if name == "float32":
         return symbol
@@ -56,10 +74,11 @@ def convert(symbol: mx.sym.Symbol, name: str, stay: Iterable[str] = ()) -> mx.sy
 
 
 class LossScaler:
-    """Dynamic loss scaling for float16: the loss is multiplied by `scale` before the backward pass, so that small
-    gradients do not vanish; a step whose gradients overflow is left out and halves the scale, `every` good steps in
-    a row double it (Micikevicius et al., "Mixed Precision Training", 2018, section 3.2; MXNet's AMP has the same
-    numbers).
+    """Dynamic loss scaling for float16 (Micikevicius et al., "Mixed Precision Training", 2018, section 3.2).
+
+    The loss is multiplied by `scale` before the backward pass, so that small gradients do not vanish. A step whose
+    gradients overflow is left out and halves the scale; `every` good steps in a row double it. The numbers are those of
+    MXNet's AMP.
 
     Written for GPUs, and tested on CPUs with float32 graphs only: no GPU was at hand.
 

@@ -97,11 +97,16 @@ def cross_validate(k: int, labels: np.ndarray | Sequence[int], seed: int, run_fo
 
     Parameters
     ----------
+    k, labels, seed, groups
+        As in `folds`.
     run_fold : callable(fold, train positions, val positions) -> dict or list of dict
         A row, or a list of rows (one a network), with at least `name`, `train_accuracy` and `validation_accuracy`
         (0..1).
 
-    The other parameters and the errors are those of `folds`.
+    Raises
+    ------
+    ConfigError, DataError
+        As of `folds`.
     """
     rows = []
     for fold, (train, val) in enumerate(folds(labels, k, seed, groups)):
@@ -116,6 +121,8 @@ def cross_validate_loaders(k: int, train: Any, plain: Any, seed: int, run_fold: 
 
     Parameters
     ----------
+    k, seed : int
+        As in `folds`, as are the errors.
     train, plain : ArrayLoader or Loader
         Of the same images, the first as for training, the second as for evaluation; see `subset`.
     run_fold : callable(fold, training loader, validation loader) -> dict or list of dict

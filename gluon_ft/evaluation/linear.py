@@ -41,8 +41,17 @@ class Calibration:
 class Linear:
     """What `fit` returns.
 
-    kind; classifier, scaler : scikit-learn's, fitted on all the features; calibration; C : chosen; scores : one dict a
-    value of C: C, mean and sd of the accuracy over the folds.
+    Attributes
+    ----------
+    kind : str
+        Of the classifier, as `fit` was asked for.
+    classifier, scaler
+        scikit-learn's, fitted on all the features.
+    calibration : Calibration
+    C : float
+        The one chosen.
+    scores : list of dict
+        One for each C that was tried: C, and mean and sd of the accuracy over the folds.
     """
 
     kind: str
@@ -53,7 +62,7 @@ class Linear:
     scores: list[dict] = field(default_factory=list)
 
     def dense(self) -> tuple[np.ndarray, np.ndarray]:
-        """`as_dense` of it."""
+        """The Dense layer that equals it, see `as_dense`."""
         return as_dense(self.classifier, self.scaler, self.calibration)
 
     def logits(self, features: np.ndarray) -> np.ndarray:
@@ -116,11 +125,15 @@ def _pipeline(kind, seed):
 
 
 def calibrate(decisions: np.ndarray, labels: np.ndarray) -> Calibration:
-    """The calibration under which held-out decision values are most likely, see the module's text.
+    """Finds the calibration under which held-out decision values are most likely, see the module's text.
 
-    decisions : float (n,) for two classes, (n, classes) for more; labels : int (n,). Labels are softened as Platt has
-    it, so that few images do not give certainty: an image of a class of m has probability (m + 1) / (m + 2) of being
-    of it, and the others share the rest.
+    Labels are softened as by Platt, so that few images do not give certainty: an image of a class with m images counts
+    as of that class with probability (m + 1) / (m + 2); the rest goes to the other classes.
+
+    Parameters
+    ----------
+    decisions : float (n,) for two classes, (n, classes) for more
+    labels : int (n,)
     """
     from scipy.optimize import minimize, minimize_scalar
     from scipy.special import logsumexp
@@ -153,13 +166,28 @@ def calibrate(decisions: np.ndarray, labels: np.ndarray) -> Calibration:
 
 def as_dense(classifier: Any, scaler: Any = None,
              calibration: Calibration = Calibration()) -> tuple[np.ndarray, np.ndarray]:
-    """Weight float32 (classes, d) and bias float32 (classes,) of the Dense layer that equals a linear classifier.
+    """Turns a linear classifier of scikit-learn into the Dense layer that equals it.
 
-    classifier : scikit-learn's, fitted, with `coef_` and `intercept_` (LinearSVC, LogisticRegression, SGDClassifier,
-    ...); scaler : the StandardScaler before it, or None; calibration : what comes after it. Of two classes, for which
-    scikit-learn has one decision value f, the layer has two: -f/2 and f/2.
+    Of two classes, for which scikit-learn has one decision value f, the layer has two: -f/2 and f/2.
 
-    Raises ConfigError where the classifier is not linear, or its classes are not 0, 1, 2, ...
+    Parameters
+    ----------
+    classifier : LinearSVC, LogisticRegression, SGDClassifier, ...
+        Fitted, with `coef_` and `intercept_`, on classes 0, 1, 2, ...
+    scaler : StandardScaler, optional
+        That stands before it.
+    calibration : Calibration, default none
+        That comes after it.
+
+    Returns
+    -------
+    (weight, bias)
+        float32 (classes, d) and float32 (classes,).
+
+    Raises
+    ------
+    ConfigError
+        The classifier is not linear or not fitted, or its classes are not 0, 1, 2, ...
     """
     if not hasattr(classifier, "coef_") or not hasattr(classifier, "classes_"):
         raise ConfigError(f"{type(classifier).__name__} is not a linear classifier that was fitted",
@@ -181,12 +209,28 @@ def as_dense(classifier: Any, scaler: Any = None,
 
 
 def set_output(net: HybridBlock, weight: np.ndarray, bias: np.ndarray, classes: list[str] | None = None) -> HybridBlock:
-    """Puts a Dense layer's weight (k, d) and bias (k,) in the place of a network's output, in place.
+    """Puts the weights of a Dense layer in the place of a network's output, in place.
 
-    The network then gives features @ weight.T + bias, with the features of `training.feature_cache.features.extract`;
-    of an
-    output that is a 1x1 convolution the new one is too, and an activation behind it is taken away. `classes` : names,
-    set as `net.classes`. Raises NetworkError where shapes do not fit, or something else follows the output.
+    The network then gives features @ weight.T + bias, with the features of `training.feature_cache.features.extract`.
+    Of an output that is a 1x1 convolution the new one is too, and an activation behind it is taken away.
+
+    Parameters
+    ----------
+    net : HybridBlock
+    weight : float (k, d)
+    bias : float (k,)
+    classes : list of str, optional
+        Class names, set as `net.classes`; default: `net.classes` stays.
+
+    Returns
+    -------
+    HybridBlock
+        `net`.
+
+    Raises
+    ------
+    NetworkError
+        The shapes do not fit, or something else follows the output.
     """
     weight, bias = np.asarray(weight, np.float32), np.asarray(bias, np.float32)
     old = tracing.output_layer(net).block.weight.shape

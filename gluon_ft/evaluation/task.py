@@ -57,10 +57,27 @@ class Task:
 
     def cross_validate(self, k: int, seed: int,
                        run_fold: Callable[[int, Callable[[], Sets]], list[dict]]) -> list[dict]:
-        """Rows of `run_fold(fold, sets)` for each of `k` folds of the training images; the others are not used.
+        """Runs each of `k` folds of the training images; the validation images are not used.
 
-        sets : a function that makes the fold's loaders anew, so that each network begins with the same epoch.
-        Folds are stratified by class, see `folds.cross_validate`, whose errors it raises.
+        Parameters
+        ----------
+        k : int
+            Number of folds, stratified by class.
+        seed : int
+            Of the folds and of the loaders.
+        run_fold : callable(fold, sets) -> list of dict
+            `fold` is from 0; `sets()` makes the fold's loaders anew, so that each network begins with the same epoch.
+            For the rows see `folds.cross_validate`.
+
+        Returns
+        -------
+        list of dict
+            The rows of all folds, with 'seed' and 'fold'.
+
+        Raises
+        ------
+        ConfigError, DataError
+            As of `folds.cross_validate`.
         """
         whole = self.sets(seed)
 

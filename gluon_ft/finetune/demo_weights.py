@@ -36,9 +36,20 @@ SEED = 1000  # far from the seeds of those who draw pictures to train on
 
 
 def pictures(names: Sequence[str], each: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(images uint8 (n, 72, 72, 3), labels int64 (n,)): `each` drawings of every name, class after class.
+    """Draws pictures of things, class after class.
 
-    names : of `drawings.THINGS`; one that begins with 'not-' stands for everything else but cat and dog.
+    Parameters
+    ----------
+    names : sequence of str
+        Of `drawings.THINGS`; one that begins with 'not-' stands for everything else but cat and dog.
+    each : int
+        Drawings of every name.
+    seed : int
+
+    Returns
+    -------
+    (images, labels)
+        uint8 (n, 72, 72, 3) in RGB, and int64 (n,), positions in `names`.
     """
     things, labels = [], []
     for label, name in enumerate(names):

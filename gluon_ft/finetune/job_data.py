@@ -59,7 +59,12 @@ class JobData:
 
 
 def find(settings: JobSettings) -> tuple[Images, Images | None]:
-    """The training images and the validation images (None: to be drawn from the former) that the settings name.
+    """Opens the training images and the validation images that the settings name.
+
+    Returns
+    -------
+    (source, source or None)
+        None: validation images are to be drawn from the training images, or there are none.
 
     Raises
     ------
@@ -137,8 +142,20 @@ def _with_classes_of(train: Images, val: Images) -> Images:
 def prepare(settings: JobSettings, found: tuple[Images, Images | None] | None = None) -> JobData:
     """Audits and splits what the settings name; nothing is written.
 
-    found : what `find` returned for these settings, where it was asked already. Errors as of `find` and
-    `split.divide`; DataError for a class without a training image, unless the settings allow it.
+    Parameters
+    ----------
+    settings : JobSettings
+    found : tuple, optional
+        What `find` returned for these settings, where it was called already.
+
+    Returns
+    -------
+    JobData
+
+    Raises
+    ------
+    ConfigError, DataError
+        As of `find` and `split.divide`; a class without a training image, unless the settings allow it.
     """
     train, val = found or find(settings)
     examined = examine(train, val, settings.audit)
@@ -185,9 +202,25 @@ def check_outside(folder: AnyPath, settings: JobSettings) -> None:
 
 
 def write(data: JobData, folder: AnyPath, weights: dict | None = None) -> JobData:
-    """Writes the lists and data.json into a run's folder, the latter last; returns the data as read from those lists.
+    """Writes the lists of a job's images and data.json into a run's folder, the latter last.
 
-    weights : source and SHA-256 of the pretrained weights, see `network.weights_of`.
+    Parameters
+    ----------
+    data : JobData
+    folder : path-like
+        Of the run. Packed records get no list.
+    weights : dict, optional
+        Source and SHA-256 of the pretrained weights, see `network.weights_of`; None without.
+
+    Returns
+    -------
+    JobData
+        The same images, as read from those lists.
+
+    Raises
+    ------
+    DataError
+        An image cannot be read, or a list cannot be written.
     """
     folder, parts = Path(folder), {}
     for name, part in data.parts.items():

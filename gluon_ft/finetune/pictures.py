@@ -31,6 +31,16 @@ def predictions(net: HybridBlock, loader: Any, ctx: list[mx.Context] | None = No
                 precision: str = "float32") -> tuple[np.ndarray, np.ndarray]:
     """What the network says of every image, computed as `training.metrics.evaluate` computes it.
 
+    Parameters
+    ----------
+    net : HybridBlock
+    loader : loader
+        In evaluation order; its length, in batches, is asked.
+    ctx : list of mx.Context, default where the network is
+        Each batch is divided among them.
+    precision : str, default 'float32'
+        As in `fused.forward_only`.
+
     Returns
     -------
     probabilities : float32 (n, classes)
@@ -50,7 +60,17 @@ def predictions(net: HybridBlock, loader: Any, ctx: list[mx.Context] | None = No
 
 
 def confusions(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str], most: int = 5) -> list[str]:
-    """The pairs of classes that are mixed up most often, in words, the worst first; arrays as of `predictions`."""
+    """Says in words which classes are mixed up most often, the worst first: 'cat taken for dog: 3'.
+
+    Parameters
+    ----------
+    probabilities : float (n, classes)
+    labels : int (n,)
+    classes : sequence of str
+        Names in label order.
+    most : int, default 5
+        At most so many pairs; those without a mistake are left out.
+    """
     matrix = confusion_matrix(labels, probabilities.argmax(1), labels=range(len(classes)))
     np.fill_diagonal(matrix, 0)
     order = np.argsort(-matrix, axis=None, kind="stable")[:most]
@@ -62,7 +82,18 @@ def draw_confusion(probabilities: np.ndarray, labels: np.ndarray, classes: Seque
                    path: str | os.PathLike) -> Path:
     """Writes the confusion matrix as a PNG: rows are labels, columns predictions, shades the share of a row.
 
-    probabilities, labels : as of `predictions`; path : of the PNG.
+    Parameters
+    ----------
+    probabilities : float (n, classes)
+    labels : int (n,)
+    classes : sequence of str
+        Names in label order; above 30 classes neither names nor numbers are drawn.
+    path : path-like
+        Of the PNG, which is replaced if it exists.
+
+    Returns
+    -------
+    Path
     """
     matrix = confusion_matrix(labels, probabilities.argmax(1), labels=range(len(classes)))
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
@@ -90,8 +121,20 @@ def draw_mistakes(probabilities: np.ndarray, labels: np.ndarray, loader: Any,
                   path: str | os.PathLike) -> Path | None:
     """Writes the wrongly predicted images as a grid, the most confident first, titled '<label> not <predicted>'.
 
-    probabilities, labels : as of `predictions`; loader : in evaluation order, with `source` and `classes`; path : of
-    the PNG. None is returned where there is no mistake.
+    Parameters
+    ----------
+    probabilities : float (n, classes)
+    labels : int (n,)
+        Both in the loader's order.
+    loader : loader
+        In evaluation order, with `source` and `classes`.
+    path : path-like
+        Of the PNG, which is replaced if it exists. At most 24 images are shown.
+
+    Returns
+    -------
+    Path or None
+        None where there is no mistake; then nothing is written.
     """
     predicted, sure = probabilities.argmax(1), probabilities.max(1)
     wrong = [i for i in np.argsort(-sure, kind="stable") if predicted[i] != labels[i]][:MOST_PICTURES]

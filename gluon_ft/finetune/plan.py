@@ -138,9 +138,27 @@ def _check_network(wanted, strategy, contexts):
 
 
 def begin(wanted: JobSettings, values: dict, origins: dict, found: tuple, say: Callable[[str], None]) -> Job:
-    """The job: images audited and split, network chosen and filled, settings decided, layers frozen.
+    """Makes the whole job: images audited and split, network chosen and filled, settings decided, layers frozen.
 
-    Parameters are those of `check`, whose result is `found`. Nothing is written; weights may be fetched.
+    Nothing is written; weights may be fetched.
+
+    Parameters
+    ----------
+    wanted, values, origins
+        As of `check`.
+    found : tuple
+        The result of `check`.
+    say : callable(str)
+        Gets each line for the reader.
+
+    Returns
+    -------
+    Job
+
+    Raises
+    ------
+    ConfigError, DataError, NetworkError, WeightsError, DownloadError
+        The images, the network, the weights or the settings do not fit one another.
     """
     data = job_data.prepare(wanted, found)
     _say_data(data, say)
@@ -173,7 +191,17 @@ def _say_data(data, say):
 
 @dataclass(frozen=True)
 class Decided:
-    """settings : without any 'auto'; origins : of those that were decided here; reasons : what for -> why."""
+    """What `decide` returns.
+
+    Attributes
+    ----------
+    settings : JobSettings
+        Without any 'auto'.
+    origins : dict of str to str
+        Where the settings that were decided here come from.
+    reasons : dict of str to str
+        What was decided -> why.
+    """
 
     settings: JobSettings
     origins: dict[str, str] = field(default_factory=dict)
@@ -241,14 +269,38 @@ def decide(wanted: JobSettings, values: dict, data: job_data.JobData, choice: Mo
 
 
 def by_steps(wanted: JobSettings, values: dict, origins: dict | None = None) -> list[str]:
-    """The settings given that an SVM has no use for, sorted; parameters as of `decide`."""
+    """Names the settings given that an SVM has no use for, sorted.
+
+    Parameters
+    ----------
+    wanted : JobSettings
+        The settings given, with defaults.
+    values : dict
+        Those that were given, by name; None and 'auto' do not count, nor does a default, except for a learning rate.
+    origins : dict, optional
+        Name -> where it was given; a learning rate counts as asked for in 'key=value' and 'option'.
+    """
     named = (origins or {}).get("lr") in ("key=value", "option")  # a rate is asked for even where it is the default
     return sorted(name for name, value in values.items() if name in BY_STEPS and value not in (None, AUTO)
                   and (getattr(wanted, name) != BY_STEPS[name] or (name == "lr" and named)))
 
 
 def check_strategy(strategy: str | None, given: list[str], wanted: JobSettings) -> None:
-    """ConfigError for an SVM with settings that it would ignore. strategy : that was asked for; given : `by_steps`."""
+    """Refuses settings that an SVM would ignore.
+
+    Parameters
+    ----------
+    strategy : str or None
+        That was asked for; all but 'svm' pass.
+    given : list of str
+        As of `by_steps`.
+    wanted : JobSettings
+        Has the values, for the error.
+
+    Raises
+    ------
+    ConfigError
+    """
     if strategy == "svm" and given:
         raise ConfigError(f"strategy 'svm' does not train by steps: {given[0]} would be ignored",
                           found=f"{given[0]} {getattr(wanted, given[0])}",
@@ -301,9 +353,10 @@ def _rest(wanted, facts, net, strategy, contexts, given) -> dict:
 
 
 def cached(settings: JobSettings, given: Container[str] = ()) -> JobSettings:
-    """The settings with frozen parts computed once, unless nothing is frozen or that would not train the same.
+    """Lets frozen parts be computed once, where that trains the same; else the settings stay as they are.
 
-    Mixed images are not what mixed features are, and rates by stage need the stages.
+    It would not with mixup and cutmix, since mixing images is not mixing features; nor with rates by stage or with
+    stages that are unfrozen later, which need the whole network.
     """
     frozen = settings.freeze not in ("none", "0") and settings.strategy != "svm"
     if not frozen or settings.mixup or settings.cutmix or settings.layer_decay != 1 or settings.in_phases:

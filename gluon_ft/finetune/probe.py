@@ -54,8 +54,10 @@ def measure(source: Any, net: HybridBlock | bool | None = None, *, most: int = M
         With `weights` and `preprocessing` (`pretrained_net`, `fine_tune_net(pretrained=...)`); it is run in evaluation
         and not changed. None: the one that `choose` finds. False: no probe. A network without pretrained weights is
         not probed.
-    most : int
-        Images that are looked at, of each class alike, drawn by `seed`.
+    most : int, default 300
+        Images that are looked at, of each class alike.
+    seed : int, default 0
+        Draws them, and the folds of the probe.
     root : path-like, optional
         Folder that the paths of a .lst begin at.
 
@@ -88,17 +90,22 @@ def measure(source: Any, net: HybridBlock | bool | None = None, *, most: int = M
 
 
 def choose(edge: int | None, notes: list[str] | None = None) -> HybridBlock | None:
-    """The network among the weights at hand for images with that shorter edge; nothing is fetched.
+    """Chooses, among the weights at hand, a network for images of that size; nothing is fetched.
 
-    Of those made for small or for large images, as the images are, the one that `gluon-ft train` takes; where there are
-    none of that kind, the one whose input is nearest.
+    If some are made for images as small or as large, it is the one that `gluon-ft train` takes; else the one whose
+    input size is nearest.
 
     Parameters
     ----------
     edge : int, optional
-        Pixels; None where not known.
+        Shorter edge of the images, pixels; None where not known.
     notes : list of str, optional
         Gets what is to be said about the choice.
+
+    Returns
+    -------
+    HybridBlock or None
+        None where no weights are at hand.
     """
     rows = choices.at_hand()
     if not rows:
@@ -122,9 +129,20 @@ def choose(edge: int | None, notes: list[str] | None = None) -> HybridBlock | No
 
 
 def draw(labels: Sequence[int] | np.ndarray, most: int, seed: int = 0) -> np.ndarray:
-    """Positions of at most `most` images, int64, sorted: of each class alike, as far as it goes, drawn by `seed`.
+    """Draws at most `most` images, of each class alike as far as it goes.
 
     Where there are more classes than `most` / 5, some classes are left out, since folds need some of each.
+
+    Parameters
+    ----------
+    labels : int (n,)
+    most : int
+    seed : int, default 0
+
+    Returns
+    -------
+    ndarray
+        int64, positions in `labels`, sorted.
     """
     labels = np.asarray(labels)
     classes = sorted(np.unique(labels), key=lambda label: draw_key(seed, f"class {label}"))[:max(2, most // FOLDS)]
@@ -208,6 +226,8 @@ def separability(values: np.ndarray, labels: np.ndarray, seed: int = 0) -> tuple
     values : float array (n, d)
         One row an image.
     labels : int array (n,)
+    seed : int, default 0
+        Of the folds.
 
     Returns
     -------

@@ -67,7 +67,9 @@ def train(data: AnyPath | None = None, *, run: AnyPath | None = None, runs: AnyP
         The photos, see `JobSettings`; or `train` and `val` among the options.
     run : path-like, optional
         Folder of this run, new or empty; by default a new one in `runs`.
-    resume : bool
+    runs : path-like, default 'runs'
+        Folder of the runs; made where it is missing. Not used where `run` is given.
+    resume : bool, default False
         Go on with the unfinished run in `run`; where there is none yet, begin it.
     config : path-like, optional
         A .toml or .json file with settings, such as config.json of another run.

@@ -56,13 +56,27 @@ class Checksums:
         return None
 
     def match(self, path: Path) -> bool:
-        """Whether the file is there and has them."""
+        """Whether the file is there and all published checksums agree."""
         return path.is_file() and self.fault(path) is None
 
 
 def find_local(name: str, folders: Iterable[str | os.PathLike],
                checksums: Checksums) -> tuple[Path | None, list[tuple[str, str]]]:
-    """The file called `name` in the first folder where its checksums agree, and (path, fault) of the others."""
+    """Looks for a file in several folders and takes the first one whose checksums agree.
+
+    Parameters
+    ----------
+    name : str
+        Of the file.
+    folders : iterable of path-like
+        In this order.
+    checksums : Checksums
+
+    Returns
+    -------
+    (Path or None, list of (path, fault))
+        None where no folder has it; the second are the files of that name that were passed over, with the reason.
+    """
     faults = []
     for folder in folders:
         path = Path(folder) / name

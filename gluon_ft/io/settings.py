@@ -150,7 +150,7 @@ def check(settings: Any) -> None:
 
 
 def check_value(one: Described, value: Any) -> None:
-    """`check` of one value, of a tuple's items one by one; None is not a value here."""
+    """Checks one value of a setting, other than None; of a tuple each item is given by itself. Errors as of `check`."""
     kind = one.plain_kind
     if not _is_a(kind, value, one.about):
         raise ConfigError(f"{one.name} does not fit", found=repr(value),
@@ -175,7 +175,25 @@ def to_dict(settings: Any) -> dict:
 
 
 def from_dict(kind: Callable, values: Mapping, what: str) -> Any:
-    """`kind(**values)`; what is missing has its default. ConfigError for an unknown key, with the near ones."""
+    """Makes a dataclass of plain values; what is missing has its default.
+
+    Parameters
+    ----------
+    kind : dataclass
+    values : mapping of str to value
+        By field.
+    what : str
+        Stands before 'setting' in the error, such as 'augmentation '.
+
+    Returns
+    -------
+    An instance of `kind`
+
+    Raises
+    ------
+    ConfigError
+        A key is unknown, with the near ones; or as of `kind` itself.
+    """
     known = [field.name for field in dataclasses.fields(kind)]  # pyright: ignore[reportArgumentType]
     for key in values:
         if key not in known:
@@ -211,6 +229,8 @@ def coerce(name: str, value: Any, kind: str, table: bool = False) -> Any:
     ----------
     name : str
         Of the setting, for errors.
+    value : object
+        As given: text of an option or key=value, or a value of TOML or JSON.
     kind : str
         'int', 'float', 'bool', 'str', one of these with '| None', or 'tuple[int, ...]' and the like. A tuple is read
         from text with commas.

@@ -60,7 +60,7 @@ def statistics_are_held(block: Block) -> bool:
 
 
 def freeze_folded(net: Block, what: str) -> None:
-    """Freezes BatchNorm where the weights have it folded, with a warning that begins with `what`."""
+    """Freezes BatchNorm where it is folded into the weights, and warns of that; `what` begins the warning."""
     if batchnorm_is_folded(net):
         set_batchnorm(net, FROZEN)
         warnings.warn(f"{what} have their BatchNorm folded: it is useless in training mode and has been frozen",
@@ -68,10 +68,10 @@ def freeze_folded(net: Block, what: str) -> None:
 
 
 def batchnorm_is_folded(net: Block) -> bool:
-    """Whether every BatchNorm has gamma 1, mean 0 and variance 1 (less epsilon), though the network is trained.
+    """Whether every BatchNorm has gamma 1, mean 0 and variance 1 (less epsilon): it was folded into other weights.
 
-    Such weights are right in inference; in training mode batches are normalised to something that the network was not
-    trained with. True also of a network fresh from its initialiser, which is not trained. False without BatchNorm.
+    Such weights are right in inference; in training mode batches would be normalised, which the trained network never
+    saw. A network fresh from its initialiser gives True as well, one without BatchNorm False.
     """
     layers = [block for _, block in tracing.blocks(net) if isinstance(block, nn.BatchNorm)]
     return bool(layers) and all(_is_identity(layer) for layer in layers)
@@ -88,10 +88,19 @@ def _is_identity(layer: nn.BatchNorm) -> bool:
 
 
 def refer_to_epsilon(params: dict[str, np.ndarray], net: Block, epsilon: float) -> None:
-    """Changes BatchNorm parameters (path -> array) made for `epsilon` so that the network's own epsilon gives the same.
+    """Changes BatchNorm parameters made for another epsilon so that the network computes the same with its own.
 
     The variance is shifted by the difference; where that would be negative, gamma is scaled instead. Exact in
     inference.
+
+    Parameters
+    ----------
+    params : dict of str to float32 ndarray
+        By path in the network ('features.1.running_var'); changed in place.
+    net : Block
+        Its BatchNorm layers have the epsilon that will be used.
+    epsilon : float
+        That `params` were made for.
     """
     for path, block in tracing.blocks(net):
         key = f"{path}.running_var"

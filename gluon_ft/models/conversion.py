@@ -101,10 +101,19 @@ def to_gluon(tensors: Tensors, backbone: str, net: HybridBlock | None = None, ou
 
 def fill(conversion: Conversion, ctx: mx.Context | list[mx.Context] | None = None,
          init: mx.init.Initializer | None = None) -> HybridBlock:
-    """Puts converted parameters into their network, which is returned.
+    """Puts converted parameters into their network.
 
-    What the network has beyond them (an output left out) is initialised with `init`, default Xavier(). ctx : context or
-    list of them, default mx.cpu().
+    Parameters
+    ----------
+    conversion : Conversion
+    ctx : mx.Context or list of them, default mx.cpu()
+    init : Initializer, default Xavier()
+        Of the parameters that the conversion does not have and that have no value yet (an output left out).
+
+    Returns
+    -------
+    HybridBlock
+        `conversion.net`.
     """
     ctx, own = ctx or mx.cpu(), parameters_by_path(conversion.net)
     for path, parameter in own.items():
@@ -173,7 +182,7 @@ def _other_backbones(mapped: NameMap) -> str:
 
 @contextlib.contextmanager
 def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """For the block, a WeightsError that names no file names this one."""
+    """Within the block, a WeightsError that does not name a file gets this `path`."""
     try:
         yield
     except WeightsError as error:
@@ -192,7 +201,22 @@ def target_shapes(net: HybridBlock, backbone: str) -> dict[str, tuple[int, ...]]
 
 
 def output_shapes(tensors: Tensors, backbone: str, net: HybridBlock) -> dict[str, tuple[int, ...]]:
-    """Shapes of the source's output layer: 'weight', and 'bias' where it has one; empty where it has no output."""
+    """Shapes of the source's output layer.
+
+    Parameters
+    ----------
+    tensors : dict of str to ndarray
+        As `to_gluon` takes them.
+    backbone : str
+        Whose names are looked for.
+    net : HybridBlock
+        A network of that backbone, for tensors with Gluon's own names.
+
+    Returns
+    -------
+    dict
+        'weight', and 'bias' where there is one -> shape; empty where the source has no output.
+    """
     mapped, tensors = _map_for(tensors, backbone, net)
     return {kind: tensors[f"{mapped.output}.{kind}"].shape for kind in ("weight", "bias")
             if f"{mapped.output}.{kind}" in tensors}

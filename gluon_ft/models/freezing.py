@@ -78,6 +78,7 @@ def freeze_stages(net: Block, count: int, batchnorm: str = FROZEN,
 
     Parameters
     ----------
+    net : HybridBlock
     count : int
         0 to all but the output.
     batchnorm, input_shape
@@ -111,6 +112,7 @@ def apply_groups(net: Block, groups: list[Group], batchnorm: str = FROZEN,
 
     Parameters
     ----------
+    net : HybridBlock
     groups : list of Group
         In order: a parameter belongs to the first that matches it.
     batchnorm : 'frozen' or 'train'

@@ -34,8 +34,19 @@ Entry = tuple[int, int]  # (index of a node, which of its outputs)
 class Node:
     """One node of a symbol.
 
-    index : its place; op : its operator, 'null' for a variable; attrs : settings as text; entries : what it takes;
-    json : the node as MXNet wrote it.
+    Attributes
+    ----------
+    index : int
+        Its place in the graph.
+    op : str
+        Its operator; 'null' for a variable.
+    name : str
+    attrs : dict of str to str
+        Settings of the operator, as text.
+    entries : tuple of (index, output)
+        Its inputs: which output of which node.
+    json : dict
+        The node as MXNet wrote it.
     """
 
     index: int
@@ -47,18 +58,25 @@ class Node:
 
     @property
     def inputs(self) -> tuple[int, ...]:
-        """Indices of the nodes before it."""
+        """Indices of the nodes that it takes its inputs from."""
         return tuple(index for index, _ in self.entries)
 
     def is_on(self, setting: str, default: bool) -> bool:
-        """A setting that is true or false."""
+        """Whether a setting is true; `default` where the node does not have it."""
         return str(self.attrs.get(setting, default)).lower() in ("true", "1")
 
 
 class Graph:
     """A symbol taken apart.
 
-    nodes : in order of execution; heads : the entries that are the results; attributes : of the JSON as a whole.
+    Attributes
+    ----------
+    nodes : list of Node
+        In order of execution.
+    heads : list of (index, output)
+        The results: which output of which node.
+    attributes : dict
+        Of the graph as a whole.
     """
 
     def __init__(self, symbol: mx.sym.Symbol):
@@ -69,8 +87,13 @@ class Graph:
         self.attributes: dict[str, Any] = described.get("attrs", {})
 
     def behind(self, node: Node, passes: Callable[[Node], bool]) -> tuple[Node, list[Node]]:
-        """The first node that `passes` is false of, on the way from `node` back along first inputs; and the nodes
-        passed on the way, the last one first."""
+        """Walks back from `node` along first inputs to the first node that `passes` is false of.
+
+        Returns
+        -------
+        (node, passed)
+            That node, and those passed on the way, the one next to it last.
+        """
         passed = []
         while passes(node):
             passed.append(node)
@@ -114,7 +137,17 @@ class Graph:
 
 
 def to_symbol(nodes: list[dict[str, Any]], heads: Iterable[Iterable[int]], attributes: dict[str, Any]) -> mx.sym.Symbol:
-    """The symbol of nodes as MXNet writes them: op, name, attrs, inputs; heads : entries [node, output, 0]."""
+    """Makes a symbol of nodes in MXNet's own JSON form.
+
+    Parameters
+    ----------
+    nodes : list of dict
+        With 'op', 'name', 'attrs' and 'inputs' (each [node, output, 0]).
+    heads : iterable of [node, output, 0]
+        The results: position of the node in `nodes`, and which of its outputs.
+    attributes : dict
+        Of the whole graph, such as MXNet's version.
+    """
     variables = [i for i, node in enumerate(nodes) if node["op"] == "null"]
     return mx.sym.load_json(json.dumps({"nodes": nodes, "arg_nodes": variables,
                                         "heads": [list(head) for head in heads], "attrs": attributes}))
@@ -130,8 +163,16 @@ def edited(symbol: mx.sym.Symbol, change: Callable[[dict[str, Any]], None]) -> m
 
 @dataclass(frozen=True)
 class Head:
-    """The layer that makes the classes: its node, its parameters' names; `pooled` says that pooling comes behind it (a
-    convolution whose map of classes is averaged)."""
+    """The layer that makes the classes.
+
+    Attributes
+    ----------
+    node : Node
+    parameters : tuple of str
+        Names of its weight, and of its bias where it has one.
+    pooled : bool
+        Pooling comes behind it: it is a convolution whose map of classes is averaged.
+    """
 
     node: Node
     parameters: tuple[str, ...]
@@ -155,7 +196,16 @@ def result_of(symbol: mx.sym.Symbol) -> tuple[Graph, Node]:
 
 def with_attributes(symbol: mx.sym.Symbol, changes: dict[str, dict[str, str]],
                     variables: bool = False) -> mx.sym.Symbol:
-    """A copy in which the named nodes (operators, or else variables) have other attributes."""
+    """Copies a symbol with other attributes on the nodes that are named.
+
+    Parameters
+    ----------
+    symbol : mx.sym.Symbol
+    changes : dict of str to dict
+        Name of a node -> attributes to set, all of them text; its others stay. Where empty, `symbol` is returned.
+    variables : bool, default False
+        The names are those of variables (parameters); False: of operators.
+    """
     if not changes:
         return symbol
 
@@ -206,7 +256,7 @@ def fixed_gammas(symbol: mx.sym.Symbol) -> list[str]:
 
 
 def with_ones(symbol: mx.sym.Symbol, arg_params: dict[str, mx.nd.NDArray]) -> dict[str, mx.nd.NDArray]:
-    """The parameters with 1 for the scales of `fixed_gammas`: the operator writes that into them at times anyway."""
+    """Sets the scales of `fixed_gammas` to 1 in a copy of the parameters; the operator itself does so at times."""
     ones = {name: mx.nd.ones_like(arg_params[name]) for name in fixed_gammas(symbol) if name in arg_params}
     return {**arg_params, **ones}
 
@@ -216,9 +266,19 @@ def _fixes_gamma(node: Node) -> bool:
 
 
 def hold_batchnorm(symbol: mx.sym.Symbol, frozen: Iterable[str]) -> tuple[mx.sym.Symbol, list[str]]:
-    """The symbol with use_global_stats in each BatchNorm all of whose trainable parameters are in `frozen`.
+    """Sets use_global_stats in each BatchNorm all of whose trainable parameters are frozen.
 
-    Returns it and the names of these layers' running statistics, which then neither move nor depend on the batch.
+    Parameters
+    ----------
+    symbol : mx.sym.Symbol
+    frozen : iterable of str
+        Names of parameters.
+
+    Returns
+    -------
+    (symbol, list of str)
+        The symbol so changed, and the names of these layers' running statistics, which then neither move nor depend on
+        the batch.
     """
     graph, frozen = nodes(symbol), set(frozen)
     changes: dict[str, dict[str, str]] = {}
@@ -246,8 +306,13 @@ def own_multipliers(symbol: mx.sym.Symbol, what: str) -> dict[str, float]:
 
 
 def weight_shapes(symbol: mx.sym.Symbol) -> dict[str, tuple[int | None, ...]]:
-    """What layers say of their weights' shapes by themselves: units or filters and kernel; None for what depends on
-    the input."""
+    """The shapes of weights as far as their layers tell them without an input.
+
+    Returns
+    -------
+    dict of str to tuple
+        Weight -> (units, None) or (filters, None, *kernel); None is what depends on the input.
+    """
     graph = nodes(symbol)
     shapes: dict[str, tuple[int | None, ...]] = {}
     for node in graph:

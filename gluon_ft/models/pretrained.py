@@ -81,10 +81,29 @@ def pretrained_net(backbone: str | ModelSpec, pretrained: bool | str | os.PathLi
 
 def load(net: HybridBlock, backbone: str | ModelSpec, pretrained: bool | str | os.PathLike[str] | Row = True,
          ctx: mx.Context | list[mx.Context] | None = None, init: mx.init.Initializer | None = None) -> Loaded:
-    """Fills a network of a backbone in place; its output too where the source's has as many classes, and a bias or not.
+    """Fills a network of a backbone in place.
 
-    Otherwise the output is initialised with `init` (default Xavier()) and a note says so: for networks whose output
-    is replaced anyway. Parameters and errors as in `pretrained_net`, whose attributes the network gets as well.
+    Its output is filled too where the source's has as many classes, and like it a bias or none. Otherwise the output is
+    initialised and a note says so: for networks whose output is replaced anyway.
+
+    Parameters
+    ----------
+    net : HybridBlock
+        Gets the attributes `classes`, `preprocessing` and `weights`, as in `pretrained_net`.
+    backbone, pretrained
+        As in `pretrained_net`.
+    ctx : mx.Context or list of them, default mx.cpu()
+    init : Initializer, default Xavier()
+        Of an output that the source does not fit.
+
+    Returns
+    -------
+    Loaded
+
+    Raises
+    ------
+    WeightsError, DownloadError
+        As of `pretrained_net`.
     """
     wanted = resolve(backbone, pretrained)
     name, source = wanted.backbone, _named(wanted)
@@ -124,10 +143,29 @@ def _naming_others(wanted: ModelSpec) -> Iterator[None]:
 
 
 def convert_row(row: Row, offline: bool = False, progress: bool = True) -> Path:
-    """Fetches the files of a row, converts them, and keeps the result in the cache; the path of the .params file.
+    """Fetches the files of a row, converts them, and keeps the result in the cache.
 
-    A single file that has Gluon's names already is left as it is. The backbone in the card beside the result may be the
-    form with a bias in the output, see `pretrained_net`.
+    Parameters
+    ----------
+    row : Row
+        Of the catalog. A single file that has Gluon's names already is left as it is.
+    offline : bool, default False
+        Fetch nothing.
+    progress : bool, default True
+        Show a progress bar.
+
+    Returns
+    -------
+    Path
+        Of the .params file. The backbone in the card beside it may be the form with a bias in the output, see
+        `pretrained_net`.
+
+    Raises
+    ------
+    DownloadError
+        The files cannot be had.
+    WeightsError
+        They do not fit the backbone.
     """
     conversion, _ = _whole(row, offline, progress)
     kept = _place(row, conversion.backbone)
@@ -135,7 +173,26 @@ def convert_row(row: Row, offline: bool = False, progress: bool = True) -> Path:
 
 
 def write_params(path: str | os.PathLike[str], params: dict[str, np.ndarray], about: Card) -> Path:
-    """Writes a .params file for `load_parameters`, and its card beside it; whole or not at all."""
+    """Writes a .params file for `load_parameters`, and its card beside it; whole or not at all.
+
+    Parameters
+    ----------
+    path : path-like
+        The folder is made where it is missing; a file that is there is replaced.
+    params : dict of str to ndarray
+        By path in the network.
+    about : Card
+        Its `sha256` becomes that of the file.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    OSError
+        The file cannot be written.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic.replacing(path) as temporary:
@@ -146,7 +203,17 @@ def write_params(path: str | os.PathLike[str], params: dict[str, np.ndarray], ab
 
 
 def describe(path: str | os.PathLike[str], backbone: str, found: TensorFile) -> Card:
-    """The card of a file that was read: its own, the catalog's where the hash is known, or the backbone's usual one."""
+    """Finds the card of a file: its own, the catalog's where the hash is known, or the backbone's usual one.
+
+    Parameters
+    ----------
+    path : path-like
+        The weights file; its own card is looked for beside it and in its header.
+    backbone : str
+        For a card that is not the file's own.
+    found : TensorFile
+        What was read from the file; its `sha256` and `metadata` count.
+    """
     own = card.read(path, found.metadata)
     if own is not None:
         return replace(own, source_sha256=found.sha256)

@@ -193,7 +193,21 @@ def of(net: HybridBlock) -> Backbone | None:
 
 
 def input_shape(name: str, batch: int = 1, size: int | None = None) -> tuple[int, int, int, int]:
-    """(batch, channels, height, width) of a backbone's input; `size` in pixels, by default the one it is made for."""
+    """Shape of the input of a backbone: (batch, channels, height, width).
+
+    Parameters
+    ----------
+    name : str
+        Of the backbone.
+    batch : int, default 1
+    size : int, optional
+        Height and width, pixels; default what the backbone is made for.
+
+    Raises
+    ------
+    NetworkError
+        The name is unknown.
+    """
     entry = get(name)
     size = size or entry.input_size
     return (batch, entry.channels, size, size)

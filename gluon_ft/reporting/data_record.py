@@ -18,12 +18,30 @@ NAME = "data.json"
 
 def describe(parts: dict[str, FileSource | RecordSource], classes: list[str], left_out: list[dict],
              weights: dict | None = None) -> dict:
-    """What data.json holds: `classes`, `parts` (name -> {source, root, images, sha256, files}), `left_out`, `sha256`,
-    and `weights` (source and SHA-256 of the pretrained ones, None without).
+    """What data.json holds. The hashes do not depend on where the folder of the images is.
 
-    parts : name -> FileSource or RecordSource. In the result `files` are [path, label, SHA-256 of its bytes], or None
-    for packed records, whose hash is that of the whole .rec. The hashes don't depend on where the folder is. Raises
-    DataError for an image that cannot be read.
+    Parameters
+    ----------
+    parts : dict of str to FileSource or RecordSource
+        'train', 'validation', ...
+    classes : list of str
+        In label order.
+    left_out : list of dict
+        {part, path, why} of each image that was not used.
+    weights : dict, optional
+        Source and SHA-256 of the pretrained weights; None without.
+
+    Returns
+    -------
+    dict
+        `classes`, `left_out` and `weights` as given; `sha256` of the whole; and `parts`: name -> {source, root, images,
+        sha256, files}. `files` are [path, label, SHA-256 of its bytes], or None for packed records, whose hash is that
+        of the whole .rec.
+
+    Raises
+    ------
+    DataError
+        An image cannot be read.
     """
     described = {name: _part(part) for name, part in parts.items()}
     whole = hashlib.sha256(json.dumps([classes, {name: part["sha256"] for name, part in described.items()}]).encode())

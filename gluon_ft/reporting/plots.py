@@ -61,7 +61,25 @@ def curves(series: dict[str, list[dict]], path: AnyPath, title: str | None = Non
 
 def curves_png(series: dict[str, list[dict]], title: str | None = None, metrics: Sequence[str] = ("loss", "accuracy"),
                columns: int | None = None) -> bytes:
-    """The PNG that `curves` writes, with `columns` panels a row (default: all of them)."""
+    """Draws the picture that `curves` writes.
+
+    Parameters
+    ----------
+    series, title, metrics
+        As in `curves`.
+    columns : int, optional
+        Panels a row; default all of them.
+
+    Returns
+    -------
+    bytes
+        A PNG.
+
+    Raises
+    ------
+    DataError
+        No record has an epoch and one of the metrics.
+    """
     lines = {(name, metric, part): _median_and_range(records, f"{part}_{metric}")
              for name, records in series.items() for metric in metrics for part in ("train", "validation")}
     if all(line is None for line in lines.values()):
@@ -114,10 +132,23 @@ def image_grid(images: Sequence[np.ndarray], titles: Sequence[str], path: AnyPat
 
 
 def first_and_last(loader: Any, path: AnyPath, count: int = 8) -> Path:
-    """Draws the first and the last `count` images of what `loaders.open` reads, with their classes; returns the PNG.
+    """Draws the first and the last images that a loader reads, with their classes.
 
     They are shown as decoded, without the network's preprocessing, in the source's order: of a folder of classes they
     are images of the first and of the last class.
+
+    Parameters
+    ----------
+    loader : loader
+        With `source`, `classes` and `transform`, as `loaders.open` gives it.
+    path : path-like
+        Of the PNG; written whole or not at all.
+    count : int, default 8
+        Images from either end.
+
+    Returns
+    -------
+    Path
     """
     source = loader.source
     total = len(source.labels)

@@ -58,9 +58,20 @@ def rate_curve(rows: list[dict], path: AnyPath, guessing: float | None = None, t
 
 
 def rate_plot(found: Any, path: AnyPath, title: str | None = None) -> Path:
-    """Draws the result of `training.find_lr.find_lr` into one PNG, 1050 pixels wide, and returns its path.
+    """Draws the result of a learning-rate range test into one PNG, 1050 pixels wide.
 
-    found : Found; path : written whole or not at all.
+    Parameters
+    ----------
+    found : lr_finder.Found
+        Of `find_lr`.
+    path : path-like
+        Of the PNG; written whole or not at all.
+    title : str, optional
+        Default none.
+
+    Returns
+    -------
+    Path
     """
     with matplotlib.style.context("default"):
         figure = Figure(figsize=(7, 4.4), dpi=DPI, layout="constrained")

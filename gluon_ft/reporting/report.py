@@ -69,6 +69,8 @@ def render(title: str, rows: list[dict], summary: list[dict], pictures: list[Pic
 
     Parameters
     ----------
+    title : str
+        Of the page.
     rows, summary : list of dict
         The result, one row a network and seed, and `run.summarise` of it, which stands first.
     pictures : list of Picture

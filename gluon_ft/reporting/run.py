@@ -96,7 +96,6 @@ class Run:
             PNG, JPEG, GIF or WebP files to show, captioned by their file names.
         notes : list of str, optional
             Warnings for the report. Values that were not finite and unreadable pictures are added to them.
-
         series : list of str, optional
             The series to draw, in this order; default: all, as logged.
         title : str, default the run's name

@@ -22,7 +22,15 @@ def children(block: Block) -> dict[str, Block]:
 
 
 def exchange_child(parent: Block, key: str, new: Block) -> None:
-    """Puts `new` in the place of the child `key`, and of every attribute of `parent` that is that child."""
+    """Puts another block in the place of a child, and of every attribute of the parent that is that child.
+
+    Parameters
+    ----------
+    parent : Block
+    key : str
+        Of the child, as in `parent._children`.
+    new : Block
+    """
     old = parent._children[key]
     for name in [name for name, value in vars(parent).items() if value is old]:
         setattr(parent, name, new)
@@ -131,9 +139,20 @@ def averaged(parameter: Parameter) -> mx.nd.NDArray:
 
 
 def set_array(parameter: Parameter, value: mx.nd.NDArray | np.ndarray, ctx: mx.Context | list[mx.Context]) -> None:
-    """Gives a parameter a value on these devices, initialised or not; the value is cast to the parameter's type.
+    """Gives a parameter a value, whether it is initialised or not. `Block.load_parameters` does the same.
 
-    What `Block.load_parameters` does with each array of a file. AssertionError where the shapes differ.
+    Parameters
+    ----------
+    parameter : gluon.Parameter
+    value : NDArray or ndarray
+        It is cast to the parameter's type.
+    ctx : mx.Context or list of them
+        Devices that get a copy.
+
+    Raises
+    ------
+    AssertionError
+        The shapes differ.
     """
     value = value if isinstance(value, mx.nd.NDArray) else mx.nd.array(value)
     parameter._load_init(value, ctx, cast_dtype=True)

@@ -15,8 +15,21 @@ def seed_all(seed: int) -> None:
 
 
 def seed_of(seed: int, epoch: int, step: int = 0) -> int:
-    """A seed for MXNet's generator, whose state cannot be saved: a function of seed, epoch and step, 0 to 2**31 - 1.
+    """A seed for MXNet's generator at one step, so that resumed training draws what it would have drawn.
 
-    So that training that goes on in the middle draws what it would have drawn. The factors are primes.
+    The state of that generator cannot be saved.
+
+    Parameters
+    ----------
+    seed : int
+        Of the training.
+    epoch : int
+    step : int, default 0
+        Within the epoch.
+
+    Returns
+    -------
+    int
+        0 to 2**31 - 1. The factors are primes.
     """
     return (seed + 1_000_003 * epoch + 15_485_863 * step) % 2 ** 31

@@ -72,9 +72,25 @@ def parameter_names(net: HybridBlock) -> dict[str, str]:
 
 
 def frozen_names(net: HybridBlock, patterns: Iterable[str], known: Container[str]) -> list[str]:
-    """Patterns over paths in a Gluon network, as patterns that match exactly the same parameters of its symbol.
+    """Turns patterns over paths in a Gluon network into patterns for exactly the same parameters of its symbol.
 
-    known : names of parameters that are still there. Raises ConfigError for a pattern that matches nothing.
+    Parameters
+    ----------
+    net : HybridBlock
+    patterns : iterable of str
+        Regular expressions over paths such as 'features.0.weight'. Running statistics are not looked at.
+    known : container of str
+        The symbol's parameters that are still there; others are left out of the result.
+
+    Returns
+    -------
+    list of str
+        One pattern '^name$' for each parameter.
+
+    Raises
+    ------
+    ConfigError
+        A pattern is refused by `plan.by_pattern`.
     """
     names = parameter_names(net)
     statistics = {p.name for p in net.collect_params().values() if p.name.endswith(("running_mean", "running_var"))}
@@ -126,8 +142,31 @@ def fine_tune_block(symbol: mx.sym.Symbol, arg_params: Parameters, aux_params: P
                     frozen: Iterable[str] = (), batchnorm: str = "frozen") -> FineTuned:
     """`get_fine_tune_model` for Gluon's loop: the symbol up to a layer, and a new Dense layer `output` on top.
 
-    The network is initialised and hybridised; lr_mult and init (default Xavier()) are the new layer's; the others as
-    in `get_fine_tune_model` and `to_gluon`, patterns over the symbol's names.
+    Parameters
+    ----------
+    symbol, arg_params, aux_params
+        As `mx.model.load_checkpoint` gives them.
+    num_classes : int
+        2 or more.
+    layer_name : str or None, default 'flatten0'
+        The layer below the new one, as in `get_fine_tune_model`.
+    lr_mult : float, default `heads.LR_MULT`
+        Learning-rate multiplier of the new layer.
+    ctx : mx.Context or list of them, default mx.cpu()
+    init : Initializer, default Xavier()
+        Of the new layer.
+    frozen, batchnorm
+        As in `symbolic.fit`; patterns over the symbol's names.
+
+    Returns
+    -------
+    FineTuned
+        Initialised and hybridised.
+
+    Raises
+    ------
+    ConfigError, NetworkError, WeightsError
+        As of `get_fine_tune_model` and `to_gluon`.
     """
     new, kept = head.get_fine_tune_model(symbol, arg_params, num_classes, layer_name, "gluon_ft_head", "gluon_ft_out")
     below = graph.logits(new).get_children()[0]

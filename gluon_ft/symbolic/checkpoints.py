@@ -29,9 +29,25 @@ FORMAT = "gluon_ft symbolic checkpoint 1"
 class State:
     """What a checkpoint holds beside the parameters.
 
-    epoch : done, from 1; updates : of the optimiser so far; passes : that the training loader has begun, None where it
-    does not count them; settings : those that must be the same to go on; history, best_epoch : of the epochs so far;
-    classes, preprocessing : names in label order, what the network takes, None where not known; sha256 : of the files.
+    Attributes
+    ----------
+    epoch : int
+        The last one done, from 1.
+    updates : int
+        Of the optimiser so far.
+    passes : int or None
+        That the training loader has begun; None where it does not count them.
+    settings : dict
+        Those that must be the same to go on, see `Plan.settings`.
+    history : list of dict
+        Records of the epochs so far.
+    best_epoch : int
+    classes : list of str or None
+        Names in label order; None where not known.
+    preprocessing : dict or None
+        What the network takes; None where not known.
+    sha256 : dict of str to str
+        Of the files, by name.
     """
 
     epoch: int
@@ -52,9 +68,27 @@ def params_path(folder: str | Path, epoch: int) -> Path:
 
 def save(folder: str | Path, symbol: mx.sym.Symbol, arg_params: dict, aux_params: dict, optimizer_states: dict,
          state: State) -> Path:
-    """Writes all files of one epoch, each whole or not at all, and returns the parameter file.
+    """Writes all files of one epoch, each whole or not at all. Earlier epochs stay as they are.
 
-    Raises CheckpointError where that cannot be done; earlier epochs are untouched.
+    Parameters
+    ----------
+    folder : path-like
+    symbol : mx.sym.Symbol
+    arg_params, aux_params : dict of str to NDArray
+    optimizer_states : dict of str to NDArray
+        As of `module.saved_state`; where it is empty, no file is written for it.
+    state : State
+        Its `epoch` names the files; its `sha256` is set here.
+
+    Returns
+    -------
+    Path
+        Of the parameter file.
+
+    Raises
+    ------
+    CheckpointError
+        A file cannot be written.
     """
     folder = Path(folder)
     params = params_path(folder, state.epoch)

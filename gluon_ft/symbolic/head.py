@@ -91,8 +91,23 @@ def _check_names(below: mx.sym.Symbol, head_name: str, output_name: str) -> None
 
 
 def check_parameters(below: mx.sym.Symbol, wanted: Sequence[str], arg_params: Mapping[str, mx.nd.NDArray]) -> None:
-    """NetworkError where the symbol has no input 'data'; WeightsError where a parameter in `wanted` is missing or does
-    not fit what its layer says of its shape."""
+    """Makes sure that parameters are there and have the shapes that their layers say.
+
+    Parameters
+    ----------
+    below : mx.sym.Symbol
+        Whose parameters they are.
+    wanted : sequence of str
+        Names of the parameters that must be there.
+    arg_params : dict of str to NDArray
+
+    Raises
+    ------
+    NetworkError
+        The symbol has no input 'data'.
+    WeightsError
+        A parameter is missing, or has another shape.
+    """
     if DATA not in below.list_arguments():
         raise NetworkError("the symbol has no input 'data'", found=", ".join(below.list_arguments()[:3]))
     missing = [name for name in wanted if name not in arg_params]

@@ -45,7 +45,7 @@ class LoaderIter(mx.io.DataIter):
         return [mx.io.DataDesc(self._names[1], (self.batch_size,))]
 
     def reset(self) -> None:
-        """To the beginning of a pass; a pass that was begun and not yet read from stays."""
+        """Goes back to the beginning, unless the pass that was begun has not been read from yet."""
         if self._ahead is None:
             self._rows = None
 
@@ -70,9 +70,21 @@ class LoaderIter(mx.io.DataIter):
 
 
 def filled(batch: Batch, size: int, label_of_padding: float | None = None) -> tuple[mx.nd.NDArray, mx.nd.NDArray]:
-    """(data, label) with `size` rows at least, the batch's own repeated.
+    """Fills a batch up to `size` rows by repeating its own images.
 
-    label_of_padding : of the repetitions; None: their own.
+    Parameters
+    ----------
+    batch : Batch
+        Trimmed: all of its rows are valid.
+    size : int
+        A larger batch stays as it is.
+    label_of_padding : float, optional
+        Label of the repeated rows; default their own.
+
+    Returns
+    -------
+    (data, label)
+        NDArrays with `size` rows or more, the batch's own first; labels are float32.
     """
     data, label = batch.data, batch.label.astype("float32")
     missing = size - batch.valid

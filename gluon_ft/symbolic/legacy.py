@@ -96,7 +96,21 @@ def parameter_file(prefix: str | Path, epoch: int) -> Path:
 
 
 def check_aux(symbol: mx.sym.Symbol, aux_params: Container[str], path: str | Path | None = None) -> None:
-    """WeightsError where running statistics that the symbol needs are missing."""
+    """Makes sure that all running statistics of a symbol are there.
+
+    Parameters
+    ----------
+    symbol : mx.sym.Symbol
+    aux_params : container of str
+        Their names, or the dict of them.
+    path : path-like, optional
+        The parameter file, for the error.
+
+    Raises
+    ------
+    WeightsError
+        Some are missing.
+    """
     missing = [name for name in symbol.list_auxiliary_states() if name not in aux_params]
     if missing:
         raise WeightsError(f"{len(missing)} auxiliary states (BatchNorm's running statistics) are missing", path=path,

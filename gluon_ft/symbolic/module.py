@@ -33,9 +33,26 @@ class Trainee:
 
 def make(plan: Plan, shape: tuple[int, ...], arg_params: Parameters, aux_params: Parameters,
          initializer: mx.init.Initializer | None = None) -> Trainee:
-    """Binds the plan's symbol and sets parameters and optimiser; copies, so that the given arrays stay as they are.
+    """Makes the module of a plan, with its parameters set and its optimiser ready.
 
-    shape : of a batch's data; the last layer's parameters are drawn where they are missing.
+    Parameters
+    ----------
+    plan : Plan
+    shape : tuple of int
+        Of a batch's data; the first number is not used, `plan.batch_size` is.
+    arg_params, aux_params : dict of str to NDArray
+        They are copied. Of the parameters, those of the last layer may be missing.
+    initializer : mx.init.Initializer, default Xavier(gaussian, in, 2)
+        Draws the parameters that are missing.
+
+    Returns
+    -------
+    Trainee
+
+    Raises
+    ------
+    TrainingError
+        The optimiser would not use a multiplier of the plan.
     """
     module = bind(plan.running, plan.label, plan.contexts, (plan.batch_size, *shape[1:]), plan.frozen)
     own, arg_params = set(plan.running.list_arguments()), graph.with_ones(plan.running, arg_params)
@@ -55,9 +72,24 @@ def make(plan: Plan, shape: tuple[int, ...], arg_params: Parameters, aux_params:
 
 def bind(symbol: mx.sym.Symbol, label: str, contexts: list[mx.Context], shape: tuple[int, ...],
          fixed: list[str] | None = None) -> mx.mod.Module:
-    """A module without parameters; for training where `fixed` (a list, maybe empty) is given.
+    """Binds a symbol to devices and shapes; its parameters are still to be set.
 
-    Its second result are the logits, from which the loss is taken: probabilities near 0 or 1 have lost it.
+    Parameters
+    ----------
+    symbol : mx.sym.Symbol
+        Ends in SoftmaxOutput.
+    label : str
+        Name of its label input.
+    contexts : list of mx.Context
+    shape : tuple of int
+        Of a batch's data over all devices, (n, channels, height, width).
+    fixed : list of str, optional
+        Parameters without a gradient; a list, even an empty one, binds for training, None for inference only.
+
+    Returns
+    -------
+    mx.mod.Module
+        Its second result are the logits, from which the loss is taken: probabilities near 0 or 1 have lost it.
     """
     both = mx.sym.Group([symbol, mx.sym.BlockGrad(graph.logits(symbol), name="gluon_ft_logits")])
     module = mx.mod.Module(both, data_names=(DATA,), label_names=(label,), context=contexts,
@@ -85,7 +117,24 @@ def _check_multipliers(trainee):
 
 
 def step(trainee: Trainee, batch: Batch) -> tuple:
-    """One update with the mean gradient of a trimmed batch; (logits (n, classes), labels (n,)) of it."""
+    """Makes one update with the mean gradient of a batch.
+
+    Parameters
+    ----------
+    trainee : Trainee
+    batch : Batch
+        Trimmed: all of its rows are valid.
+
+    Returns
+    -------
+    (logits, labels)
+        NDArrays, (n, classes) and float32 (n,).
+
+    Raises
+    ------
+    ConfigError
+        The batch is larger than `batch_size`.
+    """
     _check_size(trainee.plan, batch)
     data, label = filled(batch, len(trainee.plan.contexts), PADDING)
     trainee.optimizer.rescale_grad = 1.0 / batch.valid
@@ -96,7 +145,22 @@ def step(trainee: Trainee, batch: Batch) -> tuple:
 
 
 def predict(module: mx.mod.Module, contexts: list[mx.Context], batch: Batch) -> tuple:
-    """(logits, labels) of a trimmed batch, in inference mode."""
+    """Runs a batch in inference mode.
+
+    Parameters
+    ----------
+    module : mx.mod.Module
+        Of `bind`, with parameters.
+    contexts : list of mx.Context
+        Those it is bound to; a batch with fewer images than devices is filled up for the run.
+    batch : Batch
+        Trimmed: all of its rows are valid.
+
+    Returns
+    -------
+    (logits, labels)
+        NDArrays, (n, classes) and float32 (n,), without what was filled up.
+    """
     data, label = filled(batch, len(contexts), PADDING)
     module.forward(mx.io.DataBatch([data], [label]), is_train=False)
     return _result(module, batch)
@@ -128,7 +192,17 @@ def saved_state(trainee: Trainee) -> dict:
 
 
 def restore(trainee: Trainee, arrays: dict, updates: int) -> None:
-    """Puts a checkpoint's arrays and number of updates into the optimiser."""
+    """Puts the optimiser's state from a checkpoint back.
+
+    Parameters
+    ----------
+    trainee : Trainee
+        Its parameters are those of the checkpoint already.
+    arrays : dict of str to NDArray
+        As of `checkpoints.load_optimizer`.
+    updates : int
+        Updates done so far.
+    """
     weights = {k: v for k, v in trainee.module.get_params()[0].items() if k in trainee.plan.lr}
     checkpoint.restore_optimizer(trainee.updater, trainee.keys, arrays, weights, updates)
     trainee.updates = updates

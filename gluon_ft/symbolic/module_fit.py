@@ -36,9 +36,19 @@ AS_PUBLISHED = TrainConfig(epochs=8, lr=0.01, momentum=0.0, wd=0.0)
 
 @dataclass
 class SymbolicResult(Result):
-    """What `fit` returns: `gluon_ft.training.fit.Result` (best and last are `model-<epoch>.params`), and the trained
-    network as `symbol`, `arg_params`, `aux_params`; `frozen` and `held` name the parameters and running statistics
-    that did not move, `classes` the labels (None where not known)."""
+    """What `fit` returns: the attributes of `gluon_ft.training.fit.Result`, and those below.
+
+    `best` and `last` are `model-<epoch>.params`.
+
+    Attributes
+    ----------
+    symbol, arg_params, aux_params
+        The trained network.
+    frozen, held : list of str
+        Parameters, and running statistics, that did not move.
+    classes : list of str or None
+        Names in label order; None where not known.
+    """
 
     symbol: mx.sym.Symbol | None = None
     arg_params: dict = field(default_factory=dict)
@@ -215,8 +225,30 @@ def evaluate(symbol: mx.sym.Symbol, arg_params: legacy.Parameters, aux_params: l
              batch_size: int, ctx: mx.Context | list[mx.Context] | None = None, top_k: int = 0) -> Metrics:
     """Loss and accuracy of a symbol that ends in SoftmaxOutput; every image counts once, padding not at all.
 
-    Parameters and errors as in `fit`, `gluon_ft.training.metrics.Metrics` as the result. Class names that `source`
-    carries must be as many as the symbol has results.
+    Parameters
+    ----------
+    symbol, arg_params, aux_params
+        As in `fit`; no parameter may be missing.
+    source : mx.io.DataIter, or a loader
+        Class names that it carries must be as many as the symbol has results.
+    batch_size : int
+        Images of a batch, over all devices together.
+    ctx : mx.Context or list of them, default mx.cpu()
+    top_k : int, default 0
+        The k of top-k accuracy; 0: not asked.
+
+    Returns
+    -------
+    gluon_ft.training.metrics.Metrics
+
+    Raises
+    ------
+    DataError
+        There is no image, or class names do not fit.
+    NetworkError, WeightsError
+        Symbol, parameters and images do not fit.
+    TrainingError
+        A label is outside the head, or a loss is not finite.
     """
     contexts, label = plan.contexts_of(ctx), graph.label_name(symbol)
     stream = batches(source)

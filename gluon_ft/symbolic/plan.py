@@ -29,8 +29,25 @@ PADDING = -1.0  # label of rows that are ignored
 
 @dataclass(frozen=True)
 class Plan:
-    """symbol : as given; running : as it is trained; label : its input for labels; head : the last layer's parameters;
-    frozen, held : parameters and running statistics that stay; lr, wd : multipliers of those that are trained."""
+    """What `make` settles.
+
+    Attributes
+    ----------
+    symbol, running : mx.sym.Symbol
+        As given, and as it is trained.
+    label : str
+        Name of the symbol's input for labels.
+    head : tuple of str
+        The last layer's parameters.
+    frozen, held : list of str
+        Parameters, and running statistics, that stay as they are.
+    lr, wd : dict of str to float
+        Multipliers of the parameters that are trained.
+    config : TrainConfig
+    contexts : list of mx.Context
+    batch_size : int
+        Over all devices together.
+    """
 
     symbol: mx.sym.Symbol
     running: mx.sym.Symbol
@@ -45,7 +62,7 @@ class Plan:
     batch_size: int
 
     def settings(self) -> dict:
-        """Those that must be the same for a checkpoint to be gone on from."""
+        """The settings that must be the same to go on from a checkpoint."""
         looks_ahead = self.config.schedule not in OPEN_ENDED
         config = {k: v for k, v in self.config.to_dict().items() if k in USED and (looks_ahead or k != "epochs")}
         return {"config": config, "batch_size": self.batch_size, "devices": len(self.contexts), "lr_mult": self.lr,
@@ -56,7 +73,26 @@ class Plan:
 def make(symbol: mx.sym.Symbol, batch_size: int, ctx: mx.Context | list[mx.Context] | None, config: TrainConfig,
          head_lr_mult: float | None, lr_mult: Mapping[str, float] | None, wd_mult: Mapping[str, float] | None,
          frozen: Iterable[str], batchnorm: str) -> Plan:
-    """The plan for the arguments of `symbolic.fit`, see there. The number of classes is checked later, with shapes."""
+    """Settles what moves, how fast, and on which devices. The number of classes is checked later, with the shapes.
+
+    Parameters
+    ----------
+    symbol, batch_size, ctx, config, head_lr_mult, lr_mult, wd_mult, frozen, batchnorm
+        As of `symbolic.fit`, without its defaults.
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    ConfigError
+        An option is out of its range, or is none of `symbolic.fit`'s; a pattern matches nothing.
+    NetworkError
+        The symbol has no input 'data', or does not end in a layer of classes with SoftmaxOutput.
+    TrainingError
+        Every parameter is frozen.
+    """
     contexts = contexts_of(ctx)
     if batchnorm not in ("frozen", "train"):
         raise ConfigError(f"unknown BatchNorm mode '{batchnorm}'", expected="'frozen' or 'train'")
@@ -121,9 +157,29 @@ def _with_options(symbol, smoothing, devices):
 
 def check(plan: Plan, arg_params: Parameters, aux_params: Parameters, train: Any, val: Any, shape: tuple[int, ...],
           wanted: Sequence[str] | None = None) -> tuple[list[str] | None, LabelCheck, LabelCheck | None]:
-    """Everything that can be known before the first batch; returns (class names or None, Labels, Labels or None).
+    """Checks everything that can be known before the first batch.
 
-    shape : of a batch's data; wanted : class names of a checkpoint. Errors as in `symbolic.fit`.
+    Parameters
+    ----------
+    plan : Plan
+    arg_params, aux_params : dict of str to NDArray
+        Only the last layer's parameters may be missing.
+    train, val : mx.io.DataIter or loader
+        `val` may be None.
+    shape : tuple of int
+        Of a batch's data; the first number is not used, `plan.batch_size` is.
+    wanted : sequence of str, optional
+        Class names of a checkpoint.
+
+    Returns
+    -------
+    (list of str or None, LabelCheck, LabelCheck or None)
+        Class names where a source or the checkpoint has them, and the checks of training and validation labels.
+
+    Raises
+    ------
+    DataError, NetworkError, TrainingError, WeightsError
+        As of `symbolic.fit`.
     """
     inputs = {DATA: (plan.batch_size, *shape[1:]), plan.label: (plan.batch_size,)}
     classes = check_parameters(plan.symbol, arg_params, aux_params, inputs, plan.head)
@@ -134,10 +190,28 @@ def check(plan: Plan, arg_params: Parameters, aux_params: Parameters, train: Any
 
 def check_parameters(symbol: mx.sym.Symbol, arg_params: Parameters, aux_params: Parameters, inputs: dict[str, tuple],
                      may_miss: Sequence[str] = ()) -> int:
-    """Compares parameters and running statistics with the shapes that the symbol infers; returns the classes.
+    """Compares parameters and running statistics with the shapes that the symbol infers.
 
-    inputs : shapes of data and labels by name, batch first; may_miss : parameters that will be initialised.
-    Raises NetworkError where the input does not fit, WeightsError for what is missing or of another shape.
+    Parameters
+    ----------
+    symbol : mx.sym.Symbol
+    arg_params, aux_params : dict of str to NDArray
+    inputs : dict of str to tuple of int
+        Shapes of data and labels by name, the batch first.
+    may_miss : sequence of str, default none
+        Parameters that will be initialised.
+
+    Returns
+    -------
+    int
+        Number of classes.
+
+    Raises
+    ------
+    NetworkError
+        The input does not fit the symbol, or the result is not (n, classes).
+    WeightsError
+        A parameter is missing or of another shape.
     """
     own = [name for name in symbol.list_arguments() if name not in inputs]
     missing = [name for name in own if name not in arg_params and name not in may_miss]
@@ -175,14 +249,47 @@ def _classes(symbol, inputs) -> int:
 
 
 def labels_fit(classes: int, source: Any, what: str, allow_empty: bool = True) -> LabelCheck:
-    """Compares the labels of a source with the head, see `LabelCheck`."""
+    """Compares the labels of a source with the symbol's last layer, see `LabelCheck`.
+
+    Parameters
+    ----------
+    classes : int
+        Of the last layer.
+    source : mx.io.DataIter or loader
+    what : str
+        'the training set', for errors.
+    allow_empty : bool, default True
+        False: a class without an image is an error.
+
+    Raises
+    ------
+    TrainingError, DataError
+        As of `LabelCheck`.
+    """
     return LabelCheck(classes, source, what, allow_empty, growing="call get_fine_tune_model with num_classes=N")
 
 
 def class_names(classes: int, train: Any, val: Any, wanted: Sequence[str] | None = None) -> list[str] | None:
-    """The class names that sources carry, in label order; None where none does.
+    """Finds the class names that the sources carry, in label order.
 
-    wanted : those of a checkpoint. Raises DataError where they differ from one another or from the number of classes.
+    Parameters
+    ----------
+    classes : int
+        Of the symbol's last layer.
+    train, val : mx.io.DataIter or loader
+        Their attribute `classes` counts, where they have it; `val` may be None.
+    wanted : sequence of str, optional
+        Class names of a checkpoint.
+
+    Returns
+    -------
+    list of str or None
+        None where nothing names the classes.
+
+    Raises
+    ------
+    DataError
+        Names differ from one another, or their number from `classes`.
     """
     found = [(what, list(source.classes)) for what, source in (("training", train), ("validation", val))
              if getattr(source, "classes", None)]
@@ -206,9 +313,26 @@ def matching(names: list[str], patterns: Iterable[str]) -> list[str]:
 
 
 def multipliers(names: list[str], values: Mapping[str, float] | None, what: str) -> dict[str, float]:
-    """name -> multiplier, for the names that a pattern of `values` matches; the first pattern that does counts.
+    """Finds the multiplier of each parameter that a pattern matches.
 
-    Raises ConfigError as `by_pattern`, and for a multiplier that is not a number from 0 on.
+    Parameters
+    ----------
+    names : list of str
+        Of the parameters.
+    values : dict of str to float, or None
+        Regular expression -> multiplier, 0 or more. The first that is found in a name counts.
+    what : str
+        'lr_mult', for errors.
+
+    Returns
+    -------
+    dict of str to float
+        By name, without the names that no pattern matches.
+
+    Raises
+    ------
+    ConfigError
+        A multiplier is out of its range, or a pattern is refused by `by_pattern`.
     """
     values = dict(values or {})
     for pattern, value in values.items():

@@ -26,8 +26,19 @@ INPUTS = {"raw": RAW, "imagenet": Preprocessing()}
 
 @dataclass(frozen=True)
 class Source:
-    """A network with its own output, and what it takes: `net` (Gluon) or `checkpoint` (symbol, arg_params,
-    aux_params), one of the two; name, notes : for reports."""
+    """A network with its own output, and what it takes.
+
+    Attributes
+    ----------
+    name : str
+        For reports.
+    preprocessing : Preprocessing
+    net : HybridBlock or None
+    checkpoint : (symbol, arg_params, aux_params) or None
+        One of the two is there.
+    notes : tuple of str
+        For reports.
+    """
 
     name: str
     preprocessing: Preprocessing
@@ -37,10 +48,28 @@ class Source:
 
     def symbolic(self, num_classes: int, layer_name: str | None = None,
                  frozen: Sequence[str] = ()) -> tuple[mx.sym.Symbol, Parameters, Parameters, list[str]]:
-        """(symbol, arg_params, aux_params, frozen) with a new last layer, as `symbolic.fit` takes them.
+        """The network as a symbol with a new last layer, as `symbolic.fit` takes it.
 
-        layer_name, frozen : in the source's own names; patterns over a Gluon network's paths ('features.0.weight')
-        become patterns of its symbol's names.
+        Parameters
+        ----------
+        num_classes : int
+            2 or more.
+        layer_name : str, optional
+            The symbol's layer below the new one; default the input of its last layer.
+        frozen : sequence of str, default none
+            Patterns over the source's own names; for a Gluon source over paths such as 'features.0.weight'.
+
+        Returns
+        -------
+        (symbol, arg_params, aux_params, frozen)
+            `frozen` are patterns over the symbol's names.
+
+        Raises
+        ------
+        ConfigError
+            `num_classes` is below 2, or a pattern is refused by `plan.by_pattern`.
+        NetworkError, WeightsError
+            As of `get_fine_tune_model`.
         """
         if self.checkpoint is not None:
             symbol, arg_params, aux_params = self.checkpoint
@@ -55,9 +84,28 @@ class Source:
     def gluon(self, num_classes: int, lr_mult: float, layer_name: str | None = None, frozen: Sequence[str] = (),
               ctx: mx.Context | list[mx.Context] | None = None,
               init: mx.init.Initializer | None = None) -> HybridBlock:
-        """The network with a new output, ready for `gluon_ft.fit`; of a Gluon source it is the source's own, changed.
+        """The network with a new output, ready for `gluon_ft.fit`; a Gluon source's own network is changed in place.
 
-        layer_name is for checkpoints; frozen : patterns in the source's own names, BatchNorm's statistics held.
+        Parameters
+        ----------
+        num_classes : int
+            2 or more.
+        lr_mult : float
+            Learning-rate multiplier of the new output.
+        layer_name : str, optional
+            For checkpoints only: the layer below the new output; default the input of its last layer.
+        frozen : sequence of str, default none
+            Patterns over the source's own names. BatchNorm layers that they match wholly keep their statistics.
+        ctx : mx.Context or list of them, default mx.cpu()
+        init : Initializer, default Xavier()
+            Of the new output.
+
+        Raises
+        ------
+        ConfigError
+            `layer_name` for a Gluon network, or a pattern that matches nothing.
+        NetworkError, WeightsError
+            As of `bridge.fine_tune_block` and `heads.replace_output`.
         """
         if self.checkpoint is not None:
             symbol, arg_params, aux_params = self.checkpoint

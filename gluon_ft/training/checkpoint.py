@@ -150,7 +150,29 @@ class Store:
         return self.last, self.best
 
     def save(self, epoch: int, batch: int, bundle: Bundle, best_epoch: int) -> Path:
-        """Writes the checkpoint after `batch` batches of `epoch` (0: at its beginning) and removes old ones."""
+        """Writes a checkpoint and removes old ones: the latest `keep` stay, and the one at the end of the best epoch.
+
+        Parameters
+        ----------
+        epoch : int
+            From 1.
+        batch : int
+            Batches of that epoch done so far; 0 at its beginning.
+        bundle : Bundle
+            What `gather` took.
+        best_epoch : int
+            The best epoch so far, from 1; 0 where none is done.
+
+        Returns
+        -------
+        Path
+            Of the new checkpoint.
+
+        Raises
+        ------
+        CheckpointError
+            It cannot be written.
+        """
         path = write(self.folder / FOLDER / f"epoch-{epoch:04d}-batch-{batch:06d}.ckpt", bundle)
         best = f"epoch-{best_epoch + 1:04d}-batch-000000.ckpt"
         for old in self.paths()[:-self.keep]:
@@ -176,7 +198,27 @@ class Store:
 
 
 def gather(stepper: Stepper, values: dict, meter: Meter | None = None) -> Bundle:
-    """`values`, with parameters (running statistics of every device), optimiser, EMA, loss scaler and meter."""
+    """Collects what a checkpoint holds: parameters, optimiser, moving average, loss scaler and meter.
+
+    Parameters
+    ----------
+    stepper : Stepper
+    values : dict
+        Further values that JSON can hold, such as the place in the training.
+    meter : Meter, optional
+        Of the epoch under way; None between epochs.
+
+    Returns
+    -------
+    Bundle
+        Its arrays are copies on the CPU: 'parameter/<path>' and, for the running statistics of further devices,
+        'parameter/<path>@<device>'; 'optimizer/...', 'average/...', 'meter/...'.
+
+    Raises
+    ------
+    TrainingError
+        A loss that the meter had not looked at yet is not finite.
+    """
     arrays = {}
     for path, parameter in parameters_by_path(stepper.net).items():
         copies = parameter.list_data()
@@ -196,7 +238,21 @@ def gather(stepper: Stepper, values: dict, meter: Meter | None = None) -> Bundle
 
 
 def restore(stepper: Stepper, bundle: Bundle, where: Path) -> None:
-    """Puts back what `gather` took, but for the meter; CheckpointError where it is another network's."""
+    """Puts back what `gather` took, except for the meter.
+
+    Parameters
+    ----------
+    stepper : Stepper
+        Begun, with the network, optimiser and devices of the saved training.
+    bundle : Bundle
+    where : Path
+        Of the checkpoint, for errors.
+
+    Raises
+    ------
+    CheckpointError
+        The checkpoint is another network's or optimiser's.
+    """
     _check_network(stepper.net, bundle, where)
     for path, parameter in parameters_by_path(stepper.net).items():
         copies = parameter.list_data()
@@ -230,9 +286,21 @@ def _check_network(net, bundle, where):
 
 
 def check_same(saved: dict, now: dict, where: Path) -> None:
-    """CheckpointError where configuration, data or devices differ from the saved ones, with the difference.
+    """Makes sure that a training goes on with the configuration, data and devices that it was saved with.
 
-    More `epochs` than before are allowed where the schedule does not look ahead.
+    More `epochs` than before are allowed where the schedule does not depend on their number.
+
+    Parameters
+    ----------
+    saved, now : dict
+        'config' (as of `TrainConfig.to_dict`), 'train', 'val' and 'devices'; of the checkpoint and of this run.
+    where : Path
+        Of the checkpoint, for errors.
+
+    Raises
+    ------
+    CheckpointError
+        They differ; the error names the first difference with both values, and up to four more.
     """
     differences = []
     for part in ("config", "train", "val", "devices"):

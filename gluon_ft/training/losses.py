@@ -185,10 +185,23 @@ class Mixer:
 
 
 def box(share: float, height: int, width: int, rng: np.random.RandomState) -> tuple[int, int, int, int]:
-    """(top, bottom, left, right) of the part that cutmix exchanges.
+    """Draws the rectangle that cutmix exchanges.
 
     It takes sqrt(1 - share) of each edge around a point drawn evenly from the image, and is cut at the borders (Yun et
     al., appendix A); so its area is at most 1 - share of the image's.
+
+    Parameters
+    ----------
+    share : float in 0..1
+        Of the image that stays, before the borders cut the rectangle.
+    height, width : int
+        Of the image, pixels.
+    rng : numpy.random.RandomState
+
+    Returns
+    -------
+    (top, bottom, left, right)
+        In pixels; `bottom` and `right` are the first ones outside.
     """
     tall, wide = int(height * math.sqrt(1 - share)), int(width * math.sqrt(1 - share))
     y, x = rng.randint(height), rng.randint(width)

@@ -96,7 +96,9 @@ def find_lr(net: HybridBlock, train: Any, config: TrainConfig | None = None, *, 
     steps : 20 to 100,000 steps of the optimiser, from `lowest` to `highest`
     ctx : list of mx.Context, default where the network is
     smoothing : 0 to below 1
-        How much a loss counts less than its neighbour in the smoothed curve.
+        A loss k steps away counts smoothing ** k in the smoothed curve; 0: not smoothed.
+    name : str, default 'find-lr'
+        Shown in errors and in the progress bar.
 
     Returns
     -------
@@ -125,7 +127,7 @@ def find_lr(net: HybridBlock, train: Any, config: TrainConfig | None = None, *, 
 
 
 def smooth(losses: np.ndarray, smoothing: float) -> np.ndarray:
-    """Weighted means of the losses around each, a loss k steps away counting smoothing ** k; so nothing is delayed.
+    """Smooths losses by weighted means to both sides, without delay; a loss k steps away counts smoothing ** k.
 
     Losses after the lowest one count as no more than the highest before it, so that those at rates that break training
     do not hide the fall before.
@@ -148,14 +150,30 @@ def smooth(losses: np.ndarray, smoothing: float) -> np.ndarray:
 
 def suggest(rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray,
             smoothing: float) -> tuple[float | None, str]:
-    """(rate, reason): a tenth of the rate at which the smoothed loss is lowest; None where it does not fall.
+    """Suggests a learning rate: a tenth of the rate at which the smoothed loss is lowest.
 
     The rule is that of fastai's `lr_find` ('minimum'): at the lowest loss learning is about to break. The other usual
     rule, the steepest fall, was tried here: on small batches it is where the noise is (6e-5 for a MobileNetV2's output
     on photos, 16 a step).
 
-    A fall is one of at least 6 standard errors of a smoothed loss, as the differences of neighbouring losses show them:
-    chance alone makes such a fall in about one test of a hundred (`tests/training/test_lr_finder.py` draws it).
+    A loss falls if its smoothed values do so by at least 6 of their standard errors, which the differences of
+    neighbouring losses tell: chance alone makes such a fall in about one test of a hundred
+    (`tests/training/test_lr_finder.py` draws it).
+
+    Parameters
+    ----------
+    rates : float (n,)
+        The rate of each step, rising.
+    losses, smoothed : float (n,)
+        The loss at each step, and its smoothed curve.
+    smoothing : float, 0 to below 1
+        That `smoothed` was made with.
+
+    Returns
+    -------
+    (rate, reason)
+        Rate with two digits; None where the loss does not fall, or is lowest at the highest rate. The reason is for the
+        reader.
     """
     lowest = int(np.argmin(smoothed))
     # Of a mean whose weights fall by `smoothing` to either side.
@@ -306,7 +324,21 @@ class _KeptParameter:
 
 
 def check(lowest: float, highest: float, steps: int, smoothing: float = 0.9) -> None:
-    """ConfigError for values out of the ranges that `find_lr` says."""
+    """Makes sure of the range test's options.
+
+    Parameters
+    ----------
+    lowest, highest : float
+        Learning rates, 0 < lowest < highest.
+    steps : int
+        20 to 100,000.
+    smoothing : float, 0 to below 1, default 0.9
+
+    Raises
+    ------
+    ConfigError
+        A value is out of its range.
+    """
     if not (0 < lowest < highest < math.inf):
         raise ConfigError("rates out of range", expected="0 < lowest < highest", found=f"{lowest:g} and {highest:g}")
     if isinstance(steps, bool) or not isinstance(steps, int) or not MIN_STEPS <= steps <= MAX_STEPS:
@@ -328,10 +360,15 @@ def rising(start: float) -> Iterator[float]:
 
 
 def chance_accuracy_bound(labels: np.ndarray | Sequence[int]) -> float:
-    """Upper bound of chance accuracy: that of always naming the most frequent class, and two standard errors more.
+    """An upper bound of the accuracy of a network that learnt nothing.
 
-    labels : int (n,), of the validation images. About one in forty networks that learnt nothing is above it (normal
-    approximation of the binomial).
+    It is that of always naming the most frequent class, plus two standard errors; about one in forty such networks is
+    above it (normal approximation of the binomial).
+
+    Parameters
+    ----------
+    labels : int (n,)
+        Of the validation images.
     """
     labels = np.asarray(labels)
     share = np.bincount(labels).max() / len(labels)

@@ -19,7 +19,17 @@ from gluon_ft.training.losses import cross_entropy
 
 @dataclass(frozen=True)
 class Metrics:
-    """loss : mean cross-entropy in nats; accuracy, top_k : fractions 0..1 (None where not asked); count : images."""
+    """Means over the images of a pass.
+
+    Attributes
+    ----------
+    loss : float
+        Mean cross-entropy, in nats.
+    accuracy, top_k : float
+        0..1; `top_k` is None where it was not asked for.
+    count : int
+        Images.
+    """
 
     loss: float
     accuracy: float
@@ -69,7 +79,17 @@ class Meter:
                 for i, value in enumerate(column)}
 
     def restore(self, arrays: dict[str, np.ndarray], count: int, steps: int, contexts: list[mx.Context]) -> None:
-        """Goes on from the sums that `arrays` returned, after `steps` batches of `count` images."""
+        """Goes on from saved sums.
+
+        Parameters
+        ----------
+        arrays : dict of str to ndarray
+            What `arrays` returned.
+        count, steps : int
+            Images and batches that they are the sums of.
+        contexts : list of mx.Context
+            As many devices as were used then.
+        """
         self.count, self.steps = count, steps
         for name in sorted(arrays, key=lambda n: [int(part) for part in n.split("/")]):
             context = contexts[int(name.split("/")[0])]
@@ -151,8 +171,30 @@ def evaluate(net: HybridBlock, source: Any, ctx: list[mx.Context] | None = None,
 
 def measure(stream: Iterable[Batch], step: Callable[[Batch], list[tuple]], meter: Meter,
             before: Callable[[Batch], None] | None = None) -> Metrics:
-    """The means over a pass: each batch goes, without its padding, to `before`, then to `step`, as `Meter.update` takes
-    its result."""
+    """Runs one pass and returns the means over its images.
+
+    Parameters
+    ----------
+    stream : iterable of Batch
+    step : callable(Batch)
+        Gets each batch without its padding, and returns what `Meter.update` takes: for each device (prediction
+        (n, classes), label (n,), loss (n,)).
+    meter : Meter
+        The sums are added to it.
+    before : callable(Batch), optional
+        Called with each batch before `step`, for checks.
+
+    Returns
+    -------
+    Metrics
+
+    Raises
+    ------
+    DataError
+        There was no image.
+    TrainingError
+        A loss was not finite.
+    """
     for batch in stream:
         batch = batch.trimmed()
         if before is not None:
@@ -169,7 +211,26 @@ def first(result: Any) -> mx.nd.NDArray:
 
 def epoch_record(epoch: int, trained: Metrics, validated: Metrics | None, lr: float, seconds: float,
                  top_k: int) -> dict:
-    """An epoch's entry in the history of a training, see `training.fit.Result`."""
+    """An epoch's entry in the history of a training, see `training.fit.Result`.
+
+    Parameters
+    ----------
+    epoch : int
+        From 1.
+    trained, validated : Metrics
+        Of the training and the validation pass; `validated` is None where there was none.
+    lr : float
+        The learning rate of the last step.
+    seconds : float
+        Of the whole epoch.
+    top_k : int
+        The k of the top-k accuracies, which are left out where they were not measured.
+
+    Returns
+    -------
+    dict
+        'epoch', 'train_loss', 'train_accuracy', 'validation_loss', ..., 'lr', 'seconds'.
+    """
     record: dict = {"epoch": epoch}
     for part, metrics in (("train", trained), ("validation", validated)):
         if metrics is not None:

@@ -80,7 +80,21 @@ class Schedule:
             raise ConfigError("schedule 'multistep' needs milestones", expected="epochs, such as (30, 60)")
 
     def multiplier(self, step: int, steps_per_epoch: int, epochs: int) -> float:
-        """The factor, 0 to 1, at `step` (from 0) of `epochs` of `steps_per_epoch` each."""
+        """The factor of the learning rate at one step.
+
+        Parameters
+        ----------
+        step : int
+            Of the optimiser, from 0, counted over all epochs.
+        steps_per_epoch : int
+        epochs : int
+            Of the whole training.
+
+        Returns
+        -------
+        float
+            0 to 1.
+        """
         warm = round(self.warmup * steps_per_epoch)
         if step < warm:
             return (step + 1) / warm
@@ -93,7 +107,13 @@ class Schedule:
         return {"constant": constant, "cosine": cosine, "one-cycle": one_cycle}[self.name](done, total)
 
     def settled(self, step: int, steps_per_epoch: int, epochs: int) -> bool:
-        """Whether all steps after `step` have the rate that it has; parameters as of `multiplier`."""
+        """Whether the learning rate stays as it is at `step` until the end of the training.
+
+        Parameters
+        ----------
+        step, steps_per_epoch, epochs : int
+            As of `multiplier`.
+        """
         last = epochs * steps_per_epoch - 1
         if step >= last:
             return True

@@ -101,9 +101,21 @@ class Stepper:
             self.form = fused.trainable(self.running.net, self.config.precision)
 
     def step(self, batch: Batch, epoch: int, position: int) -> list[tuple]:
-        """Trains on batch number `position` (from 0) of an epoch; (prediction, label, loss) of each device's share.
+        """Trains on one batch. The parameters move after every `accumulate` batches, and in `end`.
 
-        The parameters move after every `accumulate` batches and in `end`.
+        Parameters
+        ----------
+        batch : Batch
+            Without padding; its images are divided among the devices.
+        epoch : int
+            From 1.
+        position : int
+            Number of the batch in its epoch, from 0.
+
+        Returns
+        -------
+        list of (prediction, label, loss)
+            For each device's share: (n, classes), (n,) and (n,). Of mixed images the label that counts for more.
         """
         assert self.form is not None, "begin comes first"
         data, label, label_b, share = batch.data, batch.label, None, 1.0

@@ -42,7 +42,27 @@ class Source:
 
 def open_source(number: int, source: ImageSource | str | os.PathLike[str],
                 root: str | os.PathLike[str] | None = None) -> Source:
-    """The images of source `number`, none of them decoded; of a path as `sources.open_unchecked` opens it."""
+    """Lists the images of one source for `audit`; none is decoded.
+
+    Parameters
+    ----------
+    number : int
+        Position of the source in the audit, from 0; each `Item` carries it.
+    source : ImageSource or path-like
+        A path is opened by `open_unchecked`: a folder of classes, a `.lst` or a `.rec`.
+    root : path-like, optional
+        Folder that the paths of a `.lst` begin at; default the list's own. Only looked at where `source` is a path.
+
+    Returns
+    -------
+    Source
+        Where no class names are known, `named` is False and `classes` are the numbers found, as text.
+
+    Raises
+    ------
+    DataError
+        The images are in memory; or as of `open_unchecked`.
+    """
     found = source if isinstance(source, ImageSource) else open_unchecked(source, root)
     references = [found.ref(i) for i in range(len(found))]
     if None in references:

@@ -26,7 +26,7 @@ KINDS = {"missing": "files of a list that are not there", "unreadable": "unreada
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about one image."""
+    """What was found of one image: `detail` says it in words."""
 
     item: Item
     detail: str
@@ -51,7 +51,7 @@ class Pair:
 
     @property
     def across(self) -> bool:
-        """They belong to different sources."""
+        """Whether they belong to different sources."""
         return self.first.source != self.second.source
 
     def how(self) -> str:
@@ -63,9 +63,25 @@ class Pair:
 
 @dataclass
 class Report:
-    """All findings. `counts` has the images of each class, by source; `absent` (source, class) where another source
-    has images of a class that this one has not; `leaked_images` for each later source how many of its images have a
-    copy in an earlier one."""
+    """All that an audit found.
+
+    Attributes
+    ----------
+    sources, kinds : list of str
+        What each source is called, and what it is ('folder', 'list', 'records').
+    counts : list of dict
+        For each source: class -> number of images.
+    near : int or None
+        Most bits by which near duplicates differ; None: not looked for.
+    findings : dict of str to list of Finding
+        By kind, see `KINDS`.
+    pairs : list of Pair
+    absent : list of (int, str)
+        Source and class: it has no image of that class, while another source has.
+    leaked_images : dict of int to int
+        For each later source: how many of its images have a copy in an earlier one.
+    notes : list of str
+    """
 
     sources: list[str]
     kinds: list[str]
@@ -83,7 +99,7 @@ class Report:
 
     @property
     def leaked(self) -> bool:
-        """Two sources share an image."""
+        """Whether two sources share an image."""
         return bool(self.leaked_images)
 
     def imbalance(self, source: int) -> float | None:
@@ -166,9 +182,25 @@ class Report:
 
 
 def pair_sheet(report: Report, out: AnyPath, most: int = MOST_SHOWN) -> int:
-    """Writes the first `most` pairs side by side as a PNG, numbered as in the text; returns how many.
+    """Writes the first pairs of a report side by side as a PNG, numbered as in the text.
 
-    Without a pair nothing is written and the result is 0. Raises DataError where it cannot be written.
+    Parameters
+    ----------
+    report : Report
+    out : path-like
+        The PNG; it is replaced if it exists. Nothing is written where the report has no pair.
+    most : int, default 60
+        At most so many pairs.
+
+    Returns
+    -------
+    int
+        How many pairs the sheet shows.
+
+    Raises
+    ------
+    DataError
+        It cannot be written.
     """
     pictures = []
     for number, pair in enumerate(report.pairs[:most], 1):

@@ -118,10 +118,22 @@ def get(name: str, *, source: AnyPath | None = None, to: AnyPath | None = None, 
         download is, and left as it is.
     to : path-like, optional
         The data goes to `<to>/<name>`; by default to `<cache>/data/<name>`.
+    progress : bool, default True
+        Show a progress bar for each download.
 
-    The folder appears when it is complete. Processes that want the same data wait for one another. Raises
-    ConfigError for an unknown name, DownloadError where no address works (with the place for a file got by hand),
-    DataError for a copy or an archive that is refused.
+    Returns
+    -------
+    Path
+        The folder appears when it is complete. Processes that want the same data wait for one another.
+
+    Raises
+    ------
+    ConfigError
+        The name is unknown.
+    DownloadError
+        No address works; with the place for a file got by hand.
+    DataError
+        A copy or an archive is refused.
     """
     data = find(name)
     folder = where(name, to)

@@ -45,7 +45,23 @@ class Digits:
 
     def take(self, positions: Iterable[int], labels: np.ndarray | None = None, classes: list[str] | None = None,
              name: str | None = None) -> Digits:
-        """Those at `positions`, in that order; optionally under other labels."""
+        """The digits at `positions`, in that order, with their own labels or others.
+
+        Parameters
+        ----------
+        positions : iterable of int
+        labels : int64 (len(positions),), optional
+            New labels; default their own.
+        classes : list of str, optional
+            Class names in label order; default those of this set.
+        name : str, optional
+            Where they are from, for messages; default that of this set.
+
+        Returns
+        -------
+        Digits
+            With copies of the pixels.
+        """
         positions = np.asarray(positions, dtype=np.int64)
         labels = self.labels[positions] if labels is None else np.asarray(labels, dtype=np.int64)
         return Digits(self.images[positions], labels, name or self.name, list(classes or self.classes))
@@ -190,12 +206,30 @@ def _grey(image: Image.Image) -> np.ndarray:
 
 
 def draw_odd_even(digits: Digits, max_per_class: int = 100, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of at most `max_per_class` even and as many odd digits, int64, in a seeded order.
+    """Draws at most `max_per_class` even and as many odd digits, in a seeded order.
 
     The order depends on the seed and the pixels only, not on where an image stands. Of images with equal pixels the
     first one counts; where they are both odd and even, none does.
 
-    Raises ConfigError for `max_per_class` below 2, DataError where a class has fewer than two images.
+    Parameters
+    ----------
+    digits : Digits
+        With the digits 0 to 9 as labels.
+    max_per_class : int, default 100
+        2 or more.
+    seed : int, default 0
+
+    Returns
+    -------
+    (ndarray, ndarray)
+        Positions of the even and of the odd digits, int64.
+
+    Raises
+    ------
+    ConfigError
+        `max_per_class` is no whole number, or below 2.
+    DataError
+        A class has fewer than two different images.
     """
     if isinstance(max_per_class, bool) or not isinstance(max_per_class, (int, np.integer)) or max_per_class < 2:
         raise ConfigError("max_per_class is out of its range", expected="a whole number, 2 or more",

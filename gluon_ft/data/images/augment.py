@@ -127,10 +127,21 @@ PROCEDURES = {"gluon": Augmentation(), "im2rec": Augmentation(crop="random"),
 
 
 def apply(image: np.ndarray, augmentation: Augmentation, rng: np.random.RandomState) -> np.ndarray:
-    """Everything of `augmentation` but crop and flip, in this order: rotation and translation, RandAugment, colour
-    jitter, erasing.
+    """Applies every augmentation that is on, other than crop and flip.
 
-    image : uint8 (height, width, 3) in RGB, or (height, width) grey; it is not changed, and may be returned itself.
+    Their order: rotation and translation, RandAugment, colour jitter, erasing.
+
+    Parameters
+    ----------
+    image : ndarray
+        uint8 (height, width, 3) in RGB, or (height, width) grey; it is not changed.
+    augmentation : Augmentation
+    rng : numpy.random.RandomState
+
+    Returns
+    -------
+    ndarray
+        uint8, same shape; `image` itself where nothing was done.
     """
     on = augmentation.beyond_crop_and_flip
     if not on:
@@ -149,10 +160,25 @@ def apply(image: np.ndarray, augmentation: Augmentation, rng: np.random.RandomSt
 
 def rotate_translate(picture: Image.Image, degrees: float, share: float, rng: np.random.RandomState,
                      fill: int = 128) -> Image.Image:
-    """Rotated about its centre and moved by random amounts, bilinear, of the same size.
+    """Rotates a picture about its centre and moves it, by random amounts; bilinear, of the same size.
 
-    The angle is uniform in [-degrees, degrees], each shift in [-share, share] of the width or height
-    (torchvision's `RandomAffine(degrees, translate)`).
+    As torchvision's `RandomAffine(degrees, translate)`.
+
+    Parameters
+    ----------
+    picture : PIL.Image
+        Mode RGB or L.
+    degrees : float
+        The angle is uniform in [-degrees, degrees].
+    share : float in 0..1
+        The shift is uniform in [-share, share] of the width, and of the height.
+    rng : numpy.random.RandomState
+    fill : int, default 128
+        Grey level, 0..255, of what comes in at the borders.
+
+    Returns
+    -------
+    PIL.Image
     """
     angle = rng.uniform(-degrees, degrees)
     width, height = picture.size
@@ -162,10 +188,24 @@ def rotate_translate(picture: Image.Image, degrees: float, share: float, rng: np
 
 def colour_jitter(picture: Image.Image, brightness: float, contrast: float, saturation: float, hue: float,
                   rng: np.random.RandomState) -> Image.Image:
-    """Random brightness, contrast, saturation and hue in random order; see `Augmentation` for the ranges.
+    """Changes brightness, contrast, saturation and hue by random amounts, in random order.
 
     As torchvision's `ColorJitter`: brightness blends with black, contrast with the mean grey, saturation with the
     grey image (Pillow's `ImageEnhance`); hue turns the H of HSV. Those with value 0 draw no random number.
+
+    Parameters
+    ----------
+    picture : PIL.Image
+        Mode RGB or L; the hue of a grey picture stays.
+    brightness, contrast, saturation : float
+        The factor is uniform in [max(0, 1 - v), 1 + v]; 0 is off.
+    hue : float in 0..0.5
+        The shift is uniform in [-v, v], in turns of the colour circle; 0 is off.
+    rng : numpy.random.RandomState
+
+    Returns
+    -------
+    PIL.Image
     """
     steps = [(ImageEnhance.Brightness, brightness), (ImageEnhance.Contrast, contrast),
              (ImageEnhance.Color, saturation), (None, hue)]
@@ -189,11 +229,28 @@ def _turn_hue(picture, turns):
 
 def erase(image: np.ndarray, probability: float, area: tuple[float, float], ratio: tuple[float, float],
           rng: np.random.RandomState) -> np.ndarray:
-    """With `probability`, a random rectangle is replaced by noise, uniform in 0..255 for each value.
+    """Replaces a random rectangle by noise, uniform in 0..255 for each value, in some of the images.
 
     Random Erasing, Zhong et al. 2017, https://arxiv.org/abs/1708.04896 (RE-R; its s_l, s_h = 0.02, 0.4 and r_1 = 0.3
-    are the defaults of `Augmentation`); the ratio is log-uniform, as in torchvision, so that lying and standing
-    rectangles are equally likely. Ten tries to fit one in, then the image stays as it is.
+    are the defaults of `Augmentation`). The ratio is log-uniform, as in torchvision, so that lying and standing
+    rectangles are equally likely. If none of ten tries fits, the image stays as it is.
+
+    Parameters
+    ----------
+    image : ndarray
+        uint8 (height, width, 3) or (height, width); it is not changed.
+    probability : float in 0..1
+        That the image loses a rectangle.
+    area : (low, high)
+        Share of the image that the rectangle covers, 0..1.
+    ratio : (low, high)
+        Its width over its height.
+    rng : numpy.random.RandomState
+
+    Returns
+    -------
+    ndarray
+        A copy with the rectangle, or `image` itself.
     """
     if not probability or rng.uniform() >= probability:
         return image
@@ -211,12 +268,28 @@ def erase(image: np.ndarray, probability: float, area: tuple[float, float], rati
 
 
 def rand_augment(picture: Image.Image, n: int, m: int, rng: np.random.RandomState, fill: int = 128) -> Image.Image:
-    """`n` operations, each drawn from `OPERATIONS` with equal chance, all of strength `m` (0..30).
+    """Applies `n` operations, each drawn from `OPERATIONS` with equal chance, all of strength `m`.
 
     RandAugment, Cubuk et al. 2019, https://arxiv.org/abs/1909.13719, with the 14 operations of its section 3 and
     the ranges of torchvision's `RandAugment` (31 strengths): shear up to 0.3, translation up to 150/331 of the size,
     rotation up to 30 degrees, colour, contrast, brightness and sharpness up to 1 +- 0.9, posterise down to 4 bits,
     solarise from 255 down to 0. Those with a direction take either with equal chance.
+
+    Parameters
+    ----------
+    picture : PIL.Image
+        Mode RGB or L.
+    n : int
+        Number of operations; the same one may come again.
+    m : int in 0..30
+        Their strength, as a part of 30.
+    rng : numpy.random.RandomState
+    fill : int, default 128
+        Grey level, 0..255, of what rotation, translation and shear bring in.
+
+    Returns
+    -------
+    PIL.Image
     """
     names = sorted(OPERATIONS)
     for _ in range(n):

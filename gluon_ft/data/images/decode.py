@@ -24,9 +24,21 @@ _JPEG = ("JPEG", "MPO")
 class ImageOptions:
     """How an image is stored. Values are checked by `records.pack`.
 
-    resize : shorter edge in pixels, 0 keeps the size; center_crop : cut the longer edge to a square first;
-    quality : JPEG 1..100, PNG compression 0..9; color : 1 RGB, 0 grey, -1 as it is (grey stays grey, alpha stays in
-    PNG); encoding : '.jpg' or '.png'; pass_through : keep the file's bytes; max_megapixels : refused above.
+    Attributes
+    ----------
+    resize : int
+        Shorter edge in pixels; 0 keeps the size.
+    center_crop : bool
+        First cut the longer edge, so that the image is square.
+    quality : int
+        JPEG 1..100, PNG compression 0..9.
+    color : {1, 0, -1}
+        1: RGB; 0: grey; -1: as in the file (grey stays grey; alpha stays in PNG).
+    encoding : {'.jpg', '.png'}
+    pass_through : bool
+        Keep the file's own bytes.
+    max_megapixels : float
+        A larger image is refused.
     """
 
     resize: int = 0
@@ -40,7 +52,17 @@ class ImageOptions:
 
 @dataclass(frozen=True)
 class Converted:
-    """Bytes to be stored, (width, height) of the image as seen (oriented) before and after, and its orientation."""
+    """An image as it is stored.
+
+    Attributes
+    ----------
+    data : bytes
+        The encoded file.
+    source_size, size : (width, height)
+        Before and after, both as the image is seen (upright); pixels.
+    orientation : int
+        EXIF orientation of the source, 1..8.
+    """
 
     data: bytes
     source_size: tuple[int, int]
@@ -49,10 +71,17 @@ class Converted:
 
 
 def reduction(width: int, height: int, resize: int) -> int:
-    """1, 2, 4 or 8: how far a JPEG is reduced while decoding.
+    """By how much a JPEG is reduced while it is decoded: 1, 2, 4 or 8 times.
 
     What is left is at least twice the size wanted, or is that size. On the photos of `tests/test_images.py` the result
     stays closer to a full decode with area averaging than im2rec's bilinear resize does (PSNR, checked there).
+
+    Parameters
+    ----------
+    width, height : int
+        Of the image in the file, pixels.
+    resize : int
+        Shorter edge that is wanted, pixels; 0: no reduction.
     """
     short, factor = min(width, height), 1
     while resize and factor < 8 and (short >= 4 * factor * resize or short == 2 * factor * resize):
@@ -61,10 +90,31 @@ def reduction(width: int, height: int, resize: int) -> int:
 
 
 def decode(data: bytes, info: Probe, color: int = 1, resize: int = 0) -> np.ndarray:
-    """Pixels, upright, uint8: (height, width, 3) in BGR, (height, width) grey, or with alpha (height, width, 4).
+    """Decodes an image file to 8 bits a channel, upright.
 
-    `resize` allows a reduced JPEG. Transparent parts become white unless `color` is -1, 16 bits become 8, an
-    animation is its first frame. Raises Unreadable where the data is truncated or damaged.
+    16 bits become 8, and an animation is its first frame.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file.
+    info : Probe
+        What `header.probe` says of `data`.
+    color : {1, 0, -1}
+        1 (default): colour; 0: grey; -1: as in the file, grey or colour, with alpha where it has that. With 1 and 0
+        transparent parts become white.
+    resize : int, default 0
+        Shorter edge that is wanted, pixels: a JPEG may be decoded at reduced scale, see `reduction`. 0: in full.
+
+    Returns
+    -------
+    ndarray
+        uint8: (height, width, 3) in BGR, (height, width) grey, or (height, width, 4) in BGRA.
+
+    Raises
+    ------
+    Unreadable
+        The data is truncated or damaged, or its pixels cannot be brought to 8 bits.
     """
     array = None
     if info.format in _JPEG and info.mode in ("L", "RGB"):
@@ -141,11 +191,23 @@ def _upright(array, orientation):
 
 
 def shrink(array: np.ndarray, width: int, height: int) -> np.ndarray:
-    """`array` resized to width x height without visible aliasing, in about the time of a bilinear resize.
+    """Resizes an image without visible aliasing, in about the time of a bilinear resize.
 
     Up to 2 times smaller: bilinear, which uses every pixel then, and gives what im2rec stores. Up to 4 times:
     bilinear to twice the size wanted, then 2x2 averages, close to area averaging in a third of its time. Beyond: area
     averaging. (im2rec is bilinear throughout, and drops pixels.)
+
+    Parameters
+    ----------
+    array : ndarray
+        uint8 (height, width) or (height, width, channels).
+    width, height : int
+        Of the result, pixels; larger than the image's is allowed (bilinear).
+
+    Returns
+    -------
+    ndarray
+        uint8 (height, width[, channels]).
     """
     ratio = min(array.shape[1] / width, array.shape[0] / height)
     if ratio <= 2:
@@ -182,7 +244,20 @@ def convert(data: bytes, options: ImageOptions) -> Converted:
 
 
 def target_size(width: int, height: int, options: ImageOptions) -> tuple[int, int]:
-    """(width, height) stored for an image of this size: centre crop, then the shorter edge to `resize`."""
+    """The size that an image is stored with: centre crop, then the shorter edge to `options.resize`.
+
+    Parameters
+    ----------
+    width, height : int
+        Of the upright image, pixels.
+    options : ImageOptions
+        Its `center_crop` and `resize` count.
+
+    Returns
+    -------
+    (int, int)
+        Width and height; the longer edge is rounded down.
+    """
     if options.center_crop:
         width = height = min(width, height)
     if not options.resize:

@@ -55,10 +55,10 @@ class Transform:
         return self.augmentation if self.augmentation is not None and self.augmentation.crop == "resized" else None
 
     def decode_resize(self) -> int:
-        """What `images.decode` is told as `resize`: it may reduce a JPEG to twice that and no further; 0: not at all.
+        """The `resize` with which images are decoded for this transform, see `decode.reduction`; 0: always in full.
 
-        It depends on no random number, so that an image is the same in every epoch. The smallest part that training
-        can draw keeps at least the input's size, where it has it without reduction.
+        It depends on no random number, so that an image is decoded alike in every epoch. The smallest part that
+        training can draw still has the input's size then, unless the image itself is too small for that.
         """
         wanted = self.preprocessing
         if self._part is None:
@@ -81,7 +81,17 @@ class Transform:
         return image
 
     def finish(self, image: np.ndarray, out: np.ndarray, rng: np.random.RandomState | None = None) -> None:
-        """Writes what the network takes into `out`, float32 (channels, size, size); `rng` in training only."""
+        """The second half: in training random crop, flip and augmentation, then `(x / scale - mean) / std`.
+
+        Parameters
+        ----------
+        image : ndarray
+            uint8 (height, width, 3) in RGB, or (height, width), as `prepare` returned it.
+        out : ndarray
+            float32 (channels, size, size), written to.
+        rng : numpy.random.RandomState, optional
+            Needed in training; None draws nothing, and the image must then have the input's size.
+        """
         wanted, chosen = self.preprocessing, self.augmentation
         if chosen is not None and rng is not None:
             if self._resized_crop:
@@ -94,14 +104,29 @@ class Transform:
         _normalise(image, wanted, self._table, out)
 
     def __call__(self, image: np.ndarray, rng: np.random.RandomState | None = None) -> np.ndarray:
-        """Both halves: uint8 (height, width[, 3]) to float32 (channels, size, size)."""
+        """Both halves: uint8 (height, width[, 3]) to float32 (channels, size, size); `rng` as in `finish`."""
         out = np.empty((self.preprocessing.channels, self.preprocessing.size, self.preprocessing.size), np.float32)
         self.finish(self.prepare(image), out, rng)
         return out
 
 
 def resize_short(image: np.ndarray, size: int, interpolation: str = "bilinear") -> np.ndarray:
-    """The shorter edge gets `size` pixels, the longer in proportion, rounded down as MXNet and im2rec do."""
+    """Resizes so that the shorter edge has `size` pixels; the longer is rounded down as MXNet and im2rec do.
+
+    Parameters
+    ----------
+    image : ndarray
+        uint8 (height, width[, 3]).
+    size : int
+        Pixels.
+    interpolation : str, default 'bilinear'
+        A key of `INTERPOLATIONS`.
+
+    Returns
+    -------
+    ndarray
+        uint8; `image` itself where it has that size.
+    """
     height, width = image.shape[:2]
     new = (size, size * height // width) if height > width else (size * width // height, size)
     return _resize(image, *new, interpolation)
@@ -114,7 +139,22 @@ def _resize(image, width, height, interpolation):
 
 
 def centre_crop(image: np.ndarray, size: int, interpolation: str = "bilinear") -> np.ndarray:
-    """The middle `size` x `size`, rounded to the top left as MXNet does; a smaller image is enlarged first."""
+    """Cuts out the middle `size` x `size`, rounded to the top left as MXNet does; a smaller image is enlarged first.
+
+    Parameters
+    ----------
+    image : ndarray
+        uint8 (height, width[, 3]).
+    size : int
+        Pixels.
+    interpolation : str, default 'bilinear'
+        Of the enlarging; a key of `INTERPOLATIONS`.
+
+    Returns
+    -------
+    ndarray
+        uint8 (size, size[, 3]); a view of `image` where that was large enough.
+    """
     image = _enlarged(image, size, interpolation)
     top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
     return image[top:top + size, left:left + size]
@@ -122,7 +162,23 @@ def centre_crop(image: np.ndarray, size: int, interpolation: str = "bilinear") -
 
 def random_crop(image: np.ndarray, size: int, rng: np.random.RandomState,
                 interpolation: str = "bilinear") -> np.ndarray:
-    """`size` x `size` from a place drawn uniformly; a smaller image is enlarged first."""
+    """Cuts out `size` x `size` at a place drawn uniformly; a smaller image is enlarged first.
+
+    Parameters
+    ----------
+    image : ndarray
+        uint8 (height, width[, 3]).
+    size : int
+        Pixels.
+    rng : numpy.random.RandomState
+    interpolation : str, default 'bilinear'
+        Of the enlarging; a key of `INTERPOLATIONS`.
+
+    Returns
+    -------
+    ndarray
+        uint8 (size, size[, 3]); a view of `image` where that was large enough.
+    """
     image = _enlarged(image, size, interpolation)
     top, left = rng.randint(image.shape[0] - size + 1), rng.randint(image.shape[1] - size + 1)
     return image[top:top + size, left:left + size]
@@ -142,10 +198,24 @@ def _enlarged(image, size, interpolation):
 
 def random_part(height: int, width: int, rng: np.random.RandomState, scale: tuple[float, float] = (0.08, 1.0),
                 ratio: tuple[float, float] = (3 / 4, 4 / 3)) -> tuple[int, int, int, int] | None:
-    """(left, top, width, height) of a random part; None where none fitted in ten tries.
+    """Draws a random part of an image (Szegedy et al. 2014, https://arxiv.org/abs/1409.4842).
 
-    The area's share is uniform in `scale`, the logarithm of width over height in that of `ratio` (Szegedy et al.
-    2014, https://arxiv.org/abs/1409.4842; `mx.image.random_size_crop`).
+    As `mx.image.random_size_crop`.
+
+    Parameters
+    ----------
+    height, width : int
+        Of the image, pixels.
+    rng : numpy.random.RandomState
+    scale : (low, high), default (0.08, 1)
+        The part's share of the area is uniform between these.
+    ratio : (low, high), default (3/4, 4/3)
+        The logarithm of its width over its height is uniform between the logarithms of these.
+
+    Returns
+    -------
+    (left, top, width, height) or None
+        In pixels; None where none of ten tries fitted.
     """
     for _ in range(TRIES):
         area = rng.uniform(*scale) * height * width
@@ -159,10 +229,29 @@ def random_part(height: int, width: int, rng: np.random.RandomState, scale: tupl
 def random_resized_crop(image: np.ndarray, size: int, rng: np.random.RandomState,
                         scale: tuple[float, float] = (0.08, 1.0), ratio: tuple[float, float] = (3 / 4, 4 / 3),
                         interpolation: str = "bilinear") -> np.ndarray:
-    """A random part (`random_part`) resized to `size` x `size`.
+    """A random part of an image (`random_part`), resized to `size` x `size`.
 
-    Where none fits, as in a very long image, the middle square of `size`, or of the shorter edge where that is less;
-    MXNet does so, torchvision takes the largest part with an allowed ratio.
+    Where none fits, as in a very long image, it is the middle square of `size`, or of the shorter edge where that is
+    less. MXNet does so; torchvision takes the largest part with an allowed ratio.
+
+    Parameters
+    ----------
+    image : ndarray
+        uint8 (height, width[, 3]).
+    size : int
+        Pixels.
+    rng : numpy.random.RandomState
+    scale : (low, high), default (0.08, 1)
+        Share of the image's area.
+    ratio : (low, high), default (3/4, 4/3)
+        Width over height of the part.
+    interpolation : str, default 'bilinear'
+        A key of `INTERPOLATIONS`.
+
+    Returns
+    -------
+    ndarray
+        uint8 (size, size[, 3]).
     """
     height, width = image.shape[:2]
     part = random_part(height, width, rng, scale, ratio)

@@ -88,10 +88,27 @@ def _aligned_magics(payload: bytes) -> Iterator[int]:
 
 
 def read_record(file: BinaryIO, offset: int, size: int, number: int = 0) -> Record:
-    """The record at byte `offset` of a file of `size` bytes.
+    """Reads the record that begins at byte `offset`; never beyond the end of the file, whatever lengths it declares.
 
-    Nothing is read that the file does not hold. Raises Damaged where a part has no magic number, ends after the file,
-    or is out of place (a middle part without a first one).
+    Parameters
+    ----------
+    file : binary file, open for reading
+    offset : int
+        A multiple of 4.
+    size : int
+        Bytes of the whole file.
+    number : int, default 0
+        The record's number, for the result only.
+
+    Returns
+    -------
+    Record
+        Its `payload` has the parts joined, its `end` is where the next record begins.
+
+    Raises
+    ------
+    Damaged
+        A part has no magic number, ends after the file, or is out of place (a middle part without a first one).
     """
     parts, at = [], offset
     while True:

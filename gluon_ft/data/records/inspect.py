@@ -120,11 +120,13 @@ def write_sheet(contents: Contents, out: str | os.PathLike, *, number: int = 48,
 
     Parameters
     ----------
+    contents : Contents
+        Of the `.rec`.
     out : path-like
         A PNG file.
-    number, columns : int
+    number, columns : int, default 48 and 8
         Thumbnails, and how many of them stand in a row.
-    seed : int
+    seed : int, default 0
         Chooses the records.
 
     Returns

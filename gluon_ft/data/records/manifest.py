@@ -35,7 +35,19 @@ class Tally:
 
     def add(self, labels: Sequence[float], source_size: tuple[int, int], size: tuple[int, int], source_hash: bytes,
             packed_crc: bytes) -> None:
-        """One record: labels, (width, height) before and after, the source's `short_hash` and its own `crc`."""
+        """Counts in one record.
+
+        Parameters
+        ----------
+        labels : sequence of float
+            Only a single label is counted.
+        source_size, size : (width, height)
+            Of the image before and after packing, pixels.
+        source_hash : bytes
+            `short_hash` of the source file, 16 bytes.
+        packed_crc : bytes
+            `crc` of the payload, 4 bytes.
+        """
         if len(labels) == 1:
             self.counts[labels[0]] = self.counts.get(labels[0], 0) + 1
         for name, value in zip(self.sizes, (*source_size, *size)):
@@ -46,11 +58,23 @@ class Tally:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A manifest that was read and checked: its parts that others use.
+    """A manifest that was read and checked.
 
-    `classes` are the names in label order (None where they were not known), `counts` the records of each label,
-    `packed_crcs` the CRC-32 of each record's payload (header and image) in order, `source_hashes` the `short_hash` of
-    each source file's bytes, and `data` everything.
+    Attributes
+    ----------
+    classes : list of str or None
+        Names in label order; None where they were not known.
+    counts : dict of float to int
+        Records of each label.
+    records : int
+    rec_sha256, idx_sha256 : str
+        Of the `.rec` and the `.idx`, in hexadecimal.
+    source_hashes : bytes
+        The `short_hash` of each source file, 16 bytes a record.
+    packed_crcs : bytes
+        The CRC-32 of each record's payload (header and image), 4 bytes a record.
+    data : dict
+        The whole manifest.
     """
 
     classes: list[str] | None
@@ -63,7 +87,7 @@ class Manifest:
     data: dict
 
     def packed_crc(self, number: int) -> bytes:
-        """`crc` of the payload of that record."""
+        """The CRC-32 of the payload of record `number` (from 0)."""
         return self.packed_crcs[CRC_BYTES * number:CRC_BYTES * (number + 1)]
 
 
@@ -96,9 +120,24 @@ def versions() -> dict:
 
 
 def to_bytes(tally: Tally, target: Target, about: dict) -> bytes:
-    """The manifest of a written target (`records.writer.Target`) as JSON; `about` is what is known without reading.
+    """The manifest of packed records as JSON.
 
     It holds no date, folder of the target or number of workers: the same input gives the same bytes.
+
+    Parameters
+    ----------
+    tally : Tally
+        What was gathered from the records.
+    target : records.writer.Target
+        All of whose records are written.
+    about : dict
+        Further entries, such as `options`, `list` and `source`. Its `classes` (list of str or None) name the labels in
+        `counts`.
+
+    Returns
+    -------
+    bytes
+        UTF-8, with the SHA-256 of its content as the last entry.
     """
     classes = about.get("classes")
     names = {label: classes[int(label)] for label in tally.counts} if classes else {}

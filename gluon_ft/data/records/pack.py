@@ -36,8 +36,17 @@ class Skipped:
 
 @dataclass
 class Packed:
-    """One packed file: its path, records, bytes, what was left out, and how many images were passed through with an
-    EXIF orientation that a reader of the records may not apply."""
+    """One file of records that was written.
+
+    Attributes
+    ----------
+    rec : Path
+    records, bytes : int
+    skipped : list of Skipped
+        Images that were left out.
+    not_upright : int
+        Images passed through with an EXIF orientation, which a reader of the records may not apply.
+    """
 
     rec: Path
     records: int = 0
@@ -68,9 +77,11 @@ def pack(lst: AnyPath, root: AnyPath, out_prefix: AnyPath | None = None, *, resi
     lst : path of a `.lst`; class names are read from `<prefix>.classes.txt` beside it where there is one
     root : folder that the list's paths begin at
     out_prefix : `<out_prefix>.rec`, `.idx` and `.manifest.json` are written; default the list's path without `.lst`
-    resize : shorter edge in pixels, 0 keeps the size; center_crop : cut the longer edge to a square first
+    resize : shorter edge in pixels; 0 (default) keeps the size
+    center_crop : cut the longer edge to a square first; default False
     quality : JPEG 1..100 (default 95) or PNG compression 0..9 (default 3)
-    color : 1 RGB, 0 grey, -1 as it is; encoding : '.jpg' or '.png'
+    color : 1 RGB (default), 0 grey, -1 as it is
+    encoding : '.jpg' (default) or '.png'
     pass_through : store the files' own bytes (JPEG and PNG only), checked but not changed
     max_megapixels : an image whose header declares more is refused before it is decoded; default 100
     workers : processes

@@ -55,7 +55,17 @@ class Report:
         return not self.damaged
 
     def add(self, record: int | None, byte: int | None, reason: object) -> None:
-        """Notes one damage."""
+        """Notes one damage; all are counted, the first 100 are kept.
+
+        Parameters
+        ----------
+        record : int or None
+            Its number from 0; None: the file as a whole.
+        byte : int or None
+            Where in the file it begins, where that is known.
+        reason : object
+            Its text is kept.
+        """
         self.damaged += 1
         if len(self.damages) < MOST_KEPT:
             self.damages.append(Damage(record, byte, str(reason)))

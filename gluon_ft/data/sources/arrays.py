@@ -40,7 +40,21 @@ class ArraySource(ImageSource):
         return cv2.imencode(".png", image[..., ::-1] if image.shape[2:] == (3,) else image)[1].tobytes()
 
     def image(self, position: int, channels: int, resize: int = 0) -> np.ndarray:
-        """As `ImageSource.image`; an array is never reduced."""
+        """The image at `position`; where its number of channels differs, grey is repeated or RGB becomes grey.
+
+        Parameters
+        ----------
+        position : int
+        channels : {3, 1}
+            3 for RGB, 1 for grey.
+        resize : int
+            Ignored: an array is never reduced.
+
+        Returns
+        -------
+        ndarray
+            uint8 (height, width, 3), or (height, width) for one channel.
+        """
         image = self.pixels[position]
         image = image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image
         if (image.ndim == 3) == (channels == 3):
@@ -62,5 +76,24 @@ def _whole_labels(labels, name) -> np.ndarray:
 
 
 def from_idx(images: AnyPath, labels: AnyPath, class_names: Sequence[str] | None = None) -> ArraySource:
-    """The images and labels of two IDX files, see `idx.read_pair`, whose errors it raises."""
+    """Reads the images and labels of two IDX files into memory.
+
+    Parameters
+    ----------
+    images : path-like
+        uint8 (n, height, width).
+    labels : path-like
+        uint8 (n,).
+    class_names : sequence of str, optional
+        In label order; None: not named.
+
+    Returns
+    -------
+    ArraySource
+
+    Raises
+    ------
+    DataError
+        As of `idx.read_pair`.
+    """
     return ArraySource(*idx.read_pair(images, labels), class_names, str(images))

@@ -154,6 +154,15 @@ class Subset(ImageSource):
         return self.whole.read(int(self.positions[position]))
 
     def image(self, position: int, channels: int, resize: int = 0) -> np.ndarray:
+        """The decoded image at `position` of the subset.
+
+        Parameters
+        ----------
+        position : int
+            From 0, within the subset.
+        channels, resize
+            As in `ImageSource.image`, as are result and errors.
+        """
         return self.whole.image(int(self.positions[position]), channels, resize)
 
     def contents(self) -> Iterator[bytes]:
@@ -163,7 +172,21 @@ class Subset(ImageSource):
 
 
 def check_labels(labels: np.ndarray, class_names: Sequence[str], name: AnyPath) -> None:
-    """Raises DataError where there is one class only, a class name twice, or a label that no class has."""
+    """Makes sure that labels and class names belong together.
+
+    Parameters
+    ----------
+    labels : int (n,)
+    class_names : sequence of str
+        In label order.
+    name : path-like
+        Stands first in the error.
+
+    Raises
+    ------
+    DataError
+        There are fewer than two classes, a class name comes twice, or a label is outside the classes.
+    """
     if len(class_names) < 2 or len(set(class_names)) < len(class_names):
         raise DataError("one class only" if len(class_names) == 1 else "bad class names", path=name,
                         expected="two or more, each once", found=describe_classes(class_names))

@@ -80,11 +80,27 @@ class FileSource(ImageSource):
 
 
 def from_list(path: AnyPath, root: AnyPath | None = None, one_label: bool = True) -> FileSource:
-    """The images of a list (`.lst`) whose paths begin at `root`, by default at the list's own folder.
+    """Opens the images of a list (`.lst`), with the class names of the `.classes.txt` beside it, if there is one.
 
-    Class names are those of the `.classes.txt` beside it, None without one. Whether the files are there is not looked
-    at. one_label : an image with several labels is an error; otherwise it gets the label -1. Raises DataError for that,
-    and as of `lists.read`.
+    Whether the files are there is not looked at.
+
+    Parameters
+    ----------
+    path : path-like
+    root : path-like, optional
+        Folder that the paths in the list begin at; default the list's own.
+    one_label : bool, default True
+        An image with several labels is an error; if False, it gets the label -1.
+
+    Returns
+    -------
+    FileSource
+        `class_names` is None without a `.classes.txt`.
+
+    Raises
+    ------
+    DataError
+        As of `lists.read`; or an image with several labels, if `one_label`.
     """
     path = Path(path)
     names, labels = [], []

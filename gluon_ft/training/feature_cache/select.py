@@ -18,8 +18,15 @@ if TYPE_CHECKING:
 
 
 class Running(NamedTuple):
-    """net : the network, or a part of it with the same Parameters; train, val : loaders of what it takes, val may be
-    None. What `fit` takes."""
+    """What `fit` runs.
+
+    Attributes
+    ----------
+    net : HybridBlock
+        The network, or a part of it with the same Parameters.
+    train, val : loaders
+        Of what `net` takes; `val` may be None.
+    """
 
     net: HybridBlock
     train: Any
@@ -27,10 +34,28 @@ class Running(NamedTuple):
 
 
 def select(net: HybridBlock, train: Any, val: Any, config: TrainConfig, contexts: list[mx.Context]) -> Running:
-    """What is run with the network as it is frozen now, as `config.cache_features` says.
+    """Decides by `config.cache_features` what `fit` runs: the network on images, or its trainable part on features.
 
-    Where stages are unfrozen in the course of the training, a phase without a frozen part runs on images. Raises
-    ConfigError where nothing can be cached, as `prepare`.
+    Where stages are unfrozen in the course of the training, a phase without a frozen part runs on images.
+
+    Parameters
+    ----------
+    net : HybridBlock
+        As it is frozen now.
+    train, val : loaders
+        As `prepare` takes them; `val` may be None.
+    config : TrainConfig
+    contexts : list of mx.Context
+        Devices that compute the features.
+
+    Returns
+    -------
+    Running
+
+    Raises
+    ------
+    ConfigError
+        Caching was asked for and is not possible, as of `prepare`.
     """
     if config.cache_features == "none" or (config.in_phases and cut(net) is None):
         return Running(net, train, val)

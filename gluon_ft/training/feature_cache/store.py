@@ -84,9 +84,22 @@ def kept(key: str, shape: tuple[int, ...], make: Callable[[], Iterable[np.ndarra
 
 
 def prune(folder: Path, limit_bytes: int, spared: str | None = None) -> int:
-    """Removes the least recently used arrays of `folder` until they fit in `limit_bytes`; returns the bytes then used.
+    """Removes the least recently used arrays of a folder until the rest fits.
 
-    Those that another process is making or opening are left, and so is the key `spared`.
+    Arrays that another process is making or opening stay.
+
+    Parameters
+    ----------
+    folder : Path
+    limit_bytes : int
+        What may be left.
+    spared : str, optional
+        Key of an array that stays in any case.
+
+    Returns
+    -------
+    int
+        Bytes still used; above `limit_bytes` where too much had to stay.
     """
     for stale in folder.glob(".*.new"):
         if stale.name[1:-4] != spared:

@@ -55,7 +55,18 @@ def _resnets():
 def v1b_layers(depth: int, deep_stem: bool = False, pooled: bool = False) -> dict[str, str]:
     """Modules of a torchvision or timm ResNet; GluonCV's v1b and its relatives have the same names.
 
-    deep_stem : three 3x3 convolutions; pooled : the shortcut begins with an average pooling, which counts.
+    Parameters
+    ----------
+    depth : {18, 34, 50, 101, 152}
+    deep_stem : bool, default False
+        Three 3x3 convolutions in the place of the first one.
+    pooled : bool, default False
+        The shortcut begins with an average pooling, which counts in its numbering.
+
+    Returns
+    -------
+    dict of str to str
+        Name there -> name here, both the same.
     """
     stem = ("conv1.0", "conv1.1", "conv1.3", "conv1.4", "conv1.6", "bn1") if deep_stem else ("conv1", "bn1")
     bottleneck = depth >= 50

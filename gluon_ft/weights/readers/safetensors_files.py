@@ -131,6 +131,8 @@ def write_safetensors(path: str | os.PathLike, tensors: dict[str, np.ndarray],
 
     Parameters
     ----------
+    path : path-like
+        In a folder that exists; a file that is there is replaced.
     tensors : dict
         Name -> array of a number type that the format has; any memory layout and byte order.
     metadata : dict of str to str, optional

@@ -81,7 +81,22 @@ def whole_numbers(values: Any, what: str) -> tuple[int, ...]:
 
 
 def strided(storage: object, offset: object, shape: object, strides: object, dtype: str | None = None) -> Tensor:
-    """A Tensor, checked: WeightsError where it leaves its storage, or unfolds a small one to more than it holds.
+    """Makes a Tensor of what a file says of it; none of it is trusted before it is checked.
+
+    Parameters
+    ----------
+    storage : Storage
+    offset : int
+        First value, from the beginning of the storage.
+    shape, strides : sequence of int
+        In values, not bytes.
+    dtype : str, optional
+        A key of DTYPES; default the storage's.
+
+    Raises
+    ------
+    WeightsError
+        An argument is of another kind; the tensor leaves its storage, or unfolds a small one to more than it holds.
     """
     if not isinstance(storage, Storage):
         raise WeightsError(f"a tensor's storage is of type {printable(type(storage).__name__)}", remedy=NOT_RUN)
@@ -109,8 +124,12 @@ def copied(tensor: Tensor, raw: np.ndarray, byteorder: Literal["<", ">"] = "<") 
 
     Parameters
     ----------
+    tensor : Tensor
+        As of `strided`.
     raw : np.ndarray, uint8, 1-d
         All bytes of the file's storage `tensor.storage.key`.
+    byteorder : '<' or '>', default '<'
+        Of `raw`.
     """
     dtype = np.dtype(DTYPES[tensor.dtype]).newbyteorder(byteorder)
     start = tensor.storage.first * itemsize(tensor.storage.dtype) + tensor.offset * dtype.itemsize
