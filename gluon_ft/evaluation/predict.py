@@ -12,6 +12,7 @@ import numpy as np
 from mxnet.gluon import HybridBlock
 
 from gluon_ft.data import workers as decoding
+from gluon_ft.data.images.formats import has_image_suffix, suffix_list
 from gluon_ft.data.images.header import Unreadable
 from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.data.images.transforms import Transform
@@ -200,8 +201,8 @@ def files_below(folder: Path) -> list[str]:
     for path, inside, files in os.walk(folder):
         inside[:] = sorted((name for name in inside if not name.startswith(".")), key=folders.sort_key)
         found += [os.path.join(path, name) for name in sorted(files, key=folders.sort_key)
-                  if not name.startswith(".") and os.path.splitext(name)[1].lower() in folders.SUFFIXES]
+                  if not name.startswith(".") and has_image_suffix(name)]
     if not found:
         raise DataError("no images in the folder", path=folder, found="none",
-                        expected=f"files ending in {' '.join(sorted(folders.SUFFIXES))}")
+                        expected=f"files ending in {suffix_list()}")
     return found

@@ -15,7 +15,7 @@ import numpy as np
 
 from gluon_ft.data.audit.items import Item, Source, open_source
 from gluon_ft.data.audit.report import Finding, Pair, Report
-from gluon_ft.data.images import decode, header, near_duplicates
+from gluon_ft.data.images import decode, formats, header, near_duplicates
 from gluon_ft.data.records import pool
 from gluon_ft.data.records.manifest import short_hash
 from gluon_ft.errors import ConfigError, DataError
@@ -29,8 +29,6 @@ MOST_NEAR = 64  # bits; two unrelated hashes differ in about so many
 _MAYBE_EQUAL = 8  # bits of hash up to which two images of one size are compared pixel by pixel
 _CHUNK = 8
 FEW_IMAGES = 200  # that one process examines as fast as several, which have to start first
-_SUFFIXES = {"JPEG": (".jpg", ".jpeg", ".jpe"), "MPO": (".jpg", ".jpeg", ".jpe"), "PNG": (".png",), "GIF": (".gif",),
-             "BMP": (".bmp",), "WEBP": (".webp",), "TIFF": (".tif", ".tiff"), "PPM": (".ppm", ".pgm")}
 
 
 class Facts(NamedTuple):
@@ -163,8 +161,8 @@ def _single_findings(report, sources, items, facts):
             kind = "missing" if item.offset is None and not os.path.lexists(item.path) else "unreadable"
             report.add(kind, Finding(item, fact.error))
             continue
-        suffix = os.path.splitext(item.path)[1].lower()
-        if item.offset is None and suffix not in _SUFFIXES.get(fact.format, (suffix,)):
+        suffix = formats.suffix_of(item.path)
+        if item.offset is None and suffix not in formats.FORMATS.get(fact.format, (suffix,)):
             report.add("wrong suffix", Finding(item, f"is {fact.format}"))
         if min(fact.size) < TINY:
             width, height = fact.size

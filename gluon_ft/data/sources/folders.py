@@ -7,11 +7,10 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
+from gluon_ft.data.images.formats import has_image_suffix, suffix_list
 from gluon_ft.data.sources.files import FileSource
 from gluon_ft.errors import DataError, near
 from gluon_ft.io.paths import AnyPath
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
 
 PART_NAMES = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 
@@ -68,7 +67,7 @@ def scan(root: AnyPath, exclude: Iterable[str] = ()) -> FileSource:
     for label, name in enumerate(classes):
         images = _walk(root, name, left_out, owner)
         if not images:
-            raise DataError("class without an image", path=root / name, expected=f"files ending in {_suffixes()}",
+            raise DataError("class without an image", path=root / name, expected=f"files ending in {suffix_list()}",
                             found="none", remedy=f"add images, or leave the class out (exclude '{name}')")
         paths += sorted(images, key=sort_key)
         labels += [label] * len(images)
@@ -84,7 +83,7 @@ def scan_names(folder: AnyPath) -> FileSource:
     folder = Path(folder).absolute()
     names = sorted((entry.name for entry in os.scandir(folder) if not entry.name.startswith(".") and entry.is_file()),
                    key=sort_key) if folder.is_dir() else []
-    images = [name for name in names if os.path.splitext(name)[1].lower() in SUFFIXES]
+    images = [name for name in names if has_image_suffix(name)]
     named = [name for name in images if name.count(".") >= 2]
     classes = sorted({name.partition(".")[0] for name in named}, key=sort_key)
     if len(classes) < 2:
@@ -100,7 +99,7 @@ def scan_either(folder: AnyPath) -> FileSource:
     """`scan_names` of a folder of images named by class, or of its `train`; else `scan`, of its `train` too."""
     folder = Path(folder)
     for place in (folder, folder / "train"):
-        if place.is_dir() and any(entry.name.count(".") >= 2 and os.path.splitext(entry.name)[1].lower() in SUFFIXES
+        if place.is_dir() and any(entry.name.count(".") >= 2 and has_image_suffix(entry.name)
                                   for entry in os.scandir(place) if entry.is_file()):
             return scan_names(place)
     inside = sorted(p.name.lower() for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
@@ -117,7 +116,7 @@ def _top(root: Path) -> tuple[list[str], list[str]]:
     for entry in _entries(root, root):
         (folders if _is_folder(entry) else loose).append(entry.name)
     if not folders:
-        images = sum(os.path.splitext(name)[1].lower() in SUFFIXES for name in loose)
+        images = sum(has_image_suffix(name) for name in loose)
         found = f"{images} images in the folder itself" if images else "an empty folder" if not loose else \
             f"{len(loose)} files and no subfolder"
         raise DataError("no classes", path=root, expected=LAYOUT, found=found,
@@ -208,8 +207,4 @@ def _is_folder(entry: os.DirEntry) -> bool:
 
 
 def _is_image(entry: os.DirEntry) -> bool:
-    return os.path.splitext(entry.name)[1].lower() in SUFFIXES and entry.is_file()
-
-
-def _suffixes() -> str:
-    return " ".join(sorted(SUFFIXES))
+    return has_image_suffix(entry.name) and entry.is_file()

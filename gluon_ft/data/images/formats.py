@@ -1,0 +1,35 @@
+"""Which files are images: the formats that are read, and the suffixes of their names. The one table of both."""
+from __future__ import annotations
+
+import os
+
+# Pillow's name of a format -> the suffixes of its files, the usual one first. Nothing else is opened as an image.
+FORMATS: dict[str, tuple[str, ...]] = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo"),
+    "MPO": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),  # JPEG with a second picture, of 3D cameras and phones
+    "PNG": (".png", ".apng"),
+    "GIF": (".gif",),
+    "BMP": (".bmp",),
+    "DIB": (".dib", ".bmp"),
+    "WEBP": (".webp",),
+    "TIFF": (".tif", ".tiff"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "AVIF": (".avif",),  # Pillow 11.3 and later
+    "JPEG2000": (".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc"),
+}
+SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+
+
+def suffix_of(name: str) -> str:
+    """The suffix of a file name in lower case, with its dot; '' where there is none."""
+    return os.path.splitext(name)[1].lower()
+
+
+def has_image_suffix(name: str) -> bool:
+    """Whether a file of this name is taken for an image."""
+    return suffix_of(name) in SUFFIXES
+
+
+def suffix_list() -> str:
+    """The suffixes that are taken, for an error."""
+    return " ".join(sorted(SUFFIXES))
