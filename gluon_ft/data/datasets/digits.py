@@ -2,15 +2,15 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from gluon_ft.data.images import decode, header
 from gluon_ft.data.sources import folders, idx
 from gluon_ft.data.split import draw_key, share
 from gluon_ft.errors import ConfigError, DataError
@@ -172,37 +172,27 @@ def read_image(path: AnyPath) -> np.ndarray:
     applied. Raises DataError where the file is no image, is damaged, or has more than 2**24 pixels.
     """
     try:
-        with warnings.catch_warnings():
-            # Pillow's own limit only warns, and ours is lower.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise DataError("image is too large", path=path, expected=f"at most {MAX_PIXELS} pixels",
-                                    found=f"{image.width}x{image.height}")
-                return _grey(ImageOps.exif_transpose(image))
-    except DataError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise DataError("image is too large", path=path, expected=f"at most {MAX_PIXELS} pixels", found=error) from None
-    except Exception as error:  # Pillow's decoders raise whatever they like on damaged files
-        raise DataError("not an image that can be read", path=path, expected="an image of one digit",
-                        found=f"{type(error).__name__}: {error}".replace(str(path), "the file"),
+        data = header.read_file(path)
+        info = header.probe(data)
+        if info.width * info.height > MAX_PIXELS:
+            raise DataError("image is too large", path=path, expected=f"at most {MAX_PIXELS} pixels",
+                            found=f"{info.width}x{info.height}")
+        return _fitted(decode.decode(data, info, color=0))
+    except header.Unreadable as error:
+        raise DataError("not an image that can be read", path=path, expected="an image of one digit", found=error,
                         remedy="replace or remove it") from None
 
 
-def _grey(image: Image.Image) -> np.ndarray:
-    if image.mode.startswith("I"):
-        # 16-bit PNG and TIFF; Pillow's own conversion would clip at 255.
-        image = Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
-    elif image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("L")
-    if image.size == (SIZE, SIZE):
-        return np.asarray(image)
-    pixels = np.asarray(image)
+def _fitted(pixels: np.ndarray) -> np.ndarray:
+    """Grey pixels fitted into 28x28, filled up with the colour of their border."""
+    if pixels.shape == (SIZE, SIZE):
+        return pixels
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    return np.asarray(ImageOps.pad(image, (SIZE, SIZE), Image.Resampling.LANCZOS, color=int(np.median(border))))
+    size = [max(1, round(SIZE * edge / max(pixels.shape))) for edge in pixels.shape[::-1]]
+    padded = Image.new("L", (SIZE, SIZE), int(np.median(border)))
+    padded.paste(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS),
+                 (round((SIZE - size[0]) / 2), round((SIZE - size[1]) / 2)))
+    return np.asarray(padded)
 
 
 def draw_odd_even(digits: Digits, max_per_class: int = 100, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

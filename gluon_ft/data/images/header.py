@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import stat
 import struct
@@ -11,8 +10,9 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from PIL import Image, ImageFile
+from PIL import ImageFile
 
+from gluon_ft.data.images import opener
 from gluon_ft.io.paths import AnyPath
 
 MAX_MEGAPIXELS = 100  # 10^6 pixels; decoded as colour they take 300 MB
@@ -100,7 +100,7 @@ def _probe_jpeg(data):
 
 @contextlib.contextmanager
 def opened(data: bytes) -> Iterator[ImageFile.ImageFile]:
-    """Pillow's image of some bytes, without Pillow's own limit of its size: `probe` has one.
+    """Pillow's image of some bytes, see `opener.identify`.
 
     Warnings of Pillow's are left out. As Python's filters of warnings belong to the whole process, one thread at a
     time gets past here. Raises Unreadable where the bytes are no image.
@@ -108,7 +108,9 @@ def opened(data: bytes) -> Iterator[ImageFile.ImageFile]:
     with _ONE_AT_A_TIME, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            image = _identify(data)
+            image = opener.identify(data)
+        except opener.NotInstalled as error:
+            raise Unreadable(str(error)) from None
         except Exception as error:  # whatever a decoder plug-in raises on damaged bytes
             raise Unreadable(f"damaged header: {text_of(error)}") from None
         if image is None:
@@ -117,28 +119,11 @@ def opened(data: bytes) -> Iterator[ImageFile.ImageFile]:
             yield image
 
 
-def _identify(data: bytes) -> ImageFile.ImageFile | None:
-    """As `PIL.Image.open` but for its limit, which is one number for the whole process and an error in its middle.
-
-    The plug-ins register themselves in `Image.ID` and `Image.OPEN`: the usual formats first, then all.
-    """
-    for load_plugins in (Image.preinit, Image.init):
-        load_plugins()
-        for kind in Image.ID:
-            factory, accept = Image.OPEN[kind]
-            # These mean that it is another format.
-            with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
-                verdict = True if accept is None else accept(data[:16])
-                if verdict and not isinstance(verdict, str):  # text: a known format that this Pillow cannot read
-                    return factory(io.BytesIO(data), "")
-    return None
-
-
 def _orientation(image) -> int:
     # Pillow's `getexif` would decode a whole PNG to look for EXIF data behind its pixels, and takes as long for a
     # JPEG's as a twentieth of all the work on it.
     # Pillow turns a TIFF itself.
-    value = 1 if image.format == "TIFF" else exif_orientation(image.info.get("exif", b""))
+    value = 1 if image.format == "TIFF" else exif_orientation(image.info.get("exif") or b"")
     return value if value in range(1, 9) else 1
 
 

@@ -1,0 +1,95 @@
+"""`identify`, the one function that opens an image with Pillow: as one of the formats in `formats.FORMATS`.
+
+Pillow by itself opens whatever it knows, by content: an EPS named `.jpg` would start Ghostscript.
+"""
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from PIL import Image, ImageFile
+
+# Pillow's plug-ins register themselves when they are imported; an MPO is opened by JPEG's. The common ones come first.
+_PLUGINS = {"JPEG": "Jpeg", "PNG": "Png", "GIF": "Gif", "BMP": "Bmp", "DIB": "Bmp", "WEBP": "WebP", "TIFF": "Tiff",
+            "PPM": "Ppm", "AVIF": "Avif", "JPEG2000": "Jpeg2K"}
+# Major brands of ISO 14496-12 files with HEVC pictures in them (ISO/IEC 23008-12, annex B), and those of any picture.
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1")
+_AVIF_BRANDS = (b"avif", b"avis")
+_NO_HEIF = "HEIC/HEIF, which needs pillow-heif (pip install pillow-heif)"
+_NO_AVIF = "AVIF, which this Pillow cannot read (pip install -U pillow)"
+
+
+class NotInstalled(ValueError):
+    """A format that is known and cannot be read here; the text says what it needs."""
+
+
+def identify(data: bytes) -> ImageFile.ImageFile | None:
+    """Opens image bytes as one of the formats of `FORMATS`, whatever the file is called.
+
+    As `PIL.Image.open(..., formats=...)` but for its limit of an image's size, which is one number for the whole
+    process; `header.probe` has one.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file.
+
+    Returns
+    -------
+    ImageFile or None
+        Pillow's image, its pixels not yet decoded; None for another format.
+
+    Raises
+    ------
+    NotInstalled
+        HEIC without pillow-heif, or AVIF with an old Pillow.
+    Exception
+        Whatever a plug-in raises on damaged bytes.
+    """
+    damage: Exception | None = None
+    for accept, factory in _openers(data):
+        verdict = accept is None or accept(data[:16])
+        if not verdict or isinstance(verdict, str):  # text: a format that this Pillow was built without
+            continue
+        try:
+            return factory(io.BytesIO(data), "")
+        except (SyntaxError, IndexError, TypeError, struct.error) as error:  # damaged, or another format after all
+            damage = damage or error
+    if data[4:8] == b"ftyp" and data[8:12] in _AVIF_BRANDS and damage is None:
+        raise NotInstalled(_NO_AVIF)
+    if _is_heif(data) and _heif_factory() is None:
+        raise NotInstalled(_NO_HEIF)
+    if damage is not None:
+        raise damage
+    return None
+
+
+def _openers(data: bytes):
+    """(accept, factory) of each format, as Pillow's plug-ins register them."""
+    for name, module in _PLUGINS.items():
+        with contextlib.suppress(ImportError):  # a Pillow from before it had AVIF
+            importlib.import_module(f"PIL.{module}ImagePlugin")
+            if name in Image.OPEN:
+                factory, accept = Image.OPEN[name]
+                yield accept, factory
+    if _is_heif(data):
+        factory = _heif_factory()
+        if factory is not None:
+            yield None, factory
+
+
+def _is_heif(data: bytes) -> bool:
+    # A file of the brands for any picture lists those for its own behind the major one.
+    return data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS and b"avif" not in data[8:64]
+
+
+def _heif_factory() -> Callable[..., Any] | None:
+    """pillow-heif's image class, used without registering it with Pillow; None where it is not installed."""
+    try:
+        return importlib.import_module("pillow_heif").HeifImageFile
+    except (ImportError, AttributeError):
+        return None
