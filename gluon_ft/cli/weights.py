@@ -115,12 +115,12 @@ def import_(file, backbone, out, key, without_output, epsilon, as_json):
 @click.argument("file", type=_FILE)
 @click.option("--backbone", required=True, help="The network that the file belongs to.")
 @click.option("--format", "form", type=click.Choice(["safetensors"]), default="safetensors", show_default=True)
-@click.option("--style", type=click.Choice(["torchvision", "timm", "akamaster"]), help="Whose names to give "
-              "(by default the first that has the network).")
+@click.option("--style", type=click.Choice(["torchvision", "timm", "akamaster", "ml-illustrated"]),
+              help="Whose names to give (by default the first that has the network).")
 @click.option("-o", "--output", "out", required=True, type=_OUT, help="The file to write.")
 @console.json_option
 def export(file, backbone, form, style, out, as_json):
-    """Give the weights of FILE (.params) PyTorch's names, for torchvision, timm or akamaster's networks."""
+    """Give the weights of FILE (.params) PyTorch's names, for the networks of those whom --style names."""
     from gluon_ft.models import conversion as convert
     from gluon_ft.models import pretrained
     from gluon_ft.weights import card, name_maps

@@ -18,7 +18,7 @@ from gluon_ft.weights import name_maps
 from gluon_ft.weights.name_maps.base import COUNTER, TORCH_BATCHNORM, NameMap
 
 # Styles that are PyTorch networks; 'imgclsmob' names Gluon ones.
-TORCH_STYLES = ("torchvision", "timm", "akamaster")
+TORCH_STYLES = ("torchvision", "timm", "akamaster", "ml-illustrated")
 Tensors = dict[str, np.ndarray]
 _OUTPUT_LEFT_OUT = "the output layer is left out"
 
@@ -135,7 +135,8 @@ def to_torch(net: HybridBlock, backbone: str, style: str | None = None) -> Tenso
     ----------
     net : HybridBlock
     backbone : str
-    style : 'torchvision', 'timm' or 'akamaster'
+    style : str, optional
+        'torchvision', 'timm', 'akamaster' or 'ml-illustrated'.
         Default: the first that is known for the backbone.
 
     Returns

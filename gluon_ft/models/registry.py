@@ -78,9 +78,12 @@ _SIZES = {
     "squeezenet": (224, 224), "googlenet": (224, 224), "residualattentionnet": (224, 224), "nasnet": (224, 96),
     "xception": (299, 96), "senet": (224, 224), "resnest101": (256, 64), "resnest200": (320, 64),
     "resnest269": (416, 64), "resnest": (224, 64), "resnext101e": (224, 64), "cifar_": (32, 32),
+    "efficientnet_lite1": (240, 32), "efficientnet_lite2": (260, 32),
 }
 # GluonCV's CIFAR recipe normalises with the statistics of CIFAR-10.
 _CIFAR_MEAN, _CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+# (x - 127) / 128 for x in 0..255, as Google's networks have it.
+_LITE_MEAN, _LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
 # The auxiliary classifier is a second result; fine-tuning has one.
 _OPTIONS = {"nasnet": {"use_aux": False}}
 
@@ -110,6 +113,8 @@ def _entry(name: str, zoo: str, zoo_name: str) -> Backbone:
     if zoo == "gluon_ft" and cifar:
         # akamaster's CIFAR recipe normalises with ImageNet's statistics.
         return Backbone(name, zoo, zoo_name, size, least, 3, 10)
+    if zoo_name.startswith("efficientnet_lite"):
+        return Backbone(name, zoo, zoo_name, size, least, mean=_LITE_MEAN, std=_LITE_STD)
     # HRNet's constructor swallows `classes` without using it.
     classes_option = "num_classes" if zoo_name.startswith("hrnet") else "classes"
     if "_v1d_0." in zoo_name or "_v1b_0." in zoo_name:

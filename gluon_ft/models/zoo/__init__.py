@@ -13,6 +13,8 @@ _ARCHITECTURES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "mobilenetv2_1.0_bias": ("mobilenet", "mobilenet_v2_bias", {}),
     **{f"cifar_resnet{6 * units + 2}_relu": ("cifar_resnet", "CIFARResNet", {"units": units})
        for units in (3, 5, 7, 9)},
+    **{f"efficientnet_lite{number}": ("efficientnet_lite", "EfficientNetLite", {"number": number})
+       for number in (0, 1, 2)},
 }
 NAMES = tuple(_ARCHITECTURES)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import functools
 
 from gluon_ft.errors import WeightsError, near
-from gluon_ft.weights.name_maps import classic, mobilenet, resnet
+from gluon_ft.weights.name_maps import classic, efficientnet_lite, mobilenet, resnet
 from gluon_ft.weights.name_maps.base import NameMap
 
 
@@ -15,7 +15,7 @@ from gluon_ft.weights.name_maps.base import NameMap
 def all_maps() -> dict[str, tuple[NameMap, ...]]:
     """Every map by backbone, the usual style first."""
     table: dict[str, tuple[NameMap, ...]] = {}
-    for entry in (*resnet.maps(), *classic.maps(), *mobilenet.maps()):
+    for entry in (*resnet.maps(), *classic.maps(), *mobilenet.maps(), *efficientnet_lite.maps()):
         table[entry.backbone] = (*table.get(entry.backbone, ()), entry)
     return table
 

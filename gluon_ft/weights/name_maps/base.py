@@ -43,7 +43,7 @@ class NameMap:
     backbone : str
         The name here.
     style : str
-        Whose names: 'torchvision', 'timm', 'akamaster' or 'imgclsmob'.
+        Whose names: 'torchvision', 'timm', 'akamaster', 'imgclsmob' or 'ml-illustrated'.
     model : str
         The network's name there.
     layers : dict

