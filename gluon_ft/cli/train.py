@@ -45,7 +45,7 @@ def _summary(row, result):
     parts = [f"{part} accuracy {row[f'{part}_accuracy']:.3f}" for part in ("train", "validation")
              if row[f"{part}_accuracy"] is not None]
     best = result.get("best_validation_accuracy")
-    at = f" (best {best:.3f} after epoch {result['best_epoch']})" if best is not None else ""
+    at = f" (best {best:.3f} after epoch {result.get('best_epoch')})" if best is not None else ""
     return f"{row['name']}: {', '.join(parts)}{at}, {row['seconds']:.1f} s"
 
 

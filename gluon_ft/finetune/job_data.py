@@ -268,7 +268,7 @@ def typical_size(part: Images) -> int | None:
     if isinstance(part, RecordSource):
         about = record_file.beside(part.path, record_file.MANIFEST)
         sizes = manifest.read(about).data.get("sizes", {}) if about.is_file() else {}
-        found = [sizes[edge]["median"] for edge in ("width", "height") if sizes.get(edge)]
+        found = [sizes[edge]["median"] for edge in ("width", "height") if sizes.get(edge, {}).get("median")]
         return int(min(found)) if found else None
     edges = []
     for position in range(0, len(part), max(1, len(part) // PROBED)):

@@ -4,7 +4,6 @@
 """
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from gluon_ft.evaluation.task import EVALUATED
 from gluon_ft.finetune import advice, job_data, network, probe, settings
 from gluon_ft.finetune import choice as choices
 from gluon_ft.finetune.settings import AUTO, ORIGINS, REASONS, JobSettings
+from gluon_ft.io import documents
 from gluon_ft.io.settings import described
 from gluon_ft.models import HEAD_LR_MULT, freezing, registry
 from gluon_ft.models.spec import ModelSpec
@@ -213,7 +213,7 @@ def augmentation(text: str) -> str | dict:
     if not text.lstrip().startswith("{"):
         return text
     try:
-        return json.loads(text)
+        return documents.parse_json(text)
     except ValueError as error:
         raise ConfigError("augment does not fit", found=text,
                           expected="'gluon', 'im2rec', 'none' or fields of Augmentation as JSON") from error

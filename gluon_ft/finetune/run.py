@@ -19,7 +19,7 @@ from gluon_ft.finetune import job_data, network, pictures, plan, settings
 from gluon_ft.finetune.settings import ORIGINS, REASONS, JobSettings
 from gluon_ft.io.paths import AnyPath
 from gluon_ft.models.spec import resolve
-from gluon_ft.reporting import Run, data_record, report
+from gluon_ft.reporting import Run, data_record, report, run_files
 from gluon_ft.reporting import run as reporting
 from gluon_ft.runtime import devices
 from gluon_ft.training import checkpoint, lr_finder
@@ -325,5 +325,5 @@ def _finished(folder, values, say) -> Outcome:
     known, _ = settings.collect(folder / "config.json")
     _same(folder, known, values)
     say(f"run: {folder}, finished already")
-    result = reporting.read_json(folder / "result.json")
+    result = run_files.read(folder / "result.json", run_files.FINISHED)
     return Outcome(folder, JobSettings(**known), result, folder / "report.html")

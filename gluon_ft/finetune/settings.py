@@ -1,24 +1,18 @@
 """The settings of a whole job, from photos to report, and the layers that they come from."""
 from __future__ import annotations
 
-import json
 import os
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from gluon_ft.errors import ConfigError, near
 from gluon_ft.finetune.advice import SETTING_RULES, STRATEGIES
+from gluon_ft.io import documents
 from gluon_ft.io import settings as schema
 from gluon_ft.io.settings import Described, setting
 from gluon_ft.models import HEAD_LR_MULT
 from gluon_ft.training.config import TrainConfig
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # pyright: ignore[reportMissingImports]  (installed on these Pythons only)
 
 AUTO = "auto"
 AUDITS = ("fix", "report", "none")
@@ -176,8 +170,8 @@ def read_config(path: str | os.PathLike) -> dict:
     """The settings in a .toml or .json file; ConfigError where it cannot be read as one."""
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
+        read = documents.read_json if path.suffix.lower() == ".json" else documents.read_toml
+        values = read(path)
     except OSError as error:
         raise ConfigError("configuration cannot be read", path=path, expected="a .toml or .json file",
                           found=error.strerror) from error

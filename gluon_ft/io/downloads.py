@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from gluon_ft.errors import DownloadError
-from gluon_ft.io import atomic, locks, reporter
+from gluon_ft.io import atomic, documents, locks, reporter
 from gluon_ft.io.checksums import Checksums, find_local, is_html
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ class _Part:
         self.address, self.path, self.limit, self.bar = address, path, limit, bar
         self.have, self.total, self.begun, self.validator = 0, None, False, None
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            notes = json.loads(_notes(path).read_text())
+            notes = documents.read_json(_notes(path))
             if notes["address"] == address and notes["validator"]:
                 self.have, self.validator = path.stat().st_size, notes["validator"]
 

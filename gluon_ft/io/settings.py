@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from gluon_ft.errors import ConfigError, near
+from gluon_ft.io import documents
 
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _NOTHING = ("none", "null", "")
@@ -318,7 +319,7 @@ def _str(value):
 
 def _from_json(text):
     try:
-        return json.loads(text)
+        return documents.parse_json(text)
     except ValueError:
         return text
 

@@ -12,6 +12,7 @@ from gluon_ft.errors import DataError
 from gluon_ft.io import atomic, reporter
 from gluon_ft.io.checksums import sha256_of
 from gluon_ft.io.paths import AnyPath
+from gluon_ft.reporting import run_files
 
 NAME = "data.json"
 
@@ -88,10 +89,10 @@ def read(folder: AnyPath) -> dict | None:
     if not path.is_file():
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {**found, "classes": list(found["classes"]), "parts": dict(found["parts"])}
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError("not the record of a run's data", path=path, found=str(error)) from error
+        return run_files.parse(path)
+    except (OSError, ValueError) as error:
+        raise DataError("not the record of a run's data", path=path,
+                        found=getattr(error, "strerror", None) or error) from error
 
 
 def difference(one: dict, other: dict) -> list[str]:

@@ -1,11 +1,12 @@
 """The records of a run's metrics.jsonl: reading them, and those of epochs that were done twice."""
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from gluon_ft.errors import DataError, UserError
+from gluon_ft.io import documents
 from gluon_ft.io.paths import AnyPath
+from gluon_ft.reporting import run_files
 
 
 def read_metrics(path: AnyPath) -> list[dict]:
@@ -24,9 +25,8 @@ def read_metrics(path: AnyPath) -> list[dict]:
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
-            if not isinstance(record, dict):
-                raise ValueError("not an object")
+            record = documents.parse_json(line)
+            run_files.EPOCH(record, "")
         except ValueError as error:
             # A whole line ends with a line feed, so what follows the last one was being written.
             if number == len(lines):

@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 
 from gluon_ft.errors import ConfigError, DataError, UserError, near
-from gluon_ft.io import atomic
+from gluon_ft.io import atomic, documents
 from gluon_ft.io.atomic import write as write_atomic
 from gluon_ft.io.paths import AnyPath
 from gluon_ft.io.settings import plain
-from gluon_ft.reporting import plots, report
+from gluon_ft.reporting import plots, report, run_files
 from gluon_ft.reporting.environment import environment
 from gluon_ft.reporting.metrics_log import read_metrics, without_repeats
 
@@ -52,10 +52,10 @@ class Run:
         self.name, self.config, self.environment = name, plain(config or {}), environment()
         if resume:
             self.folder = _unfinished_folder(folder)
-            self.config = read_json(self.folder / "config.json")
+            self.config = run_files.read(self.folder / "config.json")
             first = self.folder / "environment.json"
-            # A start that was killed at once may not have written it.
-            self.environment = _resumed(read_json(first), self.environment) if first.is_file() else self.environment
+            if first.is_file():  # a start that was killed at once may not have written it
+                self.environment = _resumed(run_files.read(first), self.environment)
             with _writing(self.folder):
                 _write_json(self.folder / "environment.json", self.environment)
             return
@@ -160,7 +160,7 @@ def _by_series(history: list[dict], wanted: list[str] | None) -> dict[str, list[
     """Series -> its records of epochs, those wanted in the order wanted."""
     series: dict[str, list[dict]] = {}
     for record in history:
-        if record.get("epoch") is not None:
+        if record.get("epoch") is not None and "series" in record:
             series.setdefault(record["series"], []).append(record)
     if wanted is None:
         return series
@@ -256,18 +256,6 @@ def _resumed(first: dict, now: dict) -> dict:
     return {**first, "resumed": [*first.get("resumed", []), start]}
 
 
-def read_json(path: Path) -> dict:
-    """A JSON file of a run; UserError where it cannot be read as one object."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(value, dict):
-            raise ValueError("not an object")
-    except (OSError, ValueError) as error:
-        raise UserError("cannot be read", path=path, expected="what a run wrote", found=str(error),
-                        remedy="start another run") from error
-    return value
-
-
 @contextlib.contextmanager
 def _writing(folder: Path):
     """Turns what the file system refuses into a UserError that names the folder."""
@@ -280,4 +268,4 @@ def _writing(folder: Path):
 
 
 def _write_json(path: Path, value) -> None:
-    write_atomic(path, json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_atomic(path, documents.encoded(plain(value), indent=2) + b"\n")

@@ -1,13 +1,12 @@
 """Finished and unfinished runs: what is in a folder of them, and what differs between two."""
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from gluon_ft.errors import DataError
 from gluon_ft.io import locks
 from gluon_ft.io.paths import AnyPath
-from gluon_ft.reporting import data_record
+from gluon_ft.reporting import data_record, run_files
 from gluon_ft.reporting.report import flatten
 
 # What differs between any two runs and says nothing about them.
@@ -98,10 +97,9 @@ def _data(first, second):
 
 def _read(path: Path) -> dict:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        return run_files.parse(path)
     except (OSError, ValueError):
         return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _number(value, default):

@@ -14,15 +14,23 @@ from pathlib import Path
 import mxnet as mx
 
 from gluon_ft.errors import CheckpointError
-from gluon_ft.io import atomic
+from gluon_ft.io import atomic, documents
 from gluon_ft.io.checksums import sha256_of
 from gluon_ft.io.settings import plain
+from gluon_ft.io.shapes import anything, each, listed, maybe, named, number, one_of, text, whole
 from gluon_ft.symbolic import legacy
 from gluon_ft.training import checkpoint
 from gluon_ft.weights.readers.tensor_files import read_tensors
 
 PREFIX = "model"
 FORMAT = "gluon_ft symbolic checkpoint 1"
+_STATE = named({"format": one_of(FORMAT), "epoch": whole(0), "updates": whole(0), "passes": maybe(whole(0)),
+                "settings": each(anything),
+                "history": listed(named({"epoch": whole(0)}, {name: maybe(number()) for name in (
+                    "train_loss", "train_accuracy", "validation_loss", "validation_accuracy")}, others=True)),
+                "best_epoch": whole(0)},
+               {"classes": maybe(listed(text(4096))), "preprocessing": maybe(each(anything, 20)),
+                "sha256": each(text(64), 2)})
 
 
 @dataclass
@@ -120,15 +128,15 @@ def load_state(folder: str | Path, epoch: int) -> State:
     """
     path = params_path(folder, epoch).with_suffix(".json")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if values.pop("format") != FORMAT:
-            raise ValueError("another format")
-        state = State(**values)
-        digests = dict(state.sha256)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        values = documents.read_json(path, documents.MOST_BYTES_RECORDED)
+        _STATE(values, "")
+        state = State(**{name: value for name, value in values.items() if name != "format"})
+        if any(Path(name).name != name for name in state.sha256):
+            raise ValueError("sha256 names files of another folder")
+    except (OSError, ValueError) as error:
         raise CheckpointError("not a checkpoint's description", path=path, expected=FORMAT,
-                              found=f"{type(error).__name__} {error}"[:120], remedy=_remedy(epoch)) from error
-    for name, digest in digests.items():
+                              found=f"{type(error).__name__} {error}"[:160], remedy=_remedy(epoch)) from error
+    for name, digest in state.sha256.items():
         file = path.with_name(name)
         found = sha256_of(file) if file.is_file() else None
         if found != digest:

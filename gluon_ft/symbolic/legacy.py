@@ -1,13 +1,13 @@
 """Reading symbols and checkpoints, those of 2015 to 2017 included, with errors that say which file is wrong and why."""
 from __future__ import annotations
 
-import json
 from collections.abc import Container
 from pathlib import Path
 
 import mxnet as mx
 
-from gluon_ft.errors import NetworkError, WeightsError, last_line, near
+from gluon_ft.errors import NetworkError, WeightsError, last_line, near, printable
+from gluon_ft.io import documents
 from gluon_ft.models import graph
 from gluon_ft.weights.readers.tensor_files import read_tensors
 
@@ -23,20 +23,14 @@ def load_symbol(path: str | Path) -> mx.sym.Symbol:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
-        described = json.loads(text)
-        count = len(described["nodes"]) if isinstance(described, dict) else 0
+        return _upgraded_names(graph.from_json(documents.read_bytes(path, graph.MOST_BYTES)))
     except OSError as error:
         raise NetworkError("the symbol cannot be read", path=path, found=error.strerror or error,
                            remedy=_beside(path)) from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except ValueError as error:
         raise NetworkError("not a symbol", path=path, expected="MXNet's JSON with 'nodes'",
-                           found=f"{type(error).__name__} {error}"[:120]) from error
-    if not count:
-        raise NetworkError("not a symbol", path=path, expected="MXNet's JSON with 'nodes'", found="no nodes")
-    try:
-        return _upgraded_names(mx.sym.load_json(text))
-    except (mx.MXNetError, UnicodeDecodeError) as error:
+                           found=printable(str(error), 160)) from error
+    except mx.MXNetError as error:
         raise NetworkError("MXNet does not accept the symbol", path=path, found=last_line(error)[:200]) from error
 
 

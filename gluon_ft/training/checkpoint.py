@@ -16,7 +16,7 @@ import numpy as np
 import safetensors.numpy
 
 from gluon_ft.errors import CheckpointError, near
-from gluon_ft.io import atomic, locks
+from gluon_ft.io import atomic, documents, locks
 from gluon_ft.io.settings import plain
 from gluon_ft.runtime.gluon_internals import optimizer_of, parameters_by_path, update_counts, updaters
 from gluon_ft.training.config import TrainConfig
@@ -68,7 +68,7 @@ def read(path: str | Path) -> Bundle:
     try:
         # Whole into memory: zipfile reports damage found on the way in many kinds of exceptions.
         with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
-            values = json.loads(archive.read(_VALUES))
+            values = documents.parse_json(archive.read(_VALUES), documents.MOST_BYTES_RECORDED)
             arrays = safetensors.numpy.load(archive.read(_TENSORS))
         if values.pop("format") != FORMAT:
             raise ValueError("another format")

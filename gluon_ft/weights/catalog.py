@@ -2,18 +2,13 @@
 from __future__ import annotations
 
 import functools
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.errors import WeightsError, near
+from gluon_ft.io import documents
 from gluon_ft.io.checksums import Checksums
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # pyright: ignore[reportMissingImports] not installed on later versions
 
 _TABLE = Path(__file__).with_name("catalog.toml")
 FORMATS = ("params", "torch", "safetensors", "symbol")
@@ -105,8 +100,7 @@ class Row:
 
 @functools.cache
 def _rows() -> tuple[Row, ...]:
-    with open(_TABLE, "rb") as file:
-        table = tomllib.load(file)
+    table = documents.read_toml(_TABLE)
     inputs = {name: Preprocessing.from_dict(values) for name, values in table["preprocessing"].items()}
     return tuple(_row(row, inputs, table["classes"]) for row in table["row"])
 

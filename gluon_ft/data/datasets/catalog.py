@@ -4,22 +4,16 @@ from __future__ import annotations
 import functools
 import os
 import shutil
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gluon_ft.data.datasets import cifar
 from gluon_ft.errors import ConfigError, DataError, DownloadError, near
-from gluon_ft.io import atomic
+from gluon_ft.io import atomic, documents
 from gluon_ft.io.archives import unpack
 from gluon_ft.io.checksums import Checksums
 from gluon_ft.io.downloads import fetch, locked
 from gluon_ft.io.paths import AnyPath, cache_home
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # pyright: ignore[reportMissingImports] not installed on later versions
 
 _TABLE = Path(__file__).with_name("catalog.toml")
 
@@ -72,8 +66,7 @@ class DataSet:
 
 @functools.cache
 def _rows() -> dict[str, DataSet]:
-    with open(_TABLE, "rb") as file:
-        table = tomllib.load(file)
+    table = documents.read_toml(_TABLE)
     return {name: DataSet(name=name, files=tuple(_file(f) for f in row.pop("files")), **row)
             for name, row in table.items()}
 

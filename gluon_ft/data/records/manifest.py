@@ -15,12 +15,23 @@ import numpy as np
 
 from gluon_ft.data.records.writer import Target
 from gluon_ft.errors import DataError
+from gluon_ft.io import documents
 from gluon_ft.io.paths import AnyPath
+from gluon_ft.io.shapes import anything, each, listed, maybe, named, number, text, whole
 
 FORMAT, VERSION = "gluon_ft records", 1
 HASH_BYTES = 16  # of each source's SHA-256; 128 bits are enough to compare images by
 CRC_BYTES = 4  # of each record, to say which one is damaged; that none is, is for the SHA-256 of the whole file
 MAX_BYTES = 1 << 30  # 28 bytes a record, so 38 million records
+
+
+_STATISTICS = named({}, {"min": whole(0), "median": number(0), "max": whole(0)})
+_SHAPE = named(
+    {"classes": maybe(listed(text(4096))), "records": whole(0), "options": each(anything, 50),
+     "counts": listed(named({"label": number(), "class": maybe(text(4096)), "records": whole(0)})),
+     "rec": named({"bytes": whole(0), "sha256": text(64)}), "idx": named({"bytes": whole(0), "sha256": text(64)}),
+     "source_hashes": text(MAX_BYTES), "packed_crcs": text(MAX_BYTES)},
+    {"sizes": each(_STATISTICS, 20), "shard": maybe(named({"number": whole(0), "of": whole(1)}))}, others=True)
 
 
 @dataclass
@@ -174,44 +185,35 @@ def read(path: AnyPath) -> Manifest:
     if content.get("version") != VERSION:
         raise DataError("manifest of another version", path=path, expected=VERSION, found=content.get("version"),
                         remedy="use the gluon_ft that wrote it, or pack again")
-    if content.get("sha256") != _own_hash_of_read(content):
+    if content.get("sha256") != own_hash(content):
         raise DataError("manifest was changed or damaged", path=path, expected="contents that fit its own sha256",
                         remedy="pack again, or remove it to do without it")
     try:
         return _checked(content)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError("manifest is not complete", path=path, found=f"{type(error).__name__} {error}",
+    except ValueError as error:
+        raise DataError("manifest is not complete", path=path, found=error,
                         remedy="pack again, or remove it to do without it") from error
-
-
-def _own_hash_of_read(content):
-    try:
-        return own_hash(content)
-    except RecursionError:  # nested more deeply than anything `to_bytes` writes
-        return None
 
 
 def _content(path: Path):
     try:
         if path.stat().st_size > MAX_BYTES:
             raise DataError("manifest is too large", path=path, expected=f"at most {MAX_BYTES} bytes")
-        return json.loads(path.read_bytes().decode("utf-8"))
+        return documents.read_json(path, MAX_BYTES)
     except OSError as error:
         raise DataError("manifest cannot be read", path=path, found=error.strerror or error) from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError("manifest is not JSON", path=path, found=str(error)[:120]) from None
 
 
 def _checked(content):
-    classes = content["classes"]
-    if classes is not None and not all(isinstance(name, str) for name in classes):
-        raise ValueError("classes must be names")
-    records = int(content["records"])
+    _SHAPE(content, "")
+    classes, records = content["classes"], content["records"]
     sizes = {"source_hashes": HASH_BYTES, "packed_crcs": CRC_BYTES}
     hashes = {name: base64.b64decode(content[name], validate=True) for name in sizes}
     for name, value in hashes.items():
         if len(value) != sizes[name] * records:
             raise ValueError(f"{name} of {len(value)} bytes for {records} records")
-    counts = {float(row["label"]): int(row["records"]) for row in content["counts"]}
+    counts = {float(row["label"]): row["records"] for row in content["counts"]}
     return Manifest(classes=classes, counts=counts, records=records, rec_sha256=str(content["rec"]["sha256"]),
                     idx_sha256=str(content["idx"]["sha256"]), data=content, **hashes)

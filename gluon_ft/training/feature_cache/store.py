@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from gluon_ft.errors import ConfigError, DataError
-from gluon_ft.io import atomic, locks, paths
+from gluon_ft.io import atomic, documents, locks, paths
 from gluon_ft.io.checksums import sha256_of
 
 ARRAY, MANIFEST = "features.npy", "manifest.json"
@@ -129,7 +129,7 @@ def _found(path, key, shape):
     if not path.exists():
         return None
     try:
-        known = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        known = documents.read_json(path / MANIFEST)
         if known["key"] != key or tuple(known["shape"]) != shape:
             raise ValueError("the manifest is of other features")
         if sha256_of(path / ARRAY) != known["sha256"]:
