@@ -55,7 +55,15 @@ def maybe(shape: Shape) -> Shape:
 
 
 def listed(shape: Shape, most: int = 1 << 30, least: int = 0) -> Shape:
-    """A list of `least` to `most` values that each fit `shape`."""
+    """A list.
+
+    Parameters
+    ----------
+    shape : Shape
+        What each of its values fits.
+    most, least : int
+        How many values it has.
+    """
     def check(value: Any, place: str) -> None:
         few = f"a list of at most {most}" if most < 1 << 30 else "a list"
         _need(isinstance(value, list) and least <= len(value) <= most, value, place, few)
