@@ -183,8 +183,7 @@ def _size(found, position, image):
     """(width, height) as seen: from the file's header, or of what was decoded where there is none."""
     if not isinstance(found, FileSource):
         return image.shape[1::-1]
-    info = header.probe(found.read(position))
-    return (info.width, info.height) if info.orientation < 5 else (info.height, info.width)
+    return header.probe(found.read(position)).upright
 
 
 def _probed(facts, found, kept, pixels, net, notes, seed):

@@ -122,9 +122,8 @@ def examine(item: Item) -> Facts:
         grey = decode.decode(data, info, color=0, resize=2 * near_duplicates.SIDE)
         small = near_duplicates.thumbnail(grey)
         values = np.asarray(small)
-        upright = (info.width, info.height) if info.orientation < 5 else (info.height, info.width)
-        known = Facts(None, short_hash(data), upright, info.format, values)
-        if values.std() >= near_duplicates.FLAT and min(upright) >= TINY:
+        known = Facts(None, short_hash(data), info.upright, info.format, values)
+        if values.std() >= near_duplicates.FLAT and min(info.upright) >= TINY:
             return known._replace(turns=near_duplicates.hash_turns(small))
         full = decode.decode(data, info)
         ranges = full.reshape(-1, full.shape[-1])
@@ -135,7 +134,9 @@ def examine(item: Item) -> Facts:
 
 
 def _pixel_hash(full) -> bytes:
-    return hashlib.sha256(repr(full.shape).encode() + full.tobytes()).digest()[:16]
+    found = hashlib.sha256(repr(full.shape).encode())
+    found.update(np.ascontiguousarray(full).data)
+    return found.digest()[:16]
 
 
 def _pixels_of_chunk(items):

@@ -4,13 +4,15 @@ Knows nothing of records and never touches MXNet. Safe in threads.
 """
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from PIL import Image
 
-from gluon_ft.data.images.header import MAX_MEGAPIXELS, Probe, Unreadable, opened, probe, text_of
+from gluon_ft.data.images import opener, orientation
+from gluon_ft.data.images.header import MAX_MEGAPIXELS, Probe, Unreadable, decoding, opened, probe, text_of
 
 # libjpeg leaves out the finer part of each 8x8 block's cosine transform, which is a better low-pass filter than
 # decoding everything and throwing pixels away, and much quicker. See `reduction` for when it may.
@@ -18,6 +20,7 @@ _REDUCED = {(1, 2): cv2.IMREAD_REDUCED_COLOR_2, (1, 4): cv2.IMREAD_REDUCED_COLOR
             (0, 2): cv2.IMREAD_REDUCED_GRAYSCALE_2, (0, 4): cv2.IMREAD_REDUCED_GRAYSCALE_4,
             (0, 8): cv2.IMREAD_REDUCED_GRAYSCALE_8, (1, 1): cv2.IMREAD_COLOR, (0, 1): cv2.IMREAD_GRAYSCALE}
 _JPEG = ("JPEG", "MPO")
+_BAND_PIXELS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -116,14 +119,28 @@ def decode(data: bytes, info: Probe, color: int = 1, resize: int = 0) -> np.ndar
     Unreadable
         The data is truncated or damaged, or its pixels cannot be brought to 8 bits.
     """
-    array = None
-    if info.format in _JPEG and info.mode in ("L", "RGB"):
-        grey = color == 0 or (color == -1 and info.mode == "L")
-        flag = _REDUCED[(0 if grey else 1, reduction(info.width, info.height, resize))]
-        array = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
-    if array is None:  # another format, or Pillow is to say what is wrong with this JPEG
-        array = _decode_pillow(data, color)
-    return np.ascontiguousarray(_upright(array, info.orientation))
+    with decoding():
+        array = _decode_jpeg(data, info, color, resize) if info.format in _JPEG and info.mode in ("L", "RGB") else None
+        if array is None:  # another format, or Pillow is to say what is wrong with this JPEG
+            array = _decode_pillow(data, color)
+            if array.shape[1::-1] != info.upright:
+                raise Unreadable("damaged: {} x {} pixels, and the header says {} x {}".format(*array.shape[1::-1],
+                                                                                               *info.upright))
+        return np.ascontiguousarray(array)
+
+
+def _decode_jpeg(data, info, color, resize):
+    """As `decode`; None where OpenCV cannot, or finds another size than the header's."""
+    grey = color == 0 or (color == -1 and info.mode == "L")
+    factor = reduction(info.width, info.height, resize)
+    flag = _REDUCED[(0 if grey else 1, factor)] | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        array = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flag)
+    except cv2.error:
+        return None
+    if array is None or array.shape[:2] != (-(-info.height // factor), -(-info.width // factor)):
+        return None
+    return orientation.upright(array, info.orientation)
 
 
 def decode_rgb(data: bytes, channels: int = 3, resize: int = 0) -> np.ndarray:
@@ -149,16 +166,27 @@ def decode_rgb(data: bytes, channels: int = 3, resize: int = 0) -> np.ndarray:
 
 def _decode_pillow(data, color):
     with opened(data) as image:
-        try:
+        # Only a TIFF's metadata are read, and warned of, with its pixels.
+        with opener.quiet() if image.format == "TIFF" else contextlib.nullcontext():
             image.load()
-            return _pixels(image, color)
-        except Unreadable:
-            raise
-        except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ... on damaged bytes
-            raise Unreadable(f"damaged or truncated: {text_of(error)}") from None
+        return _pixels(image, orientation.of_image(image), color)
 
 
-def _pixels(image, color):
+def _pixels(image, turned, color):
+    """The upright pixels, made from bands of the image: whole, each step of it would take another 4 bytes a pixel."""
+    rows = max(1, _BAND_PIXELS // image.width)
+    if image.height <= rows:
+        return orientation.upright(_band(image, color), turned)
+    channels = _band(image.crop((0, 0, image.width, 1)), color).shape[2:]
+    size = (image.height, image.width) if turned < 5 else (image.width, image.height)
+    out = np.empty((*size, *channels), np.uint8)
+    stored = orientation.as_stored(out, turned)
+    for top in range(0, image.height, rows):
+        stored[top:top + rows] = _band(image.crop((0, top, image.width, min(top + rows, image.height))), color)
+    return out
+
+
+def _band(image, color):
     if image.mode.startswith("I") or image.mode == "F":
         image = _eight_bits(image)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
@@ -176,18 +204,6 @@ def _eight_bits(image):
     if image.mode == "F" or values.min() < 0 or values.max() > 65535:
         raise Unreadable(f"pixels of mode {image.mode} beyond 16 bits; store it with 8 or 16 bits a channel")
     return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
-
-
-_TURNS = {3: cv2.ROTATE_180, 6: cv2.ROTATE_90_CLOCKWISE, 8: cv2.ROTATE_90_COUNTERCLOCKWISE}
-
-
-def _upright(array, orientation):
-    if orientation in (5, 7):
-        array = cv2.transpose(array)
-        return cv2.rotate(array, cv2.ROTATE_180) if orientation == 7 else array
-    if orientation in (2, 4):
-        return cv2.flip(array, 1 if orientation == 2 else 0)
-    return array if orientation == 1 else cv2.rotate(array, _TURNS[orientation])
 
 
 def shrink(array: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -223,14 +239,13 @@ def convert(data: bytes, options: ImageOptions) -> Converted:
     Raises Unreadable with the reason.
     """
     info = probe(data, options.max_megapixels)
-    upright = (info.width, info.height) if info.orientation < 5 else (info.height, info.width)
     if options.pass_through:
         _check_pass_through(data, info)
-        return Converted(data, upright, upright, info.orientation)
-    target = target_size(*upright, options)
+        return Converted(data, info.upright, info.upright, info.orientation)
+    target = target_size(*info.upright, options)
     if target[0] * target[1] > options.max_megapixels * 1e6:
-        raise Unreadable(f"{upright[0]} x {upright[1]} pixels would become {target[0]} x {target[1]}, more than "
-                         f"{options.max_megapixels:g} megapixels (--max-megapixels)")
+        raise Unreadable(f"{info.upright[0]} x {info.upright[1]} pixels would become {target[0]} x {target[1]}, more "
+                         f"than {options.max_megapixels:g} megapixels (--max-megapixels)")
     # A JPEG cannot hold alpha.
     color = 1 if options.color == -1 and info.transparent and options.encoding == ".jpg" else options.color
     array = decode(data, info, color, options.resize)
@@ -240,7 +255,7 @@ def convert(data: bytes, options: ImageOptions) -> Converted:
         array = array[:target[1], :target[0]]  # a reduced JPEG keeps a last column that is not whole
     if array.shape[1::-1] != target:
         array = shrink(array, *target)
-    return Converted(_encode(array, options), upright, target, info.orientation)
+    return Converted(_encode(array, options), info.upright, target, info.orientation)
 
 
 def target_size(width: int, height: int, options: ImageOptions) -> tuple[int, int]:

@@ -5,21 +5,21 @@ import contextlib
 import os
 import stat
 import struct
-import threading
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from PIL import ImageFile
 
-from gluon_ft.data.images import opener
+from gluon_ft.data.images import opener, orientation
 from gluon_ft.io.paths import AnyPath
 
 MAX_MEGAPIXELS = 100  # 10^6 pixels; decoded as colour they take 300 MB
+MAX_SIDE = 65_535  # pixels, the most that a JPEG's header can say
 MAX_FILE_BYTES = 256 << 20
+NO_MEMORY = "not enough memory to decode it"
 
-_ORIENTATION = 0x0112  # EXIF tag
-_ONE_AT_A_TIME = threading.RLock()  # of what Pillow does, see `opened`
+_EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
+_JPEG_TABLES = (0xC4, 0xDB, 0xDD, 0xFE)  # Huffman, quantisation, restart interval; and comments
 
 
 class Unreadable(ValueError):
@@ -36,6 +36,11 @@ class Probe:
     height: int
     orientation: int
     transparent: bool
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """Width and height as the image is seen."""
+        return (self.width, self.height) if self.orientation < 5 else (self.height, self.width)
 
 
 def read_file(path: AnyPath) -> bytes:
@@ -59,93 +64,103 @@ def read_file(path: AnyPath) -> bytes:
 
 
 def probe(data: bytes, max_megapixels: float = MAX_MEGAPIXELS) -> Probe:
-    """Reads the header only; Unreadable where it is no image or has more pixels than allowed."""
+    """Reads the header only; Unreadable where it is no image, or larger than `check_size` allows."""
     info = _probe_jpeg(data) or _probe_any(data)
-    if info.width * info.height > max_megapixels * 1e6:
-        raise Unreadable(f"{info.width} x {info.height} pixels are {info.width * info.height / 1e6:.0f} megapixels, "
-                         f"at most {max_megapixels:g} are decoded (--max-megapixels)")
+    check_size(info.width, info.height, max_megapixels)
     return info
 
 
+def check_size(width: int, height: int, max_megapixels: float = MAX_MEGAPIXELS) -> None:
+    """Raises Unreadable for a picture that is too large to be decoded.
+
+    Parameters
+    ----------
+    width, height : int
+        Pixels; neither may be beyond `MAX_SIDE`.
+    max_megapixels : float, default 100
+        Of both together.
+    """
+    if width * height > max_megapixels * 1e6:
+        raise Unreadable(f"{width} x {height} pixels are {width * height / 1e6:.0f} megapixels, at most "
+                         f"{max_megapixels:g} are decoded (--max-megapixels)")
+    if max(width, height) > MAX_SIDE:
+        raise Unreadable(f"{width} x {height} pixels, an edge of at most {MAX_SIDE} is decoded")
+    if not (width and height):
+        raise Unreadable(f"damaged header: {width} x {height} pixels")
+
+
 def _probe_any(data):
-    with opened(data) as image:
-        return Probe(image.format or "", image.mode, *image.size, _orientation(image),
+    with opened(orientation.png_metadata_first(data)) as image:
+        # What a TIFF's own tag says is done by Pillow, and is in its size already.
+        turned = 1 if orientation.TAG in getattr(image, "tag_v2", ()) else orientation.of_image(image)
+        return Probe(image.format or "", image.mode, *image.size, turned,
                      "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa"))
 
 
 def _probe_jpeg(data):
     """The probe of an ordinary JPEG (8 bits, grey or colour) in a fifth of Pillow's time; None for any other file.
 
-    Segments follow each other as 0xFF, kind, length (16 bits, its own two bytes included); those of the kinds C0 to
-    CF except C4, C8 and CC are frame headers: precision, height, width, components (ITU-T T.81, B.1.1, B.2.2).
+    Segments follow each other as 0xFF, kind, length (16 bits, its own two bytes included), up to the start of the scan;
+    those of the kinds C0 to CF except C4, C8 and CC are frame headers: precision, height, width, components (ITU-T
+    T.81, B.1.1, B.2.2). EXIF, XMP: as Pillow's JPEG plug-in reads them.
     """
-    at, orientation = 2, 1
+    at, exif, xmp, frame = 2, b"", b"", None
     if not data.startswith(b"\xff\xd8\xff"):
         return None
-    while at + 10 <= len(data) and data[at] == 0xFF:
+    while at + 4 <= len(data) and data[at] == 0xFF:
         kind, length = data[at + 1], int.from_bytes(data[at + 2:at + 4], "big")
-        if kind == 0xE1 and data.startswith(b"Exif\0\0", at + 4):
-            orientation = exif_orientation(data[at + 4:at + 2 + length])
-        elif 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
-            bits, height, width, components = struct.unpack_from(">BHHB", data, at + 4)
-            if bits != 8 or components not in (1, 3) or not width or not height:
-                return None
-            return Probe("JPEG", "L" if components == 1 else "RGB", width, height,
-                         orientation if orientation in range(1, 9) else 1, False)
-        elif kind in (0xFF, 0xDA) or length < 2:  # fill bytes, start of the scan, damage: for Pillow to judge
-            return None
+        if kind == 0xDA:
+            break
+        if kind == 0xE1:
+            segment = data[at + 4:at + 2 + length]
+            if segment.startswith(_EXIF):  # a second one goes on where the first one ended
+                exif += segment[len(_EXIF):] if exif else segment
+            elif segment.startswith(_XMP):
+                xmp = segment[len(_XMP):]
+        elif 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC) and frame is None and at + 10 <= len(data):
+            frame = struct.unpack_from(">BHHB", data, at + 4)
+        elif length < 2 or not (0xE0 <= kind <= 0xEF or kind in _JPEG_TABLES):
+            return None  # for Pillow to judge: fill bytes, a second frame, damage
         at += 2 + length
-    return None
+    else:
+        return None
+    if frame is None:
+        return None
+    bits, height, width, components = frame
+    if bits != 8 or components not in (1, 3) or not width or not height:
+        return None
+    return Probe("JPEG", "L" if components == 1 else "RGB", width, height, orientation.of_jpeg(exif, xmp), False)
 
 
 @contextlib.contextmanager
 def opened(data: bytes) -> Iterator[ImageFile.ImageFile]:
-    """Pillow's image of some bytes, see `opener.identify`.
-
-    Warnings of Pillow's are left out. As Python's filters of warnings belong to the whole process, one thread at a
-    time gets past here. Raises Unreadable where the bytes are no image.
-    """
-    with _ONE_AT_A_TIME, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            image = opener.identify(data)
-        except opener.NotInstalled as error:
-            raise Unreadable(str(error)) from None
-        except Exception as error:  # whatever a decoder plug-in raises on damaged bytes
-            raise Unreadable(f"damaged header: {text_of(error)}") from None
-        if image is None:
-            raise Unreadable(f"not an image (begins with {data[:12]!r})")
-        with image:
-            yield image
-
-
-def _orientation(image) -> int:
-    # Pillow's `getexif` would decode a whole PNG to look for EXIF data behind its pixels, and takes as long for a
-    # JPEG's as a twentieth of all the work on it.
-    # Pillow turns a TIFF itself.
-    value = 1 if image.format == "TIFF" else exif_orientation(image.info.get("exif") or b"")
-    return value if value in range(1, 9) else 1
-
-
-def exif_orientation(exif: bytes) -> int:
-    """The orientation tag of EXIF data, with or without its leading 'Exif'; 1 where it is missing or damaged.
-
-    EXIF is a TIFF header and a directory of 12-byte entries: tag, type, count, value (Exif 2.3, 4.6.2).
-    """
-    exif = exif[6:] if exif.startswith(b"Exif\0\0") else exif
-    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    """Pillow's image of some bytes, see `opener.identify`. Raises Unreadable where the bytes are no image."""
     try:
-        if order is None:
-            return 1
-        directory = struct.unpack_from(f"{order}I", exif, 4)[0]
-        count = struct.unpack_from(f"{order}H", exif, directory)[0]
-        for entry in range(directory + 2, directory + 2 + 12 * count, 12):
-            tag, kind, _, value = struct.unpack_from(f"{order}HHIH", exif, entry)
-            if tag == _ORIENTATION and kind == 3:  # a 16-bit number
-                return value
-    except struct.error:  # a damaged directory is no reason to refuse the picture
-        pass
-    return 1
+        with opener.quiet():
+            image = opener.identify(data)
+    except opener.NotInstalled as error:
+        raise Unreadable(str(error)) from None
+    except MemoryError:
+        raise Unreadable(NO_MEMORY) from None
+    except Exception as error:  # whatever a decoder plug-in raises on damaged bytes
+        raise Unreadable(f"damaged header: {text_of(error)}") from None
+    if image is None:
+        raise Unreadable(f"not an image (begins with {data[:12]!r})")
+    with image:
+        yield image
+
+
+@contextlib.contextmanager
+def decoding() -> Iterator[None]:
+    """Whatever a decoder raises inside means that this one image is Unreadable, and nothing beyond it."""
+    try:
+        yield
+    except Unreadable:
+        raise
+    except MemoryError:
+        raise Unreadable(NO_MEMORY) from None
+    except Exception as error:  # OSError, SyntaxError, struct.error, cv2.error, DecompressionBombError, ...
+        raise Unreadable(f"damaged or truncated: {text_of(error)}") from None
 
 
 def text_of(error: BaseException) -> str:

@@ -8,7 +8,9 @@ import contextlib
 import importlib
 import io
 import struct
-from collections.abc import Callable
+import threading
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from PIL import Image, ImageFile
@@ -23,8 +25,20 @@ _NO_HEIF = "HEIC/HEIF, which needs pillow-heif (pip install pillow-heif)"
 _NO_AVIF = "AVIF, which this Pillow cannot read (pip install -U pillow)"
 
 
+_ONE_AT_A_TIME = threading.RLock()
+
+
 class NotInstalled(ValueError):
     """A format that is known and cannot be read here; the text says what it needs."""
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Leaves out Pillow's warnings. Python's filters of warnings belong to the whole process, so that one thread at a
+    time gets past here."""
+    with _ONE_AT_A_TIME, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def identify(data: bytes) -> ImageFile.ImageFile | None:
@@ -52,8 +66,7 @@ def identify(data: bytes) -> ImageFile.ImageFile | None:
     """
     damage: Exception | None = None
     for accept, factory in _openers(data):
-        verdict = accept is None or accept(data[:16])
-        if not verdict or isinstance(verdict, str):  # text: a format that this Pillow was built without
+        if not _accepted(accept, data[:16]):
             continue
         try:
             return factory(io.BytesIO(data), "")
@@ -66,6 +79,14 @@ def identify(data: bytes) -> ImageFile.ImageFile | None:
     if damage is not None:
         raise damage
     return None
+
+
+def _accepted(accept, beginning: bytes) -> bool:
+    try:
+        verdict = accept is None or accept(beginning)
+    except (SyntaxError, IndexError, TypeError, struct.error):  # of a file of a few bytes
+        return False
+    return bool(verdict) and not isinstance(verdict, str)  # text: a format that this Pillow was built without
 
 
 def _openers(data: bytes):

@@ -16,7 +16,7 @@ import pytest
 from conftest import shared_data
 from PIL import Image, ImageOps
 
-from gluon_ft.data.images import decode, header
+from gluon_ft.data.images import decode, header, orientation
 from gluon_ft.data.images.decode import ImageOptions
 from gluon_ft.data.images.header import Unreadable
 
@@ -58,7 +58,7 @@ def test_exif_orientation(orientation, kind):
 @pytest.mark.parametrize("exif", [b"", b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff\x01",
                                   b"II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\x01\0\0\0\x06\0\0\0"])
 def test_damaged_exif_counts_as_upright(exif):
-    assert header.exif_orientation(exif) == 1
+    assert orientation.of_jpeg(exif, b"") == 1
 
 
 def test_modes():
