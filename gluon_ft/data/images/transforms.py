@@ -10,7 +10,9 @@ The two published procedures, exactly:
 """
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import cv2
@@ -18,11 +20,13 @@ import numpy as np
 
 from gluon_ft.data.images import augment
 from gluon_ft.data.images.augment import Augmentation
+from gluon_ft.data.images.header import Unreadable, text_of
 from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.errors import ConfigError
 
 INTERPOLATIONS = {"nearest": cv2.INTER_NEAREST, "bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC,
                   "area": cv2.INTER_AREA, "lanczos": cv2.INTER_LANCZOS4}
+MOST_PIXELS = 1 << 24  # of a resized image that is made whole: 256 times as long as wide, at 256 pixels
 TRIES = 10  # of the random part, before the centre is taken; MXNet's `random_size_crop` and torchvision have 10 too
 
 
@@ -71,14 +75,18 @@ class Transform:
 
         image : uint8 (height, width, 3) in RGB, or (height, width) for grey networks
         """
-        wanted = self.preprocessing
         if self._resized_crop:
             return image
-        if wanted.resize is not None:
-            image = resize_short(image, wanted.resize, wanted.interpolation)
+        with _one_image():
+            return self._prepared(image)
+
+    def _prepared(self, image):
+        wanted = self.preprocessing
         if self.augmentation is None or self.augmentation.crop == "centre":
-            return centre_crop(image, wanted.size, wanted.interpolation)
-        return image
+            return centre_crop(image, wanted.size, wanted.interpolation, wanted.resize)
+        if wanted.resize is not None and not _is_long(*_short_edge(image, wanted.resize)):
+            return resize_short(image, wanted.resize, wanted.interpolation)
+        return image  # a long one is resized where it is cropped
 
     def finish(self, image: np.ndarray, out: np.ndarray, rng: np.random.RandomState | None = None) -> None:
         """The second half: in training random crop, flip and augmentation, then `(x / scale - mean) / std`.
@@ -94,20 +102,34 @@ class Transform:
         """
         wanted, chosen = self.preprocessing, self.augmentation
         if chosen is not None and rng is not None:
-            if self._resized_crop:
-                image = random_resized_crop(image, wanted.size, rng, chosen.scale, chosen.ratio, wanted.interpolation)
-            elif chosen.crop == "random":
-                image = random_crop(image, wanted.size, rng, wanted.interpolation)
-            if chosen.flip and rng.randint(2):
-                image = cv2.flip(image, 1)
-            image = augment.apply(image, chosen, rng)
+            with _one_image():
+                image = self._drawn(image, chosen, rng)
         _normalise(image, wanted, self._table, out)
+
+    def _drawn(self, image, chosen, rng):
+        wanted = self.preprocessing
+        if self._resized_crop:
+            image = random_resized_crop(image, wanted.size, rng, chosen.scale, chosen.ratio, wanted.interpolation)
+        elif chosen.crop == "random":
+            image = random_crop(image, wanted.size, rng, wanted.interpolation, wanted.resize)
+        if chosen.flip and rng.randint(2):
+            image = cv2.flip(image, 1)
+        return augment.apply(image, chosen, rng)
 
     def __call__(self, image: np.ndarray, rng: np.random.RandomState | None = None) -> np.ndarray:
         """Both halves: uint8 (height, width[, 3]) to float32 (channels, size, size); `rng` as in `finish`."""
         out = np.empty((self.preprocessing.channels, self.preprocessing.size, self.preprocessing.size), np.float32)
         self.finish(self.prepare(image), out, rng)
         return out
+
+
+@contextlib.contextmanager
+def _one_image() -> Iterator[None]:
+    """Too little memory for one image is said of that image, as Unreadable."""
+    try:
+        yield
+    except (MemoryError, cv2.error) as error:
+        raise Unreadable(f"cannot be resized: {text_of(error)}") from None
 
 
 def resize_short(image: np.ndarray, size: int, interpolation: str = "bilinear") -> np.ndarray:
@@ -127,9 +149,13 @@ def resize_short(image: np.ndarray, size: int, interpolation: str = "bilinear") 
     ndarray
         uint8; `image` itself where it has that size.
     """
+    return _resize(image, *_short_edge(image, size), interpolation)
+
+
+def _short_edge(image, size) -> tuple[int, int]:
+    """Width and height with a shorter edge of `size` pixels."""
     height, width = image.shape[:2]
-    new = (size, size * height // width) if height > width else (size * width // height, size)
-    return _resize(image, *new, interpolation)
+    return (size, size * height // width) if height > width else (size * width // height, size)
 
 
 def _resize(image, width, height, interpolation):
@@ -138,7 +164,8 @@ def _resize(image, width, height, interpolation):
     return cv2.resize(image, (width, height), interpolation=INTERPOLATIONS[interpolation])
 
 
-def centre_crop(image: np.ndarray, size: int, interpolation: str = "bilinear") -> np.ndarray:
+def centre_crop(image: np.ndarray, size: int, interpolation: str = "bilinear",
+                resize: int | None = None) -> np.ndarray:
     """Cuts out the middle `size` x `size`, rounded to the top left as MXNet does; a smaller image is enlarged first.
 
     Parameters
@@ -148,20 +175,22 @@ def centre_crop(image: np.ndarray, size: int, interpolation: str = "bilinear") -
     size : int
         Pixels.
     interpolation : str, default 'bilinear'
-        Of the enlarging; a key of `INTERPOLATIONS`.
+        Of the resizing; a key of `INTERPOLATIONS`.
+    resize : int, optional
+        First the shorter edge gets so many pixels, see `resize_short`. The result is the same as in two steps; but of a
+        picture that is a thousand times as long as wide no more is resized than is cut out.
 
     Returns
     -------
     ndarray
         uint8 (size, size[, 3]); a view of `image` where that was large enough.
     """
-    image = _enlarged(image, size, interpolation)
-    top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
-    return image[top:top + size, left:left + size]
+    image, (width, height) = _target(image, size, interpolation, resize)
+    return _part_of_resized(image, (width, height), ((width - size) // 2, (height - size) // 2), size, interpolation)
 
 
-def random_crop(image: np.ndarray, size: int, rng: np.random.RandomState,
-                interpolation: str = "bilinear") -> np.ndarray:
+def random_crop(image: np.ndarray, size: int, rng: np.random.RandomState, interpolation: str = "bilinear",
+                resize: int | None = None) -> np.ndarray:
     """Cuts out `size` x `size` at a place drawn uniformly; a smaller image is enlarged first.
 
     Parameters
@@ -172,28 +201,79 @@ def random_crop(image: np.ndarray, size: int, rng: np.random.RandomState,
         Pixels.
     rng : numpy.random.RandomState
     interpolation : str, default 'bilinear'
-        Of the enlarging; a key of `INTERPOLATIONS`.
+        Of the resizing; a key of `INTERPOLATIONS`.
+    resize : int, optional
+        Of the shorter edge, as in `centre_crop`.
 
     Returns
     -------
     ndarray
         uint8 (size, size[, 3]); a view of `image` where that was large enough.
     """
-    image = _enlarged(image, size, interpolation)
-    top, left = rng.randint(image.shape[0] - size + 1), rng.randint(image.shape[1] - size + 1)
+    image, (width, height) = _target(image, size, interpolation, resize)
+    top, left = rng.randint(height - size + 1), rng.randint(width - size + 1)
+    return _part_of_resized(image, (width, height), (left, top), size, interpolation)
+
+
+def _target(image, size, interpolation, resize):
+    """The image, and the (width, height) that it is to be resized to before a crop of `size` is cut out.
+
+    An image smaller than the crop is enlarged in proportion, first to the height that is needed and then to the width,
+    as ImageRecordIter does. The first of two steps is done here: what it gives is smaller than the crop.
+    """
+    width, height = image.shape[1::-1] if resize is None else _short_edge(image, resize)
+    if height < size:
+        width, height = int(np.float32(size) / np.float32(height) * np.float32(width)), size
+        if width < size:
+            image = _resize(image, width, height, interpolation)
+    if width < size:
+        height = int(np.float32(size) / np.float32(width) * np.float32(height))
+        width = size
+    return image, (width, height)
+
+
+def _is_long(width, height) -> bool:
+    return width * height > MOST_PIXELS
+
+
+def _part_of_resized(image, wanted, place, size, interpolation):
+    """`size` x `size` pixels at `place` (left, top) of the image resized to `wanted` (width, height)."""
+    (width, height), (left, top) = wanted, place
+    if image.shape[1::-1] != wanted:
+        if not _is_long(width, height):
+            image = _resize(image, width, height, interpolation)
+        else:
+            image, left, top = _resized_around(image, wanted, place, size, interpolation)
     return image[top:top + size, left:left + size]
 
 
-def _enlarged(image, size, interpolation):
-    """In proportion, first to the height that is needed and then to the width, as ImageRecordIter does."""
-    height, width = image.shape[:2]
-    if height < size:
-        width, height = int(np.float32(size) / np.float32(height) * np.float32(width)), size
-        image = _resize(image, width, height, interpolation)
-    if width < size:
-        height = int(np.float32(size) / np.float32(width) * np.float32(height))
-        image = _resize(image, size, height, interpolation)
-    return image
+def _resized_around(image, wanted, place, size, interpolation):
+    """Resizes no more of a long image than a crop needs: (part of the resized image, left, top of the crop in it)."""
+    (width, height), (left, top) = wanted, place
+    columns, skipped_x, scale_x = _needed(image.shape[1], width, left, size, MOST_PIXELS // height)
+    rows, skipped_y, scale_y = _needed(image.shape[0], height, top, size, MOST_PIXELS // width)
+    part = cv2.resize(image[rows, columns], None, fx=scale_x, fy=scale_y, interpolation=INTERPOLATIONS[interpolation])
+    return part, left - skipped_x, top - skipped_y
+
+
+def _needed(full, wanted, first, count, most):
+    """The pixels of an edge that make `count` pixels from `first` on, once it is resized from `full` to `wanted`.
+
+    Both images are cut where pixels of both begin at one place, or nearly so, since interpolation would give others
+    otherwise: of the resized one up to `most` pixels are looked through for such a place. What the places are still
+    apart (less than a pixel) is taken up by the factor.
+
+    Returns (slice of the pixels, how many pixels of the resized edge lie before them, factor of their resizing).
+    """
+    margin = 4 + -(-full // wanted)  # Lanczos looks at 4 pixels on either side, area averaging at those that become one
+    latest = max(0, first * full // wanted - margin) * wanted // full
+    shifts = np.arange(max(0, latest - max(count, most)), latest + 1, dtype=np.int64)
+    beyond = shifts * full % wanted
+    shift = int(shifts[np.minimum(beyond, wanted - beyond).argmin()])
+    begin = (shift * full + wanted // 2) // wanted
+    end = min(full, -(-(first + count) * full // wanted) + margin)
+    apart = (shift * full - begin * wanted) / wanted
+    return slice(begin, end), shift, 1 / (full / wanted + apart / (first - shift + count / 2))
 
 
 def random_part(height: int, width: int, rng: np.random.RandomState, scale: tuple[float, float] = (0.08, 1.0),
