@@ -137,8 +137,13 @@ def _build(about: Card, path=None) -> HybridBlock:
     """The network of a card, without parameters."""
     head = about.head
     try:
+        entry = registry.get(about.backbone)
+        if about.preprocessing.channels != entry.channels:
+            raise NetworkError("the preprocessing does not fit the network", expected=f"{entry.channels} channels",
+                               found=f"'{about.preprocessing.channel_order}'")
         if head is None:
             return registry.build(about.backbone, **({"classes": len(about.classes)} if about.classes else {}))
+        registry.check_plain_options(about.backbone, head["options"])
         net = registry.build(about.backbone, **head["options"])
         layer = tracing.output_layer(net)
         if layer.classes != head["classes"]:
@@ -149,11 +154,13 @@ def _build(about: Card, path=None) -> HybridBlock:
             heads.set_dropout(net, head["dropout"])
         for layer in head["appended"]:
             net = heads.append_output(net, layer["classes"], layer["name"])
-            if layer["dropout"]:
+            if layer.get("dropout"):
                 heads.set_dropout(net, layer["dropout"])
         return net
-    except (KeyError, TypeError) as error:
-        raise WeightsError(f"the card does not describe a network ({error!r})", path=path and card.beside(path),
+    except (NetworkError, ConfigError) as error:
+        if path is None:
+            raise
+        raise WeightsError(f"the card does not describe a network that can be built ({error})", path=card.beside(path),
                            remedy="save the model again") from error
 
 

@@ -2,14 +2,17 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from mxnet.gluon import HybridBlock
 from mxnet.gluon.model_zoo import vision
 
 from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.errors import NetworkError, near
+from gluon_ft.io.shapes import Shape, flag, number, whole
 from gluon_ft.models import SMALL_EDGE, zoo
 from gluon_ft.models.zoo.layers import GroupNorm
 from gluon_ft.runtime import gluoncv_fixes, mxnet_import
@@ -177,6 +180,34 @@ def build(name: str, **options) -> HybridBlock:
         raise NetworkError(f"backbone '{name}' cannot be built with {options}", found=str(error)) from error
     net.backbone = entry
     return gluoncv_fixes.repair(net, name)
+
+
+# What a model's card may say of how its backbone was built, with what each may be. Never where weights come from, on
+# which device, or a class or function.
+_PLAIN_OPTIONS: dict[str, Shape] = {
+    **dict.fromkeys(("thumbnail", "last_gamma", "use_se", "use_global_stats", "deep_stem", "avg_down", "dilated"),
+                    flag),
+    **dict.fromkeys(("final_drop", "dropout", "dropblock_prob"), number(0, 0.999)), "stem_width": whole(1, 256),
+    "bn_size": whole(1, 16), "dilation": whole(1, 4), "output_stride": whole(8, 32), "classes": whole(2, 100_000)}
+
+
+def check_plain_options(name: str, options: dict[str, Any]) -> None:
+    """NetworkError unless these are architecture options that the constructor of a backbone takes, of their types.
+
+    What a card says goes through here before it reaches the constructor.
+    """
+    if not options:
+        return
+    known = {option for block in type(build(name)).__mro__ for option in inspect.signature(block.__init__).parameters}
+    known = [option for option in _PLAIN_OPTIONS if option in known]
+    for option, value in options.items():
+        if option not in known:
+            raise NetworkError(f"backbone '{name}' has no architecture option '{option[:100]}'",
+                               remedy=near(option, known))
+        try:
+            _PLAIN_OPTIONS[option](value, option)
+        except ValueError as error:
+            raise NetworkError(f"backbone '{name}' cannot be built: {error}") from error
 
 
 def _constructor(entry: Backbone) -> Callable[..., HybridBlock]:

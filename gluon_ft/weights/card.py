@@ -1,4 +1,8 @@
-"""What travels beside a file of weights: backbone, preprocessing, class names, where it came from."""
+"""What travels beside a file of weights: backbone, preprocessing, class names, where it came from.
+
+A card may come from a stranger: all of it is checked here before anything is built from it. It has at most 4 MB,
+100,000 classes, 8 appended layers, and an input of at most 8,192 x 8,192 pixels.
+"""
 from __future__ import annotations
 
 import dataclasses
@@ -9,9 +13,22 @@ from pathlib import Path
 
 from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.errors import ConfigError, WeightsError
-from gluon_ft.io import atomic
+from gluon_ft.io import atomic, documents
+from gluon_ft.io.shapes import anything, each, flag, listed, maybe, named, number, text, whole
+from gluon_ft.weights import class_names
 
 METADATA_KEY = "gluon_ft"
+MOST_BYTES = 4 << 20
+MOST_CLASSES = 100_000  # ImageNet-21k has 21,841
+_MOST_LAYERS = 8
+_CLASSES, _DROPOUT = whole(1, MOST_CLASSES), number(0, 0.999)
+_LAYER = named({"name": text(100, 1), "classes": _CLASSES}, {"dropout": _DROPOUT})
+_HEAD = named({"classes": _CLASSES, "bias": flag, "linear": flag, "dropout": _DROPOUT,
+               "appended": listed(_LAYER, _MOST_LAYERS), "options": each(anything, 20)})
+_SHAPE = named(
+    {"backbone": text(100, 1), "preprocessing": each(anything, 20)},
+    {"classes": maybe(listed(text(1000, 1), MOST_CLASSES, 1)), "source": text(4096), "source_sha256": text(64),
+     "sha256": text(64), "notes": listed(text(4096), 100), "head": maybe(_HEAD), "extra": each(anything, 1000)})
 
 
 @dataclass(frozen=True)
@@ -55,18 +72,43 @@ class Card:
         """One JSON object."""
         values = dataclasses.asdict(self)
         values["preprocessing"] = self.preprocessing.to_dict()
-        return json.dumps(values, indent=1)
+        return json.dumps(values, indent=1, allow_nan=False)
 
     @classmethod
-    def from_json(cls, text: str, path: str | os.PathLike) -> Card:
-        """The inverse of `to_json`; WeightsError naming `path` for anything else."""
+    def from_json(cls, text: str | bytes, path: str | os.PathLike) -> Card:
+        """The inverse of `to_json`, from text or UTF-8; WeightsError naming `path` for anything else."""
         try:
-            values = json.loads(text)
+            values = documents.parse_json(text, MOST_BYTES)
+            _SHAPE(values, "")
             values["preprocessing"] = Preprocessing.from_dict(values["preprocessing"])
-            return cls(**{**values, "notes": tuple(values.get("notes", ()))})
-        except (ValueError, TypeError, KeyError, ConfigError) as error:
+            values["notes"] = tuple(values.get("notes", ()))
+            made = cls(**values)
+            made.check_classes()
+        except ValueError as error:  # as ConfigErrors are
             raise WeightsError(f"not a description of weights ({error})", path=path,
                                remedy="delete it, or convert the weights again") from error
+        return made
+
+    @property
+    def outputs(self) -> int | None:
+        """Classes of the network's result; None where the output is the backbone's own."""
+        if self.head is None:
+            return None
+        return self.head["appended"][-1]["classes"] if self.head["appended"] else self.head["classes"]
+
+    def check_classes(self) -> None:
+        """ConfigError where the names of the classes are not as many as the output has, or not distinct.
+
+        ImageNet's own names are let through, in which 'crane' and 'maillot' stand for two classes each.
+        """
+        if self.classes is None:
+            return
+        if self.outputs not in (None, len(self.classes)):
+            raise ConfigError("the names of the classes do not fit the output", expected=f"{self.outputs} names",
+                              found=len(self.classes))
+        if len(set(self.classes)) < len(self.classes) and self.classes != class_names.named("imagenet-1k"):
+            twice = next(name for i, name in enumerate(self.classes) if name in self.classes[:i])
+            raise ConfigError("a class name is there twice", found=f"'{twice}'")
 
 
 def beside(path: str | os.PathLike) -> Path:
@@ -75,13 +117,20 @@ def beside(path: str | os.PathLike) -> Path:
 
 
 def write(path: str | os.PathLike, card: Card) -> Path:
-    """Writes the card of the file at `path`."""
+    """Writes the card of the file at `path`. Raises WeightsError for one that `read` would refuse."""
+    Card.from_json(card.to_json(), beside(path))
     return atomic.write(beside(path), card.to_json() + "\n")
 
 
 def read(path: str | os.PathLike, metadata: dict | None = None) -> Card | None:
     """The card of a weights file, from beside it or from a safetensors header's metadata; None where there is none."""
-    if beside(path).is_file():
-        return Card.from_json(beside(path).read_text(encoding="utf-8"), beside(path))
+    own = beside(path)
+    if own.is_file():
+        try:
+            data = documents.read_bytes(own, MOST_BYTES)
+        except (OSError, ValueError) as error:
+            raise WeightsError("the card cannot be read", path=own,
+                               found=getattr(error, "strerror", None) or error) from error
+        return Card.from_json(data, own)
     text = (metadata or {}).get(METADATA_KEY)
     return Card.from_json(text, path) if isinstance(text, str) else None

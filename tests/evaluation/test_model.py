@@ -157,7 +157,7 @@ def test_other_parameters(saved, tmp_path):
 
 @pytest.mark.parametrize(("values", "message"), [
     ({"backbone": "lenett"}, "unknown backbone 'lenett'; did you mean lenet"),
-    ({"head": {"classes": 3}}, "the card does not describe a network"),
+    ({"head": {"classes": 3}}, r"not a description of weights \(head.bias is missing\)"),
     ({"preprocessing": {"size": -1}}, "not a description of weights"),
     ({"nonsense": 1}, "not a description of weights"),
 ])

@@ -1,7 +1,6 @@
 """Preprocessing: what a network's input must look like; it travels with weights, manifests, checkpoints and exports."""
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from gluon_ft.errors import ConfigError, near
@@ -9,6 +8,8 @@ from gluon_ft.io import settings
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "area", "lanczos")
 _CHANNELS = {"rgb": 3, "bgr": 3, "gray": 1}
+MOST_PIXELS = 8192  # of an edge; one such image has 0.8 GB as numbers
+_LARGEST, _LEAST = 1e6, 1e-6  # of mean, std and scale, so that no input becomes infinite
 
 
 @dataclass(frozen=True)
@@ -44,23 +45,24 @@ class Preprocessing:
     rotate180: bool = False
 
     def __post_init__(self):
-        if self.channel_order not in _CHANNELS:
+        if not isinstance(self.channel_order, str) or self.channel_order not in _CHANNELS:
             raise ConfigError(f"unknown channel order '{self.channel_order}'",
                               remedy=near(self.channel_order, _CHANNELS))
         for name in ("mean", "std"):
             object.__setattr__(self, name, self._channels(name))
-        if min(self.std) <= 0:
-            raise ConfigError("preprocessing: std must be above 0", found=self.std)
-        if not _number(self.scale) or self.scale <= 0:
+        if min(self.std) < _LEAST:
+            raise ConfigError("preprocessing: std must be above 0", expected=f"at least {_LEAST:g}", found=self.std)
+        if not _number(self.scale) or self.scale < _LEAST:
             raise ConfigError("preprocessing: scale must be above 0", expected="255 or 1", found=self.scale)
         object.__setattr__(self, "scale", float(self.scale))
         if not _pixels(self.size) or not (self.resize is None or _pixels(self.resize)):
-            raise ConfigError("preprocessing: size and resize are pixels", expected="whole numbers from 1",
+            raise ConfigError("preprocessing: size and resize are pixels",
+                              expected=f"whole numbers from 1 to {MOST_PIXELS}",
                               found=f"size {self.size}, resize {self.resize}")
         if self.resize is not None and self.resize < self.size:
             raise ConfigError("preprocessing: the crop is larger than the resized image",
                               found=f"size {self.size}, resize {self.resize}")
-        if self.interpolation not in INTERPOLATIONS:
+        if not isinstance(self.interpolation, str) or self.interpolation not in INTERPOLATIONS:
             raise ConfigError(f"unknown interpolation '{self.interpolation}'",
                               remedy=near(self.interpolation, INTERPOLATIONS))
         if not isinstance(self.rotate180, bool):
@@ -113,8 +115,8 @@ def _list(values):
 
 
 def _number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
 
 def _pixels(value):
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_PIXELS
