@@ -28,7 +28,7 @@ import gluon_ft
 from gluon_ft.cli import console
 from gluon_ft.data import split
 from gluon_ft.data.datasets import catalog
-from gluon_ft.data.sources import folders
+from gluon_ft.data.sources import class_names, folders
 from gluon_ft.errors import ConfigError
 from gluon_ft.evaluation import folds, task
 from gluon_ft.finetune import demo_weights
@@ -111,7 +111,7 @@ def finetune(net, classes, seed=0):
     In place; called again with the same classes it keeps the layer, with what it has learnt, and freezes the others.
     seed : of the new layer (Xavier).
     """
-    if net.classes != list(classes):
+    if not class_names.same(net.classes, classes):
         gluon_ft.seed_all(seed)
         gluon_ft.replace_output(net, len(classes), lr_mult=1)
         net.classes = list(classes)

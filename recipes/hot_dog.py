@@ -30,6 +30,7 @@ import gluon_ft
 from gluon_ft.cli import console
 from gluon_ft.data import split
 from gluon_ft.data.datasets import catalog
+from gluon_ft.data.sources import class_names
 from gluon_ft.errors import ConfigError, DataError
 from gluon_ft.evaluation import folds, linear, task
 from gluon_ft.finetune import demo_weights
@@ -114,7 +115,7 @@ def find_images(data, quick, seed, **_):
     if data is None or Path(data).is_file():
         data = catalog.get("hot-dog", source=data)
     found = split.own_parts(data, cap=24 if quick else None, seed=seed)
-    if found.classes != CLASSES:
+    if not class_names.same(found.classes, CLASSES):
         raise DataError("other classes than hot dog or not", path=data, expected=" and ".join(CLASSES),
                         found=", ".join(found.classes), remedy="name the folders so")
     return found

@@ -16,7 +16,7 @@ from gluon_ft.cli import console
 from gluon_ft.data import lists, split
 from gluon_ft.data.datasets import catalog
 from gluon_ft.data.records import pack
-from gluon_ft.data.sources import folders
+from gluon_ft.data.sources import class_names, folders
 from gluon_ft.errors import DataError
 
 PARTS = {"train": "train", "val": "test"}  # ours -> the data set's
@@ -46,7 +46,7 @@ def main(prefix, source, images, seed, resize, quality, workers, as_json):
 def own_parts(folder, seed: int) -> split.Split:
     """The data set's own train and test parts as lists; the training part in an order drawn by the seed."""
     found = {part: folders.scan(Path(folder) / theirs) for part, theirs in PARTS.items()}
-    if found["train"].class_names != found["val"].class_names:
+    if not class_names.same(found["train"].class_names, found["val"].class_names):
         raise DataError("train and test have different classes", path=folder, expected=found["train"].class_names,
                         found=found["val"].class_names)
     parts, index = {}, 0

@@ -1,14 +1,16 @@
 """`Batch`: the one form of a batch, whatever loader it comes from; and batches of arrays in memory."""
 from __future__ import annotations
 
+import copy
 import itertools
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import mxnet as mx
 import numpy as np
 
 from gluon_ft.data.sampler import digest, epoch_order
+from gluon_ft.data.sources import class_names
 from gluon_ft.errors import DataError
 
 
@@ -65,9 +67,19 @@ class ArrayLoader:
             raise DataError("batch size out of range", expected="at least 1", found=batch_size)
         self.batch_size, self.shuffle, self.seed, self.epoch = batch_size, shuffle, seed, 0
         self.start, self.balanced = 0, False
+        self.classes: list[str] | None = None
 
     def __len__(self) -> int:
         return -(-len(self.labels) // self.batch_size)
+
+    def renumbered(self, names: Sequence[str]) -> ArrayLoader:
+        """A loader of the same arrays with its labels by other class names; its own are its attribute `classes`."""
+        other, own = copy.copy(self), class_names.of(self)
+        if own is not None:
+            number = class_names.places(own, names, "the arrays")
+            other.labels = class_names.renumbered(self.labels, number, "the arrays")
+        other.classes = list(names)
+        return other
 
     def identity(self) -> dict:
         """What the batches depend on, as plain values: equal identities give equal batches."""
@@ -106,6 +118,74 @@ def batches(source: Any, start: int = 0) -> Generator[Batch, None, None]:
         start = 0
     for item in itertools.islice(source, start, None):
         yield as_batch(item)
+
+
+def by_names(loader: Any, names: Sequence[str] | None, where: str = "the loader",
+             whose: str = "of the network's") -> Any:
+    """A loader with its labels by other class names; the loader itself where it has these names, or either has none.
+
+    Parameters
+    ----------
+    loader : loader
+        Anything that `batches` takes. Its class names are those that `class_names.of` finds.
+    names : sequence of str, optional
+        In label order. They have to hold all names of the loader, which may lack some.
+    where : str
+        What the loader is, for errors: 'the validation set'.
+    whose : str
+        Whose `names` are, for errors, as in `class_names.places`.
+
+    Returns
+    -------
+    loader
+        With `classes` as `names`; of the loader's own kind where that has a method `renumbered`.
+
+    Raises
+    ------
+    DataError
+        As of `class_names.places`; while iterating, a label that is no position in the loader's names.
+    """
+    own = class_names.of(loader)
+    if own is None or names is None or class_names.same(own, names):
+        return loader
+    number = class_names.places(own, names, where, whose)
+    if hasattr(loader, "renumbered"):
+        return loader.renumbered(list(names))
+    kind = _SizedByNames if hasattr(loader, "__len__") else _ByNames
+    return kind(loader, list(names), number, where)
+
+
+class _ByNames:
+    """A loader whose labels are renumbered batch by batch; everything else is the loader's."""
+
+    _OWN = ("loader", "classes", "number", "where", "labels")
+
+    def __init__(self, loader, classes: list[str], number: np.ndarray, where: str):
+        self.loader, self.classes, self.number, self.where = loader, classes, number, where
+        if getattr(loader, "labels", None) is not None:
+            self.labels = class_names.renumbered(loader.labels, number, where)
+
+    def __getattr__(self, name):
+        if name in self._OWN:
+            raise AttributeError(name)
+        return getattr(self.loader, name)
+
+    def __setattr__(self, name, value):
+        if name in self._OWN:
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self.loader, name, value)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in batches(self.loader):
+            batch = batch.trimmed()
+            label = class_names.renumbered(batch.label.asnumpy(), self.number, self.where)
+            yield Batch(batch.data, mx.nd.array(label, ctx=batch.label.context, dtype="int32"), batch.valid)
+
+
+class _SizedByNames(_ByNames):
+    def __len__(self) -> int:
+        return len(self.loader)
 
 
 def as_batch(item: Any) -> Batch:

@@ -179,7 +179,7 @@ def read_classes(path: AnyPath) -> list[str]:
     """Reads class names, one a line; the line number from 0 is the label.
 
     Raises DataError with `path:line` for an empty name, a name met twice, another encoding or a control character,
-    and for a file that is missing, empty, cut short, too large or has one name only.
+    and for a file that is missing, empty, cut short or too large.
     """
     names: list[str] = []
     first_line: dict[str, int] = {}
@@ -192,8 +192,6 @@ def read_classes(path: AnyPath) -> list[str]:
             raise DataError(f"class '{name}' is there twice", path=where, found=f"it is in line {first_line[name]} too")
         first_line[name] = number
         names.append(name)
-    if len(names) < 2:
-        raise DataError("one class only", path=path, expected="two names or more, one a line", found=f"'{names[0]}'")
     return names
 
 

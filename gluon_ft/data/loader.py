@@ -1,6 +1,7 @@
 """`make_loader`: images of any source as batches for training and evaluation."""
 from __future__ import annotations
 
+import copy
 import operator
 import warnings
 from collections.abc import Generator, Iterator, Sequence
@@ -62,7 +63,8 @@ def make_loader(source: Any, *, preprocessing: Preprocessing, train: bool, batch
     root : path-like, optional
         Folder that the paths of a `.lst` begin at; default its own.
     classes : list of str, optional
-        Expected class names in label order. A folder may lack some of them; elsewhere names must be equal.
+        Expected class names in label order. A source that names its classes gets its labels by name, and may lack
+        some; of one that does not, labels are positions in these.
     engine : {'threads', 'native', 'dataset'}
         'threads' decodes here; for a `.rec` also 'native' (`ImageRecordIter`) and 'dataset' (`ImageRecordDataset`
         reads and decodes, one image at a time).
@@ -88,8 +90,8 @@ def make_loader(source: Any, *, preprocessing: Preprocessing, train: bool, batch
     Raises
     ------
     DataError
-        Nothing there, files of a list missing, one class only, a label outside the classes, other classes than
-        expected; while iterating: an image that cannot be decoded.
+        Nothing there, files of a list missing, one class only (for training), a label outside the classes, a class
+        that is not expected; while iterating: an image that cannot be decoded.
     ConfigError
         An option out of its range, or that the engine does not have.
     """
@@ -100,7 +102,7 @@ def make_loader(source: Any, *, preprocessing: Preprocessing, train: bool, batch
     augmentation = _augmentation(augment, preprocessing) if train else None
     if not train and augment is not None:
         raise ConfigError("augmentation is for training", expected="augment=None with train=False", found=augment)
-    found = open_source(source, root, classes)
+    found = open_source(source, root, classes, partial=not train)
     if engine != "threads" and not isinstance(found, RecordSource):
         raise ConfigError(f"engine '{engine}' reads packed records", expected="a .rec", found=found.name,
                           remedy="pack the images, or use engine 'threads'")
@@ -173,6 +175,13 @@ class Loader:
         positions = [order[i:i + self.batch_size] for i in range(0, len(order), self.batch_size)]
         return decoding.filled(positions, (wanted.channels, wanted.size, wanted.size),
                                      lambda position, out: self._fill(draw, position, out), self.workers, self.ahead)
+
+    def renumbered(self, class_names: Sequence[str]) -> Loader:
+        """A loader of the same images with their labels by other class names, see `ImageSource.renumbered`."""
+        other = copy.copy(self)
+        other.source = self.source.renumbered(class_names)
+        other.labels, other.classes = other.source.labels, list(class_names)
+        return other
 
     def identity(self) -> dict:
         """What is read and what is done with it, as plain values: equal identities give equal batches.

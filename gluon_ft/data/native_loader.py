@@ -47,6 +47,12 @@ class NativeLoader:
                  batch_size: int, seed: int, workers: int, ahead: int):
         self.source, self.labels, self.classes = records, records.labels, records.class_names or []
         self.train, self.batch_size, self.seed, self.epoch = augmentation is not None, batch_size, seed, 0
+        # Where the class names of the file are not those asked for, its labels are renumbered as the source's were.
+        self._number = None
+        if not np.array_equal(records.stored, records.labels):
+            stored, first = np.unique(records.stored, return_index=True)
+            self._number = np.zeros(int(stored.max()) + 1, dtype=np.int32)
+            self._number[stored] = records.labels[first]
         self.preprocessing, self._sure = preprocessing, preprocessing.resize is None
         self._options = {**_fixed(preprocessing), **(_random(augmentation) if augmentation else {}),
                          "path_imgrec": str(records.path), "preprocess_threads": max(1, workers), "verbose": False,
@@ -86,7 +92,10 @@ class NativeLoader:
             data = data.flip(axis=1)
         if self.preprocessing.rotate180:
             data = data.flip(axis=(2, 3))
-        return Batch(data, batch.label[0].astype("int32"), len(data) - batch.pad)
+        label = batch.label[0].astype("int32")
+        if self._number is not None:
+            label = mx.nd.array(self._number[label.asnumpy()], dtype="int32")
+        return Batch(data, label, len(data) - batch.pad)
 
 
 def _fixed(wanted: Preprocessing) -> dict:
@@ -138,6 +147,7 @@ class DatasetSource(RecordSource):
 
     def __init__(self, records: RecordSource, channels: int):
         super().__init__(records.path, records.offsets, records.labels, records.class_names, records.sha256)
+        self.numbered, self.stored = records.numbered, records.stored
         if not beside(self.path, INDEX).is_file():
             raise DataError("no such file", path=beside(self.path, INDEX), remedy="pack again, or use engine 'threads'",
                             expected="the index that ImageRecordDataset needs")

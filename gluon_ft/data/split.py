@@ -361,6 +361,8 @@ def own_parts(folder: AnyPath, train: str = "train", test: str = "test", cap: in
               seed: int = 0) -> Split:
     """The data's own two parts as lists 'train' and 'test', each class after class in sorted order.
 
+    Labels of both are by the names of the training part's classes, some of which `test` may lack.
+
     Parameters
     ----------
     folder : path-like
@@ -375,14 +377,11 @@ def own_parts(folder: AnyPath, train: str = "train", test: str = "test", cap: in
     Raises
     ------
     DataError
-        A part is missing or is not a folder of classes, or the two have different classes.
+        A part is missing or is not a folder of classes, or `test` has a class that `train` has not.
     """
     folder = Path(folder)
-    found = {name: scan(folder / name) for name in (train, test)}
-    classes = found[train].class_names
-    if classes is None or classes != found[test].class_names:
-        raise DataError(f"{train} and {test} have different classes", path=folder, expected=classes,
-                        found=found[test].class_names)
+    classes = (whole := scan(folder / train)).class_names or []
+    found = {train: whole, test: scan(folder / test, partial=True).renumbered(classes, f"of those in {train}")}
     parts: dict[str, list[Entry]] = {}
     for part, name in (("train", train), ("test", test)):
         files = found[name].files

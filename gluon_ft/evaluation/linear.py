@@ -220,7 +220,7 @@ def set_output(net: HybridBlock, weight: np.ndarray, bias: np.ndarray, classes: 
     weight : float (k, d)
     bias : float (k,)
     classes : list of str, optional
-        Class names, set as `net.classes`; default: `net.classes` stays.
+        Class names, set as `net.classes`; default: `net.classes` stays, where they are as many.
 
     Returns
     -------
@@ -237,14 +237,14 @@ def set_output(net: HybridBlock, weight: np.ndarray, bias: np.ndarray, classes: 
     if weight.ndim != 2 or bias.shape != weight.shape[:1] or np.prod(old[1:]) not in (0, weight.shape[1]):
         raise NetworkError("the weights do not fit the output", expected=f"weight (k, {np.prod(old[1:])}), bias (k,)",
                            found=f"{weight.shape}, {bias.shape}")
+    names = getattr(net, "classes", None) if classes is None else list(classes)
     heads.replace_output(net, len(bias), lr_mult=1)
     heads.make_linear(net)
     layer = tracing.output_layer(net).block
     shape = [extent or weight.shape[1] for extent in layer.weight.shape]
     layer.weight.set_data(mx.nd.array(weight.reshape(shape)))
     layer.bias.set_data(mx.nd.array(bias))
-    if classes is not None:
-        net.classes = list(classes)
+    net.classes = names if names is not None and len(names) == len(bias) else None
     return net
 
 

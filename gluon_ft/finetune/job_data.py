@@ -11,13 +11,12 @@ import numpy as np
 from gluon_ft.data import lists
 from gluon_ft.data.images import header
 from gluon_ft.data.records import manifest, record_file
-from gluon_ft.data.sources import folders
-from gluon_ft.data.sources.base import describe_classes
+from gluon_ft.data.sources import class_names, folders
 from gluon_ft.data.sources.files import FileSource, from_list
 from gluon_ft.data.sources.opening import open_source
 from gluon_ft.data.sources.records import RecordSource, open_records
 from gluon_ft.data.split import divide
-from gluon_ft.errors import ConfigError, DataError, near
+from gluon_ft.errors import ConfigError, DataError
 from gluon_ft.finetune.examine import examine
 from gluon_ft.finetune.settings import JobSettings
 from gluon_ft.io import atomic
@@ -76,7 +75,7 @@ def find(settings: JobSettings) -> tuple[Images, Images | None]:
     first, second = (settings.train, settings.val) if settings.data is None else _parts(Path(settings.data))
     assert first is not None  # JobSettings has either `data` or `train`
     train = _open(Path(first), settings)
-    val = None if second is None else _open(Path(second), settings)
+    val = None if second is None else _open(Path(second), settings, partial=True)
     if isinstance(train, RecordSource) and val is None and settings.validation:
         raise ConfigError("packed records are not split here", found=first, expected="val records as well (--val)",
                           remedy="split before packing (gluon-ft split), or --validation 0 to train without")
@@ -98,12 +97,12 @@ def _parts(folder: Path) -> tuple[Path | str, Path | str | None]:
     return train, next((inside[name] for name in VAL_NAMES if name in inside), None)
 
 
-def _open(path: Path, settings: JobSettings) -> Images:
+def _open(path: Path, settings: JobSettings, partial: bool = False) -> Images:
     suffix = path.suffix.lower()
     if path.is_dir():
         if settings.root is not None and settings.data is not None:
             raise ConfigError("root is for the paths of a .lst", found=f"the folder {path}")
-        return folders.scan(path, settings.exclude)
+        return folders.scan(path, settings.exclude, partial)
     if settings.exclude:
         raise ConfigError("classes can be excluded from a folder only", found=str(path))
     if suffix == ".lst":
@@ -119,24 +118,23 @@ def _open_list(path: Path, root) -> FileSource:
     found = from_list(path, root)
     largest = int(found.labels.max())
     if found.class_names is None:
-        found.class_names = [str(label) for label in range(largest + 1)]
+        found.class_names, found.numbered = [str(label) for label in range(largest + 1)], True
     if largest >= len(found.class_names):
         raise DataError("a label that no class has", path=path, found=largest,
-                        expected=f"0 to {len(found.class_names) - 1}: {describe_classes(found.class_names)}")
+                        expected=f"0 to {len(found.class_names) - 1}: {class_names.describe(found.class_names)}")
     return found
 
 
 def _with_classes_of(train: Images, val: Images) -> Images:
-    """`val` with its labels by the training images' classes, of which it may lack some."""
-    if isinstance(train, RecordSource) or isinstance(val, RecordSource):
-        # The loader compares what records hold with the classes that it is given.
-        return val
-    wanted, own = train.class_names or [], val.class_names or []
-    for name in own:
-        if name not in wanted:
-            raise DataError(f"class '{name}' is not in the training part", path=val.path,
-                            expected=describe_classes(wanted), found=describe_classes(own), remedy=near(name, wanted))
-    return val.renumbered(wanted)
+    """`val` with its labels by the training images' class names, of which it may lack some."""
+    if val.class_names is None or val.numbered:
+        return val if train.class_names is None else val.renumbered(train.class_names)
+    if train.class_names is None or train.numbered:
+        raise DataError("the validation images have class names, the training images have none", path=val.path,
+                        found=class_names.describe(val.class_names),
+                        remedy=f"name the classes in {lists.classes_file(train.path.with_suffix(''))}, one a line in "
+                               "label order")
+    return val.renumbered(train.class_names, "of the training part's")
 
 
 def prepare(settings: JobSettings, found: tuple[Images, Images | None] | None = None) -> JobData:
@@ -166,26 +164,24 @@ def prepare(settings: JobSettings, found: tuple[Images, Images | None] | None = 
         assert isinstance(train, FileSource)  # `find` refuses to split records
         drawn = divide(train, settings.validation, settings.seed or 0, examined.groups)
         parts = {name: train.take(positions) for name, positions in zip(FILES, drawn)}
-    class_names = train.class_names or [str(label) for label in range(int(train.labels.max()) + 1)]
-    _check_classes(parts["train"], class_names, settings.allow_empty_classes)
-    # Of records it shows here only whether their classes are the same, and what they are called without names.
-    for name, part in parts.items():
-        if isinstance(part, RecordSource):
-            checked = open_source(part, class_names=class_names)
-            assert isinstance(checked, RecordSource)
-            parts[name] = checked
+    names = train.class_names or [str(label) for label in range(int(train.labels.max()) + 1)]
+    _check_classes(parts["train"], names, settings.allow_empty_classes)
+    for part, images in parts.items():
+        checked = open_source(images, class_names=names, partial=part != "train")
+        assert isinstance(checked, (FileSource, RecordSource))
+        parts[part] = checked
     if settings.data is None or val is not None:
         examined.lines.insert(0, f"training {train.path}" + (f", validation {val.path}" if val is not None else ""))
-    return JobData(parts, class_names, examined.left_out, examined.lines, examined.facts)
+    return JobData(parts, names, examined.left_out, examined.lines, examined.facts)
 
 
-def _check_classes(part: Images, class_names: list[str], allow_empty: bool) -> None:
+def _check_classes(part: Images, names: list[str], allow_empty: bool) -> None:
     if isinstance(part, RecordSource) or allow_empty:
         return
-    counts = np.bincount(part.labels, minlength=len(class_names))
-    empty = [name for name, count in zip(class_names, counts) if not count]
+    counts = np.bincount(part.labels, minlength=len(names))
+    empty = [name for name, count in zip(names, counts) if not count]
     if empty:
-        raise DataError(f"{len(empty)} of {len(class_names)} classes have no training image", path=part.root,
+        raise DataError(f"{len(empty)} of {len(names)} classes have no training image", path=part.root,
                         expected="at least one each", found=f"none of '{empty[0]}'",
                         remedy="add images, or leave the class out (--exclude)")
 
@@ -258,9 +254,9 @@ def _list_of(folder, part: str) -> Path:
     return lists.list_file(Path(folder) / PREFIX, FILES[part])
 
 
-def _listed(path: Path, root, files, class_names: list[str]) -> FileSource:
+def _listed(path: Path, root, files, names: list[str]) -> FileSource:
     """What the list at `path` holds: (path below the root, label) of each image."""
-    return FileSource(path, root, [name for name, _ in files], [label for _, label in files], class_names, kind="list")
+    return FileSource(path, root, [name for name, _ in files], [label for _, label in files], names, kind="list")
 
 
 def typical_size(part: Images) -> int | None:

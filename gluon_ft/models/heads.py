@@ -65,7 +65,7 @@ def replace_output(net: Block, classes: int, lr_mult: float = LR_MULT, init: mx.
     Returns
     -------
     net
-        The same network.
+        The same network, whose `classes` are not known any more.
 
     Raises
     ------
@@ -82,6 +82,9 @@ def replace_output(net: Block, classes: int, lr_mult: float = LR_MULT, init: mx.
     for parent, key in found.parents:
         gluon_internals.exchange_child(parent, key, new)
     _initialise(net, new, init)
+    if isinstance(getattr(net, "classes", None), (list, tuple)):
+        # They were those of the old output.
+        net.classes = None
     tracing.forget_graphs(net)
     return net
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 import mxnet as mx
 
 from gluon_ft.data.batches import Batch, as_batch
+from gluon_ft.data.sources import class_names
 from gluon_ft.errors import DataError
 
 
@@ -33,6 +34,11 @@ class LoaderIter(mx.io.DataIter):
             raise DataError("no images", expected="at least one", found="an empty loader")
         self._shape = first.data[0].shape
         self._ahead = first
+
+    @property
+    def classes(self) -> list[str] | None:
+        """The loader's class names in label order, None where nothing names them."""
+        return class_names.of(self.loader)
 
     @property
     def provide_data(self) -> list[mx.io.DataDesc]:

@@ -8,15 +8,16 @@ from __future__ import annotations
 import itertools
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import mxnet as mx
 
-from gluon_ft.data.batches import batches
+from gluon_ft.data.batches import batches, by_names
 from gluon_ft.data.images.preprocessing import Preprocessing
+from gluon_ft.data.sources import class_names
 from gluon_ft.errors import CheckpointError, ConfigError, DataError
 from gluon_ft.io import reporter
 from gluon_ft.io.settings import plain
@@ -105,9 +106,9 @@ def fit(symbol: mx.sym.Symbol, arg_params: legacy.Parameters, aux_params: legacy
     if done is not None and save_to is not None:
         arg_params, aux_params = legacy.load_params(Path(save_to) / checkpoints.PREFIX, done.epoch)
     begun = done.epoch if done else 0
+    train, val, names = plan.named(train, val, done.classes if done else None)
     stream, first = _stream(train, config.seed, begun + 1)
-    names, labels, val_labels = plan.check(task, arg_params, aux_params, train, val, first.data.shape,
-                                           done.classes if done else None)
+    labels, val_labels = plan.check(task, arg_params, aux_params, train, val, first.data.shape, names)
     if config.seed is not None:
         seeds.seed_all(config.seed)
     trainee = module.make(task, first.data.shape, arg_params, aux_params, initializer)
@@ -222,7 +223,8 @@ def _evaluate(mod, contexts, stream, labels, meter) -> Metrics:
 
 
 def evaluate(symbol: mx.sym.Symbol, arg_params: legacy.Parameters, aux_params: legacy.Parameters, source: Any,
-             batch_size: int, ctx: mx.Context | list[mx.Context] | None = None, top_k: int = 0) -> Metrics:
+             batch_size: int, ctx: mx.Context | list[mx.Context] | None = None, top_k: int = 0,
+             classes: Sequence[str] | None = None) -> Metrics:
     """Loss and accuracy of a symbol that ends in SoftmaxOutput; every image counts once, padding not at all.
 
     Parameters
@@ -230,12 +232,15 @@ def evaluate(symbol: mx.sym.Symbol, arg_params: legacy.Parameters, aux_params: l
     symbol, arg_params, aux_params
         As in `fit`; no parameter may be missing.
     source : mx.io.DataIter, or a loader
-        Class names that it carries must be as many as the symbol has results.
+        Class names that it carries must be as many as the symbol has results, or all be among `classes`.
     batch_size : int
         Images of a batch, over all devices together.
     ctx : mx.Context or list of them, default mx.cpu()
     top_k : int, default 0
         The k of top-k accuracy; 0: not asked.
+    classes : sequence of str, optional
+        Names in the order of the symbol's results, such as `SymbolicResult.classes`. A source that names its classes
+        then gets its labels by name, and may lack some.
 
     Returns
     -------
@@ -251,14 +256,16 @@ def evaluate(symbol: mx.sym.Symbol, arg_params: legacy.Parameters, aux_params: l
         A label is outside the head, or a loss is not finite.
     """
     contexts, label = plan.contexts_of(ctx), graph.label_name(symbol)
+    if classes is not None:
+        source = by_names(source, classes, "the evaluation", "of the symbol's")
     stream = batches(source)
     first = next(stream, None)
     if first is None:
         raise DataError("no images in the evaluation", expected="at least one", found="an empty loader")
     shape = (batch_size, *first.data.shape[1:])
-    classes = plan.check_parameters(symbol, arg_params, aux_params, {DATA: shape, label: (batch_size,)})
-    plan.class_names(classes, None, source)
-    labels = plan.labels_fit(classes, source, "the evaluation")
+    count = plan.check_parameters(symbol, arg_params, aux_params, {DATA: shape, label: (batch_size,)})
+    plan.check_names(count, classes if classes is not None else class_names.of(source))
+    labels = plan.labels_fit(count, source, "the evaluation")
     mod = module.bind(symbol, label, contexts, shape)
     mod.set_params({k: v for k, v in arg_params.items() if k in set(symbol.list_arguments())},
                    {k: aux_params[k] for k in symbol.list_auxiliary_states()})

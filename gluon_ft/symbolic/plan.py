@@ -12,7 +12,8 @@ from typing import Any
 
 import mxnet as mx
 
-from gluon_ft.data.sources.base import describe_classes
+from gluon_ft.data.batches import by_names
+from gluon_ft.data.sources import class_names
 from gluon_ft.errors import ConfigError, DataError, NetworkError, TrainingError, WeightsError, last_line
 from gluon_ft.models import freezing, graph
 from gluon_ft.symbolic.head import DATA
@@ -156,7 +157,7 @@ def _with_options(symbol, smoothing, devices):
 
 
 def check(plan: Plan, arg_params: Parameters, aux_params: Parameters, train: Any, val: Any, shape: tuple[int, ...],
-          wanted: Sequence[str] | None = None) -> tuple[list[str] | None, LabelCheck, LabelCheck | None]:
+          names: Sequence[str] | None = None) -> tuple[LabelCheck, LabelCheck | None]:
     """Checks everything that can be known before the first batch.
 
     Parameters
@@ -168,13 +169,13 @@ def check(plan: Plan, arg_params: Parameters, aux_params: Parameters, train: Any
         `val` may be None.
     shape : tuple of int
         Of a batch's data; the first number is not used, `plan.batch_size` is.
-    wanted : sequence of str, optional
-        Class names of a checkpoint.
+    names : sequence of str, optional
+        Of the classes, see `named`.
 
     Returns
     -------
-    (list of str or None, LabelCheck, LabelCheck or None)
-        Class names where a source or the checkpoint has them, and the checks of training and validation labels.
+    (LabelCheck, LabelCheck or None)
+        The checks of training and validation labels.
 
     Raises
     ------
@@ -183,9 +184,9 @@ def check(plan: Plan, arg_params: Parameters, aux_params: Parameters, train: Any
     """
     inputs = {DATA: (plan.batch_size, *shape[1:]), plan.label: (plan.batch_size,)}
     classes = check_parameters(plan.symbol, arg_params, aux_params, inputs, plan.head)
-    names = class_names(classes, train, val, wanted)
+    check_names(classes, names)
     labels = labels_fit(classes, train, "the training set", plan.config.allow_empty_classes)
-    return names, labels, None if val is None else labels_fit(classes, val, "the validation set")
+    return labels, None if val is None else labels_fit(classes, val, "the validation set")
 
 
 def check_parameters(symbol: mx.sym.Symbol, arg_params: Parameters, aux_params: Parameters, inputs: dict[str, tuple],
@@ -269,41 +270,40 @@ def labels_fit(classes: int, source: Any, what: str, allow_empty: bool = True) -
     return LabelCheck(classes, source, what, allow_empty, growing="call get_fine_tune_model with num_classes=N")
 
 
-def class_names(classes: int, train: Any, val: Any, wanted: Sequence[str] | None = None) -> list[str] | None:
-    """Finds the class names that the sources carry, in label order.
+def named(train: Any, val: Any = None, wanted: Sequence[str] | None = None) -> tuple[Any, Any, list[str] | None]:
+    """The loaders with their labels by one list of class names.
 
     Parameters
     ----------
-    classes : int
-        Of the symbol's last layer.
     train, val : mx.io.DataIter or loader
-        Their attribute `classes` counts, where they have it; `val` may be None.
+        Their class names count, where they have them (see `data.sources.class_names.of`); `val` may be None.
     wanted : sequence of str, optional
-        Class names of a checkpoint.
+        Class names of the symbol's results, such as those of a checkpoint; default those of `train`, else of `val`.
 
     Returns
     -------
-    list of str or None
-        None where nothing names the classes.
+    (train, val, list of str or None)
+        The names in label order; None where nothing names the classes.
 
     Raises
     ------
     DataError
-        Names differ from one another, or their number from `classes`.
+        A class that is not among the names.
     """
-    found = [(what, list(source.classes)) for what, source in (("training", train), ("validation", val))
-             if getattr(source, "classes", None)]
-    if wanted is not None:
-        found.insert(0, ("checkpoint", list(wanted)))
-    for what, names in found[1:]:
-        if names != found[0][1]:
-            raise DataError(f"the classes of {what} and {found[0][0]} differ", expected=describe_classes(found[0][1]),
-                            found=describe_classes(names), remedy="take data and network of the same task")
-    if found and len(found[0][1]) != classes:
-        raise DataError(f"the classes of {found[0][0]} do not fit the head", expected=f"{classes} classes",
-                        found=describe_classes(found[0][1]),
-                        remedy=f"call get_fine_tune_model with num_classes={len(found[0][1])}")
-    return found[0][1] if found else None
+    names = list(wanted) if wanted is not None else class_names.of(train)
+    if names is None:
+        return train, val, class_names.of(val)
+    whose = "of the training part's" if wanted is None else "of the checkpoint's"
+    return (by_names(train, names, "the training set", whose),
+            None if val is None else by_names(val, names, "the validation set", whose), names)
+
+
+def check_names(classes: int, names: Sequence[str] | None) -> None:
+    """DataError where there are class names, and not as many as the symbol has results."""
+    if names is not None and len(names) != classes:
+        raise DataError("the class names do not fit the head", expected=f"{classes} classes",
+                        found=class_names.describe(names),
+                        remedy=f"call get_fine_tune_model with num_classes={len(names)}")
 
 
 def matching(names: list[str], patterns: Iterable[str]) -> list[str]:

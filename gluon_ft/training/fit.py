@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import mxnet as mx
 
-from gluon_ft.data.batches import batches
+from gluon_ft.data.batches import batches, by_names
+from gluon_ft.data.sources import class_names
 from gluon_ft.errors import ConfigError
 from gluon_ft.io import reporter
 from gluon_ft.runtime import devices, seeds
 from gluon_ft.runtime.gluon_internals import is_deferred
 from gluon_ft.training import checkpoint, stopping
 from gluon_ft.training.config import TrainConfig
-from gluon_ft.training.labels import LabelCheck, classes_of
+from gluon_ft.training.labels import LabelCheck, class_names_of, classes_of
 from gluon_ft.training.metrics import Meter, best_epoch, epoch_record, evaluate
 from gluon_ft.training.step import Stepper, draws
 
@@ -63,6 +64,8 @@ def fit(net: HybridBlock, train: Any, val: Any = None, config: TrainConfig | Non
         Initialised; what its `grad_req` freezes stays, `lr_mult` and `wd_mult` are honoured.
     train, val : loaders
         Anything that `gluon_ft.data.batches.batches` takes; `train` decides about shuffling; `val` may be None.
+        Class names decide where they are known (`net.classes`, `train.classes`, `val.classes`): labels then go by
+        name, and `val` may lack classes. A network without names gets those of `train`.
     config : TrainConfig, default TrainConfig()
     ctx : list of mx.Context, default where the network is
         Each batch is divided among them; the batch size does not grow with their number.
@@ -88,7 +91,7 @@ def fit(net: HybridBlock, train: Any, val: Any = None, config: TrainConfig | Non
         Nothing is trainable, a label is outside the network's output (before the step that would use it), a loss is
         not finite (the last checkpoint stays), or there is too little memory.
     DataError
-        An empty set, or a class without training images.
+        An empty set, a class without training images, or a class that the network, or the training part, has not.
     ConfigError
         Settings that do not fit network, data or machine.
     CheckpointError
@@ -125,6 +128,8 @@ class _Training:
 
     def __init__(self, net, train, val, config: TrainConfig, ctx, store: checkpoint.Store | None,
                  stop: stopping.Stop | None, on_epoch, name: str) -> None:
+        self.given = train
+        train, val = _by_names(net, train, val)
         self.net, self.train, self.val, self.config, self.name = net, train, val, config, name
         self.store, self.stop, self.on_epoch = store, stop, on_epoch
         self.contexts = devices.placed(net, ctx)
@@ -161,6 +166,8 @@ class _Training:
                 self._stop_if_asked()
         if self.stepper.average is not None:
             self.stepper.average.copy_to(self.net)
+        if self.given is not self.train and hasattr(self.given, "epoch"):
+            self.given.epoch = self.train.epoch
         self.result.seconds = time.perf_counter() - self.begun
         return self.result
 
@@ -290,6 +297,18 @@ class _Training:
 
 class _StopAsked(Exception):
     """A signal came during the evaluation."""
+
+
+def _by_names(net, train, val):
+    """The loaders with their labels by the network's class names; a network without gets the training part's."""
+    names = class_names_of(net)
+    if names is not None:
+        return (by_names(train, names, "the training set"),
+                None if val is None else by_names(val, names, "the validation set"))
+    names = class_names.of(train)
+    if names is not None and len(names) == classes_of(net):
+        net.classes = names
+    return train, None if val is None else by_names(val, names, "the validation set", "of the training part's")
 
 
 def _completed(net, train, contexts, config):

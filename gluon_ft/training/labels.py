@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import mxnet as mx
 import numpy as np
 
+from gluon_ft.data.sources import class_names
 from gluon_ft.errors import DataError, NetworkError, TrainingError
 from gluon_ft.models import tracing
 
@@ -104,6 +105,13 @@ def classes_of(net: Block) -> int | None:
         return tracing.output_layer(net).classes
     except NetworkError:
         return None
+
+
+def class_names_of(net: Block) -> list[str] | None:
+    """The network's attribute `classes`, names in the order of its output; None where they are not known, or not as
+    many as the output has."""
+    names, count = class_names.of(net), classes_of(net)
+    return names if names is not None and count in (None, len(names)) else None
 
 
 def class_weights(labels: np.ndarray | Sequence[int], classes: int) -> np.ndarray:

@@ -10,10 +10,11 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock
 
-from gluon_ft.data.batches import Batch, batches
+from gluon_ft.data.batches import Batch, batches, by_names
 from gluon_ft.engine import fused
 from gluon_ft.errors import DataError, TrainingError
 from gluon_ft.runtime import devices
+from gluon_ft.training.labels import class_names_of
 from gluon_ft.training.losses import cross_entropy
 
 
@@ -131,6 +132,8 @@ def evaluate(net: HybridBlock, source: Any, ctx: list[mx.Context] | None = None,
         On one CPU and for many images it runs in its fused form (`engine.fused.evaluating`), where that agrees to
         rounding.
     source : anything that `gluon_ft.data.batches.batches` takes
+        Where both have class names, labels go by name (`net.classes`, `source.classes`): it may lack classes, be of
+        one class only, and have them in another order.
     ctx : list of mx.Context, default those of the network
         Each batch is divided among them.
     top_k : int, default 0
@@ -149,7 +152,7 @@ def evaluate(net: HybridBlock, source: Any, ctx: list[mx.Context] | None = None,
     Raises
     ------
     DataError
-        Without images.
+        Without images; for a class that the network does not have.
     TrainingError
         For a loss that is not finite.
     ConfigError
@@ -157,6 +160,7 @@ def evaluate(net: HybridBlock, source: Any, ctx: list[mx.Context] | None = None,
     """
     contexts = ctx or devices.of(net)
     loss_of = cross_entropy()
+    source = by_names(source, class_names_of(net), where)
     number = len(source) if hasattr(source, "__len__") else 1
     with fused.evaluating(net, number, contexts, precision) as run:
         def predicted(batch):

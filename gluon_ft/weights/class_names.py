@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import functools
 
+from gluon_ft.data.sources.class_names import normal
 from gluon_ft.errors import NetworkError, near
 from gluon_ft.runtime import mxnet_import
 
@@ -37,7 +38,7 @@ def index(classes: list[str], name: str) -> int:
     NetworkError
         A name that is not there (with the nearest ones), or that stands for two classes.
     """
-    places = [i for i, known in enumerate(classes) if known == name]
+    places = [i for i, known in enumerate(classes) if normal(known) == normal(name)]
     if not places and len(classes) == 1000 and list(classes) == _imagenet()[0]:
         places = [i for known in _imagenet()[1:] for i, other in enumerate(known) if other == name]
     if not places:

@@ -137,8 +137,10 @@ def test_class_names(tmp_path):
     names = ["001.ak47", "a b", "tab\there", "Zoë", " blank"]
     path.write_bytes(lists.classes_to_bytes(names))
     assert lists.read_classes(path) == names
+    path.write_bytes(b"a\n")
+    assert lists.read_classes(path) == ["a"], "of images to evaluate"
     for text, wording in (("a\n\nb\n", ":2: bad class name"), ("a\nb\na\n", ":3: class 'a' is there twice; found it is "
-                          "in line 1 too"), ("a\n", "one class only"), ("a\nb", ":2: last line does not end"),
+                          "in line 1 too"), ("a\nb", ":2: last line does not end"),
                           ("a\nb\0\n", ":2: bad class name")):
         path.write_bytes(text.encode())
         with pytest.raises(DataError, match=wording):
@@ -249,7 +251,7 @@ def test_fuzzed_class_names_are_refused_or_read_line_by_line(tmp_path):
             continue
         read += 1
         assert [name + "\n" for name in names] == list(io.StringIO(data.decode("utf-8").replace("\r\n", "\n"), "\n"))
-        assert len(set(names)) == len(names) >= 2
+        assert len(set(names)) == len(names) >= 1
     print(f"{read} read, {refused} refused")
     assert read > 500
     assert refused > 500

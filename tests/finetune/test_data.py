@@ -8,7 +8,9 @@ import numpy as np
 import photos
 import pytest
 
-from gluon_ft.data import split
+from gluon_ft.data import lists, split
+from gluon_ft.data.images.preprocessing import Preprocessing
+from gluon_ft.data.loader import make_loader
 from gluon_ft.data.records import pack
 from gluon_ft.errors import ConfigError, DataError
 from gluon_ft.finetune import examine, job_data
@@ -120,7 +122,7 @@ def test_parts_that_do_not_fit(tmp_path):
     with pytest.raises(DataError, match="no training part; expected train/ beside val/ or test/; found test, val"):
         job_data.find(JobSettings(data=str(tmp_path / "p")))
     photos.make(tmp_path / "q", ("red", "green"), count=2)
-    with pytest.raises(DataError, match="class 'blue' is not in the training part; expected 2 classes: green, red"):
+    with pytest.raises(DataError, match="class 'blue' is none of the training part's; expected 2 classes: green, red"):
         job_data.find(JobSettings(train=str(tmp_path / "q"), val=str(tmp_path / "p" / "val")))
     with pytest.raises(DataError, match="no such file or folder; expected a folder with one subfolder a class"):
         job_data.find(JobSettings(data=str(tmp_path / "nothing")))
@@ -175,3 +177,51 @@ def test_class_names_of_packed_parts_come_from_their_manifests(tmp_path):
     data = job_data.prepare(JobSettings(train=str(parts["train"]), val=str(parts["val"])))
     assert data.class_names == ["blue", "green", "red"]
     assert [part.class_names for part in data.parts.values()] == [data.class_names] * 2
+
+
+def test_validation_by_name_whatever_training_and_validation_are(tmp_path):
+    names = ["blue", "green", "red"]
+    packed = {}
+    for part, count in (("train", names), ("val", names[1:])):
+        folder = photos.make(tmp_path / part, count, 4, seed=len(count))
+        lists.write(tmp_path / f"{part}.lst", [lists.Entry(i, (float(count.index(path.parent.name)),),
+                                                           f"{path.parent.name}/{path.name}")
+                                               for i, path in enumerate(sorted(folder.rglob("*.png")))])
+        (tmp_path / f"{part}.classes.txt").write_bytes(lists.classes_to_bytes(count))
+        packed[part] = pack.pack(tmp_path / f"{part}.lst", folder, encoding=".png")[0].rec
+    for train, val in ((packed["train"], tmp_path / "val"), (tmp_path / "train", packed["val"]),
+                       (packed["train"], packed["val"]), (tmp_path / "train", tmp_path / "val")):
+        data = job_data.prepare(JobSettings(train=str(train), val=str(val), audit="none"))
+        assert sorted(data.parts["validation"].labels.tolist()) == [1] * 4 + [2] * 4, (train, val)
+        assert data.class_names == names
+        run = tmp_path / f"run-{train.suffix}-{val.suffix}"
+        run.mkdir()
+        job_data.write(data, run)
+        loader = make_loader(job_data.reopen(run).parts["validation"], classes=names, train=False, batch_size=4,
+                             preprocessing=Preprocessing(size=32))
+        assert sorted(loader.labels.tolist()) == [1] * 4 + [2] * 4, (train, val)
+
+
+@pytest.mark.parametrize("named", ["train", "val"])
+def test_names_on_one_side_only(tmp_path, named):
+    for part in ("train", "val"):
+        photos.make(tmp_path / part, ("green", "red"), 2)
+        lists.write(tmp_path / f"{part}.lst", [lists.Entry(i, (float(i // 2),), f"{part}/{name}/{i % 2:02}.png")
+                                               for i, name in enumerate(["green", "green", "red", "red"])])
+    (tmp_path / f"{named}.classes.txt").write_bytes(lists.classes_to_bytes(["red", "green"]))
+    settings = JobSettings(train=str(tmp_path / "train.lst"), val=str(tmp_path / "val.lst"), audit="none")
+    if named == "val":
+        with pytest.raises(DataError, match="validation images have class names, the training images have none; .*"
+                                            r"name the classes in .*train\.classes\.txt"):
+            job_data.prepare(settings)
+    else:
+        data = job_data.prepare(settings)
+        assert data.parts["validation"].labels.tolist() == [0, 0, 1, 1] and data.class_names == ["red", "green"]
+
+
+def test_a_validation_part_of_one_class_with_an_empty_folder(tmp_path):
+    photos.make(tmp_path / "p" / "train", count=4)
+    photos.make(tmp_path / "p" / "val", ["red"], 2, seed=1)
+    (tmp_path / "p" / "val" / "green").mkdir()
+    data = job_data.prepare(JobSettings(data=str(tmp_path / "p")))
+    assert data.parts["validation"].labels.tolist() == [2, 2]

@@ -118,7 +118,7 @@ def test_bad_data_and_a_class_that_is_not_there(run, tmp_path):
     data = photos(tmp_path / "data", 2)
     (data / "test" / "not-hotdog").rename(data / "test" / "pizza")
     printed = run("--data", data, "--backbone", demo_weights.BACKBONE, "--pretrained", demo_weights.weights(), status=2)
-    assert "train and test have different classes" in printed.err
+    assert "class 'pizza' is none of those in train" in printed.err
     printed = run("--quick", "--init-from-class", "hotdgo", status=2)
     assert "the network has no class 'hotdgo'; did you mean hotdog?" in printed.err
     printed = run("--quick", "--scratch-lr", -1, status=2)

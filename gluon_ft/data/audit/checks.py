@@ -18,6 +18,7 @@ from gluon_ft.data.audit.report import Finding, Pair, Report
 from gluon_ft.data.images import decode, formats, header, near_duplicates
 from gluon_ft.data.records import pool
 from gluon_ft.data.records.manifest import short_hash
+from gluon_ft.data.sources.class_names import normal
 from gluon_ft.errors import ConfigError, DataError
 from gluon_ft.io import reporter
 from gluon_ft.io.paths import AnyPath
@@ -200,7 +201,7 @@ def _pair_findings(report, sources, items, facts, good, workers):
     for first, second, kind, turn, distance, correlation in pairs:
         one, other = items[first], items[second]
         same_names = sources[one.source].named == sources[other.source].named
-        differ = same_names and None not in (one.label, other.label) and one.label != other.label
+        differ = same_names and None not in (one.label, other.label) and normal(one.label) != normal(other.label)
         report.pairs.append(Pair(kind, one, other, turn, distance, correlation, differ))
     order = {id(item): i for i, item in enumerate(items)}
     report.pairs.sort(key=lambda p: (not p.across, not p.labels_differ, p.kind == "near", order[id(p.first)],

@@ -1,10 +1,11 @@
 """`ImageSource`: images with labels, whatever they come from. Every step that needs images takes one."""
 from __future__ import annotations
 
+import copy
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -12,8 +13,11 @@ from gluon_ft.data.images import header
 from gluon_ft.data.images.decode import decode_rgb
 from gluon_ft.data.records import record_file
 from gluon_ft.data.sampler import digest
+from gluon_ft.data.sources import class_names
 from gluon_ft.errors import DataError
 from gluon_ft.io.paths import AnyPath
+
+Source = TypeVar("Source", bound="ImageSource")
 
 
 class ImageRef(NamedTuple):
@@ -51,11 +55,13 @@ class ImageSource(ABC):
         `open_source` refuses and `open_unchecked` does not.
     class_names : list of str or None
         In label order; None where nothing names the classes.
+    numbered : bool
+        Whether `class_names` are numbers that stand in for names, which nothing tells.
     left_out : list of str
         Files beside the images that were not taken.
     """
 
-    kind = "images"
+    kind, numbered = "images", False
     remedy = "mend it, or remove it from the data"  # for an image that cannot be read
 
     def __init__(self, name, labels, class_names: Sequence[str] | None = None, left_out: Sequence[str] = ()):
@@ -125,6 +131,28 @@ class ImageSource(ABC):
         are. Reads every image; DataError for one that cannot be read."""
         return digest(self.contents())
 
+    def renumbered(self: Source, names: Sequence[str], whose: str = "of those expected") -> Source:
+        """The same images with their labels by other class names, which have to hold all of its own.
+
+        Parameters
+        ----------
+        names : sequence of str
+            In label order. They also name the labels of a source without names, which stay as they are.
+        whose : str
+            What they are, for the error, as in `class_names.places`.
+
+        Raises
+        ------
+        DataError
+            As of `class_names.places` and `class_names.renumbered`.
+        """
+        found = copy.copy(self)
+        if self.class_names is not None and not self.numbered:
+            number = class_names.places(self.class_names, names, self.name, whose)
+            found.labels = class_names.renumbered(self.labels, number, self.name)
+        found.class_names, found.numbered = list(names), False
+        return found
+
     def subset(self, positions: np.ndarray | Sequence[int]) -> Subset:
         """Some of the images, in the order of `positions` (int)."""
         return Subset(self, positions)
@@ -136,7 +164,7 @@ class Subset(ImageSource):
     def __init__(self, whole: ImageSource, positions):
         self.whole, self.positions = whole, np.asarray(positions, dtype=np.int64)
         super().__init__(whole.name, whole.labels[self.positions], whole.class_names)
-        self.kind, self.remedy = whole.kind, whole.remedy
+        self.kind, self.remedy, self.numbered = whole.kind, whole.remedy, whole.numbered
 
     def where(self, position: int) -> str:
         return self.whole.where(int(self.positions[position]))
@@ -171,33 +199,29 @@ class Subset(ImageSource):
         yield from self.whole.contents()
 
 
-def check_labels(labels: np.ndarray, class_names: Sequence[str], name: AnyPath) -> None:
+def check_labels(labels: np.ndarray, names: Sequence[str], source: AnyPath, least: int = 2) -> None:
     """Makes sure that labels and class names belong together.
 
     Parameters
     ----------
     labels : int (n,)
-    class_names : sequence of str
+    names : sequence of str
         In label order.
-    name : path-like
+    source : path-like
         Stands first in the error.
+    least : int, default 2
+        Classes that there have to be; images that are only evaluated may be of one class.
 
     Raises
     ------
     DataError
-        There are fewer than two classes, a class name comes twice, or a label is outside the classes.
+        There are fewer classes, a class name comes twice, or a label is outside the classes.
     """
-    if len(class_names) < 2 or len(set(class_names)) < len(class_names):
-        raise DataError("one class only" if len(class_names) == 1 else "bad class names", path=name,
-                        expected="two or more, each once", found=describe_classes(class_names))
-    wrong = np.flatnonzero((labels < 0) | (labels >= len(class_names)))
+    if len(names) < least or len(set(map(class_names.normal, names))) < len(names):
+        raise DataError("one class only" if len(names) == 1 else "bad class names", path=source,
+                        expected="two or more, each once", found=class_names.describe(names))
+    wrong = np.flatnonzero((labels < 0) | (labels >= len(names)))
     if len(wrong):
-        raise DataError(f"{len(wrong)} labels outside the classes", path=name, found=int(labels[wrong[0]]),
-                        expected=f"0 to {len(class_names) - 1}: {describe_classes(class_names)}",
+        raise DataError(f"{len(wrong)} labels outside the classes", path=source, found=int(labels[wrong[0]]),
+                        expected=f"0 to {len(names) - 1}: {class_names.describe(names)}",
                         remedy=f"the first is image {wrong[0]}; name every class, or correct the labels")
-
-
-def describe_classes(class_names: Sequence[str]) -> str:
-    """'3 classes: a, b, c', cut after eight names."""
-    more = ", ..." * (len(class_names) > 8)
-    return f"{len(class_names)} classes: {', '.join(map(str, class_names[:8]))}{more}"

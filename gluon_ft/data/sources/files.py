@@ -68,15 +68,10 @@ class FileSource(ImageSource):
         """The images at these positions (int), in that order, as a source of its own; see `subset` for one that keeps
         the identity of the whole."""
         positions = np.asarray(positions, dtype=np.int64)
-        return FileSource(self.path, self.root, [self.names[position] for position in positions],
-                          self.labels[positions], self.class_names, kind=self.kind, left_out=self.left_out)
-
-    def renumbered(self, class_names: Sequence[str]) -> FileSource:
-        """The same source with its labels by other class names, which have to hold all of its own."""
-        assert self.class_names is not None
-        number = np.array([list(class_names).index(name) for name in self.class_names], dtype=np.int64)
-        return FileSource(self.path, self.root, self.names, number[self.labels], class_names, kind=self.kind,
-                          left_out=self.left_out)
+        found = FileSource(self.path, self.root, [self.names[position] for position in positions],
+                           self.labels[positions], self.class_names, kind=self.kind, left_out=self.left_out)
+        found.numbered = self.numbered
+        return found
 
 
 def from_list(path: AnyPath, root: AnyPath | None = None, one_label: bool = True) -> FileSource:

@@ -26,7 +26,7 @@ def sort_key(name: str) -> tuple[str, str]:
     return unicodedata.normalize("NFC", name), name
 
 
-def scan(root: AnyPath, exclude: Iterable[str] = ()) -> FileSource:
+def scan(root: AnyPath, exclude: Iterable[str] = (), partial: bool = False) -> FileSource:
     """Lists the images under `root`: each subfolder is a class, with all that is below it.
 
     Hidden files and folders (a leading dot) are left out, and so are files without an image suffix (`SUFFIXES`, in
@@ -37,6 +37,8 @@ def scan(root: AnyPath, exclude: Iterable[str] = ()) -> FileSource:
     root : path-like
     exclude : iterable of str
         Names of classes to leave out.
+    partial : bool, default False
+        True for images that are not trained on: there may be one class only, and classes without an image.
 
     Returns
     -------
@@ -48,8 +50,8 @@ def scan(root: AnyPath, exclude: Iterable[str] = ()) -> FileSource:
     Raises
     ------
     DataError
-        `root` is not a folder, cannot be read or is empty; there is one class only; the subfolders are `train`,
-        `test` and the like; a class has no image; two classes differ only by case (or by Unicode
+        `root` is not a folder, cannot be read or is empty; there is one class only, or a class has no image (both but
+        for `partial`); the subfolders are `train`, `test` and the like; two classes differ only by case (or by Unicode
         composition); an excluded class does not exist; a link is broken or puts one folder into two classes; a name is
         not valid UTF-8.
     """
@@ -57,7 +59,7 @@ def scan(root: AnyPath, exclude: Iterable[str] = ()) -> FileSource:
     folders, loose = _top(root)
     classes = _keep(root, folders, exclude)
     _check_case(root, classes)
-    if len(classes) < 2:
+    if len(classes) < (1 if partial else 2):
         raise DataError("one class only" if classes else "no class left", path=root, expected=f"two or more: {LAYOUT}",
                         found=f"'{classes[0]}'" if classes else "none")
     if {name.lower() for name in classes} <= PART_NAMES:
@@ -66,7 +68,7 @@ def scan(root: AnyPath, exclude: Iterable[str] = ()) -> FileSource:
     paths, labels, left_out, owner = [], [], list(loose), {}
     for label, name in enumerate(classes):
         images = _walk(root, name, left_out, owner)
-        if not images:
+        if not images and not partial:
             raise DataError("class without an image", path=root / name, expected=f"files ending in {suffix_list()}",
                             found="none", remedy=f"add images, or leave the class out (exclude '{name}')")
         paths += sorted(images, key=sort_key)

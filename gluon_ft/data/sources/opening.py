@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from gluon_ft.data.sources import arrays, folders
-from gluon_ft.data.sources.base import ImageSource, check_labels, describe_classes
+from gluon_ft.data.sources.base import ImageSource, check_labels
 from gluon_ft.data.sources.files import FileSource, from_list
 from gluon_ft.data.sources.records import RecordSource, open_records, scan_records
-from gluon_ft.errors import DataError, near
+from gluon_ft.errors import DataError
 from gluon_ft.io.paths import AnyPath
 
 MAX_UNNAMED = 1 << 16  # classes that are numbered where nothing names them; ImageNet-21k has 21,843
 EXPECTED = "a folder of classes, a .lst, a .rec, two IDX files or (images, labels)"
 
 
-def open_source(source: Any, root: AnyPath | None = None, class_names: Sequence[str] | None = None) -> ImageSource:
+def open_source(source: Any, root: AnyPath | None = None, class_names: Sequence[str] | None = None,
+                partial: bool = False) -> ImageSource:
     """Opens images to train on or to evaluate: each has one label, which fits the class names.
 
     Parameters
@@ -30,13 +31,15 @@ def open_source(source: Any, root: AnyPath | None = None, class_names: Sequence[
     root : path-like, optional
         Folder that the paths of a `.lst` begin at; default its own.
     class_names : list of str, optional
-        Expected names in label order. A folder may lack some of them, and gets its labels by name; elsewhere names
-        must be equal, or not known.
+        Expected names in label order. A source that names its classes may lack some of them, and gets its labels by
+        name; where nothing names them, its labels are positions in these.
+    partial : bool, default False
+        True for images that are only evaluated: they may be of one class, and a class folder may be empty.
 
     Returns
     -------
     ImageSource
-        With `class_names` set: where nothing names the classes, their numbers.
+        With `class_names` set: where nothing names the classes, their numbers (`numbered` is then true).
 
     Raises
     ------
@@ -50,10 +53,10 @@ def open_source(source: Any, root: AnyPath | None = None, class_names: Sequence[
     elif isinstance(source, (tuple, list)) and len(source) == 2:
         found = _pair(source[0], source[1], class_names)
     elif isinstance(source, (str, os.PathLike)):
-        found = _path(Path(source), root, class_names)
+        found = _path(Path(source), root, partial or class_names is not None)
     else:
         raise DataError("not a source of images", found=type(source).__name__, expected=EXPECTED)
-    return _checked(found, class_names)
+    return _checked(found, class_names, least=1 if partial else 2)
 
 
 def _pair(images, labels, class_names) -> ImageSource:
@@ -62,29 +65,16 @@ def _pair(images, labels, class_names) -> ImageSource:
     return arrays.ArraySource(images, labels, class_names)
 
 
-def _path(path: Path, root, class_names) -> ImageSource:
+def _path(path: Path, root, partial) -> ImageSource:
     suffix = path.suffix.lower()
     if root is not None and suffix != ".lst":
         raise DataError("root is for the paths of a .lst", path=path, found=f"root {root}")
     if path.is_dir():
-        return _folder(path, class_names)
+        return folders.scan(path, partial=partial)
     if not path.exists() or suffix not in (".lst", ".rec"):
         raise DataError("not a source of images" if path.exists() else "no such file or folder", path=path,
                         expected=EXPECTED)
     return _list(path, root) if suffix == ".lst" else open_records(path)
-
-
-def _folder(path: Path, class_names) -> FileSource:
-    found = folders.scan(path)
-    if class_names is None:
-        return found
-    # A validation folder may lack a class; its labels are still those of training.
-    own = found.class_names or []
-    for name in own:
-        if name not in class_names:
-            raise DataError(f"class '{name}' is not expected", path=path, remedy=near(name, class_names),
-                            expected=describe_classes(class_names), found=describe_classes(own))
-    return found.renumbered(class_names)
 
 
 def _list(path: Path, root) -> FileSource:
@@ -97,18 +87,18 @@ def _list(path: Path, root) -> FileSource:
     return found
 
 
-def _checked(found: ImageSource, class_names) -> ImageSource:
+def _checked(found: ImageSource, names, least) -> ImageSource:
     """`found` with its class names settled and its labels compared with them."""
     if not len(found):
         raise DataError("no images", path=found.name, expected="at least one", found="an empty set")
-    if class_names is not None and found.class_names is not None and found.class_names != class_names:
-        raise DataError("other classes than expected", path=found.name, expected=describe_classes(class_names),
-                        found=describe_classes(found.class_names), remedy="take data and network of the same task")
-    if found.class_names is None:
-        numbers = [str(i) for i in range(min(MAX_UNNAMED, max(1, int(found.labels.max()) + 1)))]
+    if names is not None:
+        found = found if found.class_names == names else found.renumbered(names)
+    elif found.class_names is None:
         found = copy.copy(found)
-        found.class_names = numbers if class_names is None else class_names
-    check_labels(found.labels, found.class_names, found.name)
+        found.class_names = [str(i) for i in range(min(MAX_UNNAMED, max(1, int(found.labels.max()) + 1)))]
+        found.numbered = True
+    assert found.class_names is not None
+    check_labels(found.labels, found.class_names, found.name, least)
     return found
 
 
@@ -136,7 +126,7 @@ def open_unchecked(path: AnyPath, root: AnyPath | None = None) -> FileSource | R
     path = Path(path)
     suffix = path.suffix.lower()
     if path.is_dir():
-        return folders.scan(path)
+        return folders.scan(path, partial=True)
     if suffix == ".lst":
         return _list_in_part(path, path.parent if root is None else Path(root))
     if suffix == ".rec":

@@ -21,6 +21,8 @@ class RecordSource(ImageSource):
         The byte at which the record of each image begins.
     sha256 : str or None
         What the manifest says of the whole file; None without one.
+    stored : ndarray
+        int64 (n,), the labels as they are in the file, where `labels` were renumbered by other class names.
     """
 
     kind = "records"
@@ -29,6 +31,7 @@ class RecordSource(ImageSource):
                  sha256: str | None = None, label_names: Sequence[str | None] | None = None):
         super().__init__(path, labels, class_names)
         self.path, self.offsets, self.sha256, self._label_names = Path(path), offsets, sha256, label_names
+        self.stored = self.labels
         self.remedy = f"see all of it with gluon-ft verify {path}"
 
     def where(self, position: int) -> str:
