@@ -31,7 +31,14 @@ SHAPES: dict[str, Shape] = {
 # A finished job of `gluon-ft train`, whose rows are shown again.
 FINISHED = named({"rows": listed(named({"name": _NAMES, "seconds": number(), "train_accuracy": maybe(number()),
                                         "validation_accuracy": maybe(number())}, others=True), least=1)}, others=True)
-EPOCH = named({}, {"series": text(1000), "epoch": maybe(whole(0)), "seed": maybe(whole(0)), "time": number(),
+
+
+def _seed(value: Any, place: str) -> None:
+    """A seed, or text that names the fold as well, such as '0-3'."""
+    (text(200) if isinstance(value, str) else maybe(whole(0)))(value, place)
+
+
+EPOCH = named({}, {"series": text(1000), "epoch": maybe(whole(0)), "seed": _seed, "time": number(),
                    "lr": maybe(number()), "seconds": maybe(number()), **_ACCURACIES}, others=True)
 
 
