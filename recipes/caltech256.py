@@ -28,6 +28,7 @@ from gluon_ft.data import lists, split
 from gluon_ft.data.datasets import caltech
 from gluon_ft.data.records import pack as records
 from gluon_ft.evaluation import folds
+from gluon_ft.finetune import choice
 from gluon_ft.reporting import Run, summarise
 from gluon_ft.runtime.processors import threads
 from gluon_ft.symbolic.sources import INPUTS, with_size
@@ -39,7 +40,8 @@ from gluon_ft.symbolic.sources import INPUTS, with_size
 @click.option("--data", type=click.Path(), help="Folder of class folders, or an archive of it; default: fetched.")
 @click.option("--clutter", type=click.Choice(["keep", "drop"]), help="257.clutter as a class, or not.")
 @click.option("--path", type=click.Choice(["symbolic", "gluon"]), default="symbolic", help="Module, or Gluon's loop.")
-@click.option("--backbone", help="A network of the registry; without --pretrained it starts from random weights.")
+@click.option("--backbone", help="A network of the registry; without --pretrained it starts from random weights. "
+                                 "Without either, or --checkpoint, the best at hand.")
 @click.option("--pretrained", help="Weights: a tag or a file for --backbone, or BACKBONE:TAG of the catalog.")
 @click.option("--checkpoint", nargs=2, metavar="PREFIX EPOCH", help="A symbolic model instead: PREFIX-symbol.json, ...")
 @click.option("--input", "takes", type=click.Choice(list(INPUTS)), help="What the network takes, where not known.")
@@ -94,7 +96,10 @@ def train_split(drawn, source, cross_validate, settings):
 def find(options):
     """The network with its own output and weights, and the input that it takes."""
     takes, size = INPUTS.get(options["takes"]), options["size"]
-    source = symbolic.find_source(options["backbone"], options["pretrained"], options["checkpoint"] or None, takes)
+    named = {name: options[name] or None for name in ("backbone", "pretrained", "checkpoint")}
+    if not any(named.values()) and (here := choice.best_at_hand(None, gpu=False)):
+        named["pretrained"] = here.name
+    source = symbolic.find_source(*named.values(), takes)
     return replace(source, preprocessing=with_size(source.preprocessing, size)) if size else source
 
 

@@ -44,7 +44,7 @@ CLASSES = ["cat", "dog"]  # of the drawings; folders and file names bring their 
                 quick="A trial: 32 images a class, ten times --lr; without --data drawings and a small network.")
 @click.option("--data", type=click.Path(), help="Folder of class folders, or of images named cat.0.jpg, ...; default: "
                                                 "the published set, which is fetched by hand.")
-@click.option("--backbone", help="Default vgg16.")
+@click.option("--backbone", help="Default vgg16; where its weights cannot be had, the best at hand.")
 @click.option("--pretrained", help="Weights: a tag or a file for --backbone, or BACKBONE:TAG; default: the catalog's.")
 @click.option("--validation", default=0.1, help="Share of each class's images that is kept for validation.")
 @click.option("--per-class", type=click.IntRange(4), help="Most images of a class that are used; default: all.")

@@ -48,7 +48,7 @@ POSITIVE, NEGATIVE = CLASSES = ["hotdog", "not-hotdog"]
                 seed="Of the new weights, the order of images and their augmentation.")
 @click.option("--data", type=click.Path(), help="Folder with train/ and test/, each with hotdog/ and not-hotdog/; or "
                                                 "a copy of the published archive; default: fetched.")
-@click.option("--backbone", help="Default resnet18_v2.")
+@click.option("--backbone", help="Default resnet18_v2; where its weights cannot be had, the best at hand.")
 @click.option("--pretrained", help="Weights: a tag or a file for --backbone, or BACKBONE:TAG; default: the catalog's.")
 @console.setting_option("epochs", default=PUBLISHED.epochs)
 @console.setting_option("lr", default=PUBLISHED.lr, help="Of pretrained networks; with --lr-sweep the first one.")

