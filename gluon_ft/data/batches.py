@@ -42,7 +42,7 @@ class ArrayLoader:
     ----------
     data : array (n, ...)
         As the network takes it, such as (n, channels, height, width); converted to float32.
-    labels : array (n,) of int
+    labels : array (n,) or (n, 1) of whole numbers
     batch_size : int
         The last batch of an epoch is smaller where it does not come out even.
     shuffle : bool, default False
@@ -52,12 +52,12 @@ class ArrayLoader:
     Raises
     ------
     DataError
-        Lengths differ, nothing is in them, or the batch size is below 1.
+        Lengths differ, labels are not one class number an image, nothing is in them, or the batch size is below 1.
     """
 
     def __init__(self, data, labels, batch_size: int, shuffle: bool = False, seed: int = 0):
         self.data = np.ascontiguousarray(data, dtype=np.float32)
-        self.labels = np.asarray(labels, dtype=np.int64)
+        self.labels = class_names.whole(labels, "the arrays")
         if len(self.data) != len(self.labels):
             raise DataError("images and labels differ in number", expected=f"{len(self.data)} labels",
                             found=len(self.labels))
@@ -109,7 +109,7 @@ def batches(source: Any, start: int = 0) -> Generator[Batch, None, None]:
     Raises
     ------
     DataError
-        The loader yields something else.
+        The loader yields something else, or labels that are not one number an image.
     """
     if isinstance(source, mx.io.DataIter):
         source.reset()
@@ -189,16 +189,44 @@ class _SizedByNames(_ByNames):
 
 
 def as_batch(item: Any) -> Batch:
-    """What a loader yields, in any of the forms of `batches`, as a Batch. Raises DataError for another form."""
+    """What a loader yields, in any of the forms of `batches`, as a Batch with labels (n,).
+
+    Raises DataError for another form, and for labels that are not one number an image.
+    """
     if isinstance(item, Batch):
-        return item
-    if isinstance(item, mx.io.DataBatch) and item.data and item.label:
-        return Batch(item.data[0], item.label[0], item.data[0].shape[0] - (item.pad or 0))
+        return _checked(*item)
+    if isinstance(item, mx.io.DataBatch) and item.data:
+        if len(item.label or ()) != 1:
+            raise DataError("not one label an image", path="a batch", expected="one array of labels",
+                            found=len(item.label) if item.label else "none")
+        return _checked(item.data[0], item.label[0], item.data[0].shape[0] - (item.pad or 0))
     if isinstance(item, (list, tuple)) and len(item) in (2, 3):
-        valid = int(item[2]) if len(item) == 3 else len(item[1])
-        # NumPy's default is float64, for which networks have no weights.
-        data = item[0].astype("float32") if item[0].dtype == np.float64 else item[0]
-        return Batch(data, item[1], valid)
+        data, label = (_array(part) for part in item[:2])
+        return _checked(data, label, int(item[2]) if len(item) == 3 else None)
     size = getattr(item, "__len__", None)
-    raise DataError("a loader yielded something else than a batch", expected="(data, label) or (data, label, valid)",
+    images_only = isinstance(item, (np.ndarray, mx.nd.NDArray))
+    raise DataError(f"a loader yielded something else than a batch{': images alone' * images_only}",
+                    expected="(data, label) or (data, label, valid)",
                     found=type(item) if size is None else f"{type(item).__name__} of length {size()}")
+
+
+def _array(part: Any) -> mx.nd.NDArray:
+    if not isinstance(part, mx.nd.NDArray):
+        part = np.asarray(part)
+        if part.dtype.kind not in "biuf":
+            raise DataError("a loader yielded something else than a batch", expected="arrays of numbers",
+                            found=part.dtype)
+        part = mx.nd.array(part, dtype=part.dtype)
+    # NumPy's default is float64, for which networks have no weights.
+    return part.astype("float32") if part.dtype == np.float64 else part
+
+
+def _checked(data: mx.nd.NDArray, label: mx.nd.NDArray, valid: int | None) -> Batch:
+    label = class_names.column(label, "a batch")
+    valid = len(label) if valid is None else valid
+    if len(data) != len(label):
+        raise DataError("images and labels of a batch differ in number", expected=f"{len(data)} labels",
+                        found=len(label))
+    if not 0 <= valid <= len(label):
+        raise DataError("a batch with more images than rows", expected=f"0 to {len(label)} valid rows", found=valid)
+    return Batch(data, label, valid)

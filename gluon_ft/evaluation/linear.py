@@ -19,6 +19,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock
 
+from gluon_ft.data.sources.class_names import whole
 from gluon_ft.errors import ConfigError, DataError, NetworkError, near
 from gluon_ft.evaluation import folds
 from gluon_ft.models import heads, tracing
@@ -255,7 +256,7 @@ def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _checked(features, labels):
-    features, labels = np.asarray(features, np.float64), np.asarray(labels)
+    features, labels = np.asarray(features, np.float64), whole(labels, "the labels")
     if features.ndim != 2 or len(features) != len(labels):
         raise DataError("features and labels do not fit", expected="(n, d) and (n,)",
                         found=f"{features.shape} and {labels.shape}")

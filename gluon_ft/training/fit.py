@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mxnet as mx
+import numpy as np
 
 from gluon_ft.data.batches import batches, by_names
 from gluon_ft.data.sources import class_names
@@ -279,7 +280,7 @@ class _Training:
         self.first_pass, self.begun = values["first_pass"], time.perf_counter() - values["seconds"]
         self.labels.done = values["label_counts"] is None
         if not self.labels.done:
-            self.labels.counts += values["label_counts"]
+            self.labels.counts += np.array(values["label_counts"], dtype=np.int64)
         if self.result.history:
             self.result.best_epoch = best_epoch(self.result.history)
             self.result.last, self.result.best = self.store.last, self.store.best

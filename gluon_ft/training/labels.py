@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 class LabelCheck:
-    """Compares labels with the number of classes: at once where a source knows its labels, else batch by batch.
+    """Compares labels with the network's classes: at once where a source knows its labels, else batch by batch.
+
+    The one check of training and of evaluation, by Gluon or by Module: whole numbers from 0 to below the number of
+    classes.
 
     A batch is compared before it is used, so that no label outside the output ever reaches it. Whether a class has no
     image is only known once all labels are.
@@ -26,7 +29,7 @@ class LabelCheck:
     Parameters
     ----------
     classes : int or None
-        Of the network's output; None where not known: nothing is compared then.
+        Of the network's output; None where not known: labels then have no upper bound, until `learn` tells it.
     source : loader
         Its `labels`, where it has them, are compared at once.
     what : str
@@ -49,11 +52,17 @@ class LabelCheck:
         self.classes, self.what, self.allow_empty, self.growing = classes or 0, what, allow_empty, growing
         self.prefix = f"{name}: " if name else ""
         self.counts = np.zeros(self.classes, dtype=np.int64)
-        self.done = not classes
+        self.done = False
         known = labels_of(source)
-        if known is not None and not self.done:
+        if known is not None:
             self._count(known, what)
-            self.end_of_epoch()
+            if self.classes:
+                self.end_of_epoch()
+
+    def learn(self, classes: int) -> None:
+        """Sets the number of classes where it was not known, as the network's first result tells it."""
+        if not self.classes:
+            self.classes, self.counts = classes, np.zeros(classes, dtype=np.int64)
 
     def check(self, batch: Batch, step: int) -> None:
         """TrainingError where a label of the batch, number `step` from 1, is outside the output."""
@@ -61,16 +70,18 @@ class LabelCheck:
             self._count(batch.label.asnumpy(), f"{self.what}, batch {step}")
 
     def _count(self, labels, where):
-        labels = np.asarray(labels)
-        wrong = _outside(labels, self.classes)
+        labels = class_names.numbers(labels, f"{self.prefix}{where}")
+        wrong = _outside(labels, self.classes or np.inf)
         if len(wrong):
             raise TrainingError(f"{self.prefix}{len(wrong)} labels outside the network's output in {where}",
-                                expected=f"0 to {self.classes - 1}", found=f"{wrong[0]:g}", remedy=self._remedy(labels))
-        self.counts += np.bincount(labels.astype(np.int64), minlength=self.classes)
+                                expected=f"0 to {self.classes - 1}" if self.classes else "whole numbers from 0",
+                                found=f"{wrong[0]:g}", remedy=self._remedy(labels))
+        if self.classes:
+            self.counts += np.bincount(labels.astype(np.int64), minlength=self.classes)
 
     def _remedy(self, labels):
         high = labels.max()
-        if not (labels >= 0).all() or not np.isfinite(high):
+        if len(_outside(labels, np.inf)):
             return "correct the labels"
         return f"{self.growing.replace('N', str(int(high) + 1))}, or correct the labels"
 
@@ -87,16 +98,18 @@ class LabelCheck:
 
 
 def _outside(labels, classes):
-    # Written so that NaN is outside as well.
-    return labels[~((labels >= 0) & (labels < classes))]
+    return labels[class_names.not_whole(labels) | (labels < 0) | (labels >= classes)]
 
 
 def labels_of(source: Any) -> np.ndarray | None:
-    """The labels (n,) that a loader, or MXNet's NDArrayIter, knows beforehand; None where it does not."""
+    """The labels (n,) that a loader, or MXNet's NDArrayIter, knows beforehand; None where it does not.
+
+    Raises DataError where they are not one number an image.
+    """
     known = getattr(source, "labels", None)
     if known is None and isinstance(source, mx.io.NDArrayIter) and source.label:
         known = source.label[0][1].asnumpy()
-    return None if known is None else np.asarray(known)
+    return None if known is None else class_names.numbers(known, "the labels")
 
 
 def classes_of(net: Block) -> int | None:

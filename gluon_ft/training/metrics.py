@@ -12,9 +12,9 @@ from mxnet.gluon import HybridBlock
 
 from gluon_ft.data.batches import Batch, batches, by_names
 from gluon_ft.engine import fused
-from gluon_ft.errors import DataError, TrainingError
+from gluon_ft.errors import DataError, NetworkError, TrainingError
 from gluon_ft.runtime import devices
-from gluon_ft.training.labels import class_names_of
+from gluon_ft.training.labels import LabelCheck, class_names_of, classes_of
 from gluon_ft.training.losses import cross_entropy
 
 
@@ -62,6 +62,7 @@ class Meter:
         """Adds one batch: (prediction (n, classes), label (n,), loss (n,)) for each device's share of it."""
         self.steps += 1
         for prediction, label, loss in shares:
+            check_result(prediction, len(label), self.where)
             self.count += len(label)
             values = [loss.sum(), (prediction.argmax(axis=1) == label.astype("float32")).sum()]
             if 0 < self.top_k < prediction.shape[1]:
@@ -152,15 +153,18 @@ def evaluate(net: HybridBlock, source: Any, ctx: list[mx.Context] | None = None,
     Raises
     ------
     DataError
-        Without images; for a class that the network does not have.
+        Without images; for a class that the network does not have; for labels that are not one number an image.
     TrainingError
-        For a loss that is not finite.
+        For a label outside the network's output, or a loss that is not finite.
+    NetworkError
+        For a result that is not one row of classes an image.
     ConfigError
         For a precision that the devices do not compute in.
     """
     contexts = ctx or devices.of(net)
     loss_of = cross_entropy()
     source = by_names(source, class_names_of(net), where)
+    labels, meter = LabelCheck(classes_of(net), source, where), Meter(where, top_k)
     number = len(source) if hasattr(source, "__len__") else 1
     with fused.evaluating(net, number, contexts, precision) as run:
         def predicted(batch):
@@ -168,9 +172,13 @@ def evaluate(net: HybridBlock, source: Any, ctx: list[mx.Context] | None = None,
             data = mx.gluon.utils.split_and_load(batch.data, used, even_split=False)
             label = mx.gluon.utils.split_and_load(batch.label, used, even_split=False)
             predictions = [first(run(x)) for x in data]
+            for prediction, y in zip(predictions, label):
+                check_result(prediction, len(y), where)
+            labels.learn(predictions[0].shape[1])
+            labels.check(batch, meter.steps + 1)
             return [(p, y, loss_of(p, y)) for p, y in zip(predictions, label)]
 
-        return measure(batches(source), predicted, Meter(where, top_k), None if watch is None else lambda _: watch())
+        return measure(batches(source), predicted, meter, None if watch is None else lambda _: watch())
 
 
 def measure(stream: Iterable[Batch], step: Callable[[Batch], list[tuple]], meter: Meter,
@@ -206,6 +214,22 @@ def measure(stream: Iterable[Batch], step: Callable[[Batch], list[tuple]], meter
         meter.update(step(batch))
         meter.wait()
     return meter.result()
+
+
+def check_result(prediction: mx.nd.NDArray, images: int, where: str) -> None:
+    """NetworkError unless a network's result is (images, classes), of which alone the measures here are right.
+
+    Parameters
+    ----------
+    prediction : NDArray
+    images : int
+        That it was computed of.
+    where : str
+        For the error.
+    """
+    if prediction.ndim != 2 or len(prediction) != images:
+        raise NetworkError(f"the network's result is not one row of classes an image in {where}",
+                           expected=f"({images}, classes)", found=prediction.shape)
 
 
 def first(result: Any) -> mx.nd.NDArray:

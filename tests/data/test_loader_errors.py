@@ -99,8 +99,8 @@ def test_labels_that_do_not_fit(folder):
     assert "labels outside the classes" in line([0, 1, 10 ** 12, 2])
     assert "bad class names; expected two or more, each once; found 2 classes: a, a" in \
         line([0, 1, 0, 1], classes=["a", "a"])
-    assert "labels are not classes; expected whole numbers" in line([0, 1.5, 0, 1])
-    assert "labels are not classes" in line([0, float("nan"), 0, 1])
+    assert "1 labels are not class numbers; expected whole numbers" in line([0, 1.5, 0, 1])
+    assert "1 labels are not class numbers" in line([0, float("nan"), 0, 1])
     assert "images and labels differ in number; expected 4 labels; found 2" in line([0, 1])
     with pytest.raises(DataError, match=r"not images; expected uint8 .*give arrays that are ready for the network to"):
         opened((np.zeros((2, 5, 5), np.float32), [0, 1]))

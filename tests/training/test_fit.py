@@ -247,7 +247,7 @@ def test_forms_of_batches():
     got = list(batches([(data, label), [data, label, 3], Batch(data, label, 2)]))
     assert [b.valid for b in got] == [4, 3, 2]
     assert got[1].trimmed().data.shape == (3, 2)
-    with pytest.raises(DataError, match=r"something else than a batch; expected \(data, label\)"):
+    with pytest.raises(DataError, match=r"something else than a batch: images alone; expected \(data, label\)"):
         list(batches([data]))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from gluon_ft.data.sources import idx
 from gluon_ft.data.sources.base import ImageSource
+from gluon_ft.data.sources.class_names import whole
 from gluon_ft.errors import DataError
 from gluon_ft.io.paths import AnyPath
 
@@ -22,7 +23,7 @@ class ArraySource(ImageSource):
 
     def __init__(self, pixels, labels, class_names: Sequence[str] | None = None, name="arrays"):
         self.pixels = np.asarray(pixels)
-        super().__init__(name, _whole_labels(labels, name), class_names)
+        super().__init__(name, whole(labels, name), class_names)
         if self.pixels.dtype != np.uint8 or not (self.pixels.ndim == 3 or self.pixels.shape[3:] in ((1,), (3,))):
             raise DataError("not images", path=name, found=f"{self.pixels.dtype} {self.pixels.shape}",
                             expected="uint8 (n, height, width), (n, height, width, 1) or (n, height, width, 3)",
@@ -65,14 +66,6 @@ class ArraySource(ImageSource):
         """The shape, then all pixels."""
         yield str(self.pixels.shape).encode()
         yield np.ascontiguousarray(self.pixels).tobytes()
-
-
-def _whole_labels(labels, name) -> np.ndarray:
-    labels = np.asarray(labels)
-    if labels.ndim != 1 or labels.dtype.kind not in "iuf" or not np.array_equal(labels, np.floor(labels)):
-        raise DataError("labels are not classes", path=name, expected="whole numbers, one an image",
-                        found=f"{labels.dtype} {labels.shape}")
-    return labels.astype(np.int64)
 
 
 def from_idx(images: AnyPath, labels: AnyPath, class_names: Sequence[str] | None = None) -> ArraySource:

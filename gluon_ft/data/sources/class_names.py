@@ -1,4 +1,4 @@
-"""Class names decide which label is which: compared whatever their Unicode form, and labels carried over by name."""
+"""Class names and labels: names are compared whatever their Unicode form, labels checked, and carried over by name."""
 from __future__ import annotations
 
 import unicodedata
@@ -66,6 +66,47 @@ def places(own: Sequence[str], wanted: Sequence[str], source: AnyPath, whose: st
     return np.array([known[normal(name)] for name in own], dtype=np.int64)
 
 
+def column(labels: Any, where: AnyPath) -> Any:
+    """Labels as one column (n,): an array, or an NDArray, of that shape or (n, 1).
+
+    Raises DataError for another shape, such as that of one-hot labels. where : begins the error
+    """
+    shape = tuple(labels.shape)
+    if len(shape) == 1:
+        return labels
+    if len(shape) == 2 and shape[1] == 1:
+        return labels.reshape((-1,))
+    raise DataError("not one label an image", path=where, expected="labels of shape (n,) or (n, 1)", found=shape,
+                    remedy="of one-hot labels take argmax(axis=1)" if len(shape) == 2 else None)
+
+
+def numbers(labels: Any, where: AnyPath) -> np.ndarray:
+    """Labels as a column of numbers (n,). Raises DataError for another shape or type. where : begins the error"""
+    labels = column(np.asarray(labels), where)
+    if labels.dtype.kind not in "biuf":
+        raise DataError("labels are not numbers", path=where, expected="class numbers from 0", found=labels.dtype)
+    return labels
+
+
+def whole(labels: Any, where: AnyPath) -> np.ndarray:
+    """Labels as class numbers, int64 (n,).
+
+    Raises DataError for another shape than that of `column`, or what is not a whole number. where : begins the error
+    """
+    labels = numbers(labels, where)
+    wrong = labels[not_whole(labels)]
+    if len(wrong):
+        raise DataError(f"{len(wrong)} labels are not class numbers", path=where, expected="whole numbers from 0",
+                        found=f"{wrong[0]:g}", remedy="correct the labels")
+    return labels.astype(np.int64)
+
+
+def not_whole(labels: np.ndarray) -> np.ndarray:
+    """bool (n,): which labels are not whole numbers."""
+    # Written so that NaN is not whole; infinity is its own floor.
+    return ~((np.floor(labels) == labels) & np.isfinite(labels))
+
+
 def renumbered(labels: np.ndarray, number: np.ndarray, source: AnyPath) -> np.ndarray:
     """Labels by other names.
 
@@ -88,13 +129,12 @@ def renumbered(labels: np.ndarray, number: np.ndarray, source: AnyPath) -> np.nd
     DataError
         A label that is no position in the own names.
     """
-    labels = np.asarray(labels)
-    whole = np.where(np.isfinite(labels), labels, -2).astype(np.int64)
-    wrong = labels[(whole != labels) | (whole < -1) | (whole >= len(number))]
+    labels = whole(labels, source)
+    wrong = labels[(labels < -1) | (labels >= len(number))]
     if len(wrong):
-        raise DataError(f"{len(wrong)} labels that none of its class names has", path=source, found=f"{wrong[0]:g}",
+        raise DataError(f"{len(wrong)} labels that none of its class names has", path=source, found=wrong[0],
                         expected=f"0 to {len(number) - 1}", remedy="name every class, or correct the labels")
-    return np.where(whole < 0, whole, number[np.maximum(whole, 0)]) if len(number) else whole
+    return np.where(labels < 0, labels, number[np.maximum(labels, 0)]) if len(number) else labels
 
 
 def of(source: Any) -> list[str] | None:

@@ -21,6 +21,7 @@ from gluon_ft.data.images.augment import PROCEDURES
 from gluon_ft.data.images.transforms import Transform
 from gluon_ft.data.loader import Loader
 from gluon_ft.data.sampler import digest, epoch_order
+from gluon_ft.data.sources.class_names import whole
 from gluon_ft.engine import fused
 from gluon_ft.errors import ConfigError, DataError, NetworkError
 from gluon_ft.io import reporter
@@ -65,7 +66,7 @@ def extract(net: HybridBlock, loader: Any, ctx: list[mx.Context] | None = None,
     NetworkError
         Where there is no output layer.
     DataError
-        Where the loader yields no image.
+        Where the loader yields no image, or labels that are not whole numbers.
     """
     output = tracing.output_layer(net).block
     graph = subgraph.trace(net)
@@ -79,10 +80,10 @@ def extract(net: HybridBlock, loader: Any, ctx: list[mx.Context] | None = None,
             batch = batch.trimmed()
             rows = _forward(run, batch.data, contexts)
             found.append(rows.mean(axis=_spatial(layout)) if layout else rows.reshape(len(rows), -1))
-            labels.append(batch.label.asnumpy())
+            labels.append(whole(batch.label.asnumpy(), title))
     if not found:
         raise DataError(f"no images to compute {title} of", expected="at least one", found="an empty loader")
-    return np.concatenate(found).astype(np.float32, copy=False), np.concatenate(labels).astype(np.int64)
+    return np.concatenate(found).astype(np.float32, copy=False), np.concatenate(labels)
 
 
 def _spatial(layout):
