@@ -126,16 +126,43 @@ def contexts_of(parameter: Parameter) -> list[mx.Context] | None:
     return list(parameter._deferred_init[1]) if parameter._deferred_init else None
 
 
+def settle() -> None:
+    """Waits for everything that MXNet has been given, so that parameters can be read.
+
+    On CPU a convolution's weight is brought into oneDNN's layout by a task that its first forward pass adds while it
+    runs. `asnumpy()` waits for the tasks that were there when it was called, and so may see a copy of which half is in
+    the other layout. Whatever reads parameters into NumPy or a file comes through here, by one of the functions below.
+    """
+    mx.nd.waitall()
+
+
+def values_of(parameter: Parameter) -> list[mx.nd.NDArray]:
+    """A parameter's values, one a device, to be read: nothing is about to change them."""
+    settle()
+    return parameter.list_data()
+
+
 def array_of(parameter: Parameter) -> np.ndarray:
     """A parameter's numbers on its first device, once everything that changes them is done."""
-    value = parameter.list_data()[0]
-    value.wait_to_read()
-    return value.asnumpy()
+    return values_of(parameter)[0].asnumpy()
 
 
 def averaged(parameter: Parameter) -> mx.nd.NDArray:
     """A parameter's value on the CPU, a copy; of several devices, their mean."""
+    settle()
     return parameter._reduce()
+
+
+def write_parameters(block: Block, path: str) -> None:
+    """`Block.save_parameters`, once everything that changes the parameters is done."""
+    settle()
+    block.save_parameters(path)
+
+
+def device_arrays(parameter: Parameter) -> list[mx.nd.NDArray]:
+    """A parameter's own arrays, one a device, for MXNet's operators, which keep their order; numbers for NumPy or a
+    file are those of `values_of`."""
+    return parameter.list_data()
 
 
 def set_array(parameter: Parameter, value: mx.nd.NDArray | np.ndarray, ctx: mx.Context | list[mx.Context]) -> None:

@@ -8,6 +8,7 @@ import mxnet as mx
 from gluon_ft.data.batches import Batch
 from gluon_ft.errors import ConfigError, TrainingError
 from gluon_ft.models import graph
+from gluon_ft.runtime.gluon_internals import settle
 from gluon_ft.symbolic.head import DATA
 from gluon_ft.symbolic.iterators import filled
 from gluon_ft.symbolic.legacy import Parameters
@@ -179,9 +180,15 @@ def _check_size(plan, batch):
                           found=batch.valid, remedy="give the batch size of all devices together")
 
 
+def parameters(trainee: Trainee) -> tuple[dict, dict]:
+    """(arg_params, aux_params), copies on the CPU, once everything that changes them is done."""
+    settle()
+    return trainee.module.get_params()
+
+
 def synchronised(trainee: Trainee) -> tuple[dict, dict]:
     """(arg_params, aux_params), and every device with the same: running statistics are averaged over them."""
-    arg_params, aux_params = trainee.module.get_params()
+    arg_params, aux_params = parameters(trainee)
     trainee.module.set_params(arg_params, aux_params)
     return arg_params, aux_params
 
@@ -203,6 +210,6 @@ def restore(trainee: Trainee, arrays: dict, updates: int) -> None:
     updates : int
         Updates done so far.
     """
-    weights = {k: v for k, v in trainee.module.get_params()[0].items() if k in trainee.plan.lr}
+    weights = {k: v for k, v in parameters(trainee)[0].items() if k in trainee.plan.lr}
     checkpoint.restore_optimizer(trainee.updater, trainee.keys, arrays, weights, updates)
     trainee.updates = updates

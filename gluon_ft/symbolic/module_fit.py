@@ -116,7 +116,7 @@ def fit(symbol: mx.sym.Symbol, arg_params: legacy.Parameters, aux_params: legacy
         module.restore(trainee, checkpoints.load_optimizer(save_to, begun), done.updates)
     result = SymbolicResult(history=list(done.history) if done else [], best_epoch=done.best_epoch if done else 0,
                             symbol=symbol, frozen=task.frozen, held=task.held, classes=names)
-    arg_params, aux_params = trainee.module.get_params()
+    arg_params, aux_params = module.parameters(trainee)
     rate = LearningRate(config, train)
     started = time.perf_counter()
     for epoch in range(begun + 1, config.epochs + 1):

@@ -18,7 +18,16 @@ import safetensors.numpy
 from gluon_ft.errors import CheckpointError, near
 from gluon_ft.io import atomic, documents, locks
 from gluon_ft.io.settings import plain
-from gluon_ft.runtime.gluon_internals import optimizer_of, parameters_by_path, update_counts, updaters
+from gluon_ft.runtime.gluon_internals import (
+    device_arrays,
+    optimizer_of,
+    parameters_by_path,
+    settle,
+    update_counts,
+    updaters,
+    values_of,
+    write_parameters,
+)
 from gluon_ft.training.config import TrainConfig
 from gluon_ft.training.schedule import OPEN_ENDED
 from gluon_ft.weights.readers.params_files import check_whole
@@ -88,13 +97,14 @@ def save_parameters(net: Block, path: str | Path) -> Path:
     """
     path = Path(path)
     with saving(path), atomic.replacing(path) as temporary:
-        net.save_parameters(str(temporary))
+        write_parameters(net, str(temporary))
         check_whole(temporary)
     return path
 
 
 def save_arrays(arrays: dict[str, mx.nd.NDArray], path: Path) -> None:
     """`mx.nd.save`, whole or not at all. Raises OSError and MXNetError, see `saving`."""
+    settle()
     with atomic.replacing(path) as temporary:
         mx.nd.save(str(temporary), arrays)
         check_whole(temporary)
@@ -221,7 +231,7 @@ def gather(stepper: Stepper, values: dict, meter: Meter | None = None) -> Bundle
     """
     arrays = {}
     for path, parameter in parameters_by_path(stepper.net).items():
-        copies = parameter.list_data()
+        copies = values_of(parameter)
         arrays[f"parameter/{path}"] = copies[0].asnumpy()
         if path.endswith(("running_mean", "running_var")):
             # Each device has seen other images.
@@ -255,7 +265,7 @@ def restore(stepper: Stepper, bundle: Bundle, where: Path) -> None:
     """
     _check_network(stepper.net, bundle, where)
     for path, parameter in parameters_by_path(stepper.net).items():
-        copies = parameter.list_data()
+        copies = device_arrays(parameter)
         for k, copy in enumerate(copies):
             saved = bundle.arrays.get(f"parameter/{path}@{k}", bundle.arrays[f"parameter/{path}"])
             copy[:] = mx.nd.array(saved, ctx=copy.context, dtype=saved.dtype)
@@ -405,7 +415,7 @@ def _trainer_state(trainer, paths):
 def _restore_trainer(trainer, paths, arrays, counts):
     known = {index: path for index, path in paths.items() if path in counts}
     for number, updater in enumerate(updaters(trainer)):
-        weights = {path: trainer._params[index].list_data()[number] for index, path in known.items()}
+        weights = {path: device_arrays(trainer._params[index])[number] for index, path in known.items()}
         placed = {name: array.as_in_context(next(iter(weights.values())).context) for name, array in arrays.items()}
         restore_optimizer(updater, known, placed, weights, max(counts.values(), default=0))
     optimizer = optimizer_of(trainer)

@@ -9,7 +9,7 @@ import numpy as np
 from mxnet.gluon import Block
 
 from gluon_ft.errors import CheckpointError, ConfigError, NetworkError
-from gluon_ft.runtime.gluon_internals import is_initialised, parameters_by_path
+from gluon_ft.runtime.gluon_internals import device_arrays, is_initialised, parameters_by_path, values_of
 
 COUNT = "#updates"  # not a parameter's path, since these have no '#'
 
@@ -73,13 +73,13 @@ class Average:
 
         Values are exchanged in place, so that hybridised networks see them; a compiled copy of the network does not.
         """
-        own = {path: [array.copy() for array in self._parameters[path].list_data()] for path in self._averages}
+        own = {path: [array.copy() for array in values_of(self._parameters[path])] for path in self._averages}
         try:
             self._put(self._parameters)
             yield
         finally:
             for path, values in own.items():
-                for array, value in zip(self._parameters[path].list_data(), values):
+                for array, value in zip(device_arrays(self._parameters[path]), values):
                     value.copyto(array)
 
     def copy_to(self, net: Block) -> None:
@@ -124,13 +124,13 @@ class Average:
 
     def _put(self, parameters):
         for path, average in self._averages.items():
-            for array in parameters[path].list_data():
+            for array in device_arrays(parameters[path]):
                 average.astype(array.dtype, copy=False).copyto(array)
 
 
 def _value(parameter):
     """Its value on the first device, in float32 at least; where devices may differ (running statistics) their mean."""
-    values = parameter.list_data()
+    values = device_arrays(parameter)
     if parameter.dtype in ("float16", np.float16):
         values = [value.astype("float32") for value in values]
     if len(values) == 1 or parameter._differentiable:

@@ -16,7 +16,14 @@ from gluon_ft.errors import ConfigError, DataError, TrainingError
 from gluon_ft.io import reporter
 from gluon_ft.models import tracing
 from gluon_ft.runtime import devices, seeds
-from gluon_ft.runtime.gluon_internals import deferred_state, is_deferred, is_initialised, restore_deferred
+from gluon_ft.runtime.gluon_internals import (
+    deferred_state,
+    device_arrays,
+    is_deferred,
+    is_initialised,
+    restore_deferred,
+    values_of,
+)
 from gluon_ft.training.config import TrainConfig
 from gluon_ft.training.labels import LabelCheck, classes_of
 from gluon_ft.training.step import Stepper, draws
@@ -304,7 +311,7 @@ class _KeptParameter:
         self.parameter, self.grad_req = parameter, parameter.grad_req
         self.attributes = {key: getattr(parameter, key) for key in self.ATTRIBUTES if hasattr(parameter, key)}
         self.deferred = deferred_state(parameter)
-        self.values = None if not is_initialised(parameter) else [array.copy() for array in parameter.list_data()]
+        self.values = None if not is_initialised(parameter) else [array.copy() for array in values_of(parameter)]
 
     def restore(self):
         parameter = self.parameter
@@ -313,7 +320,7 @@ class _KeptParameter:
             restore_deferred(parameter, self.deferred)
         elif [array.context for array in self.values] != parameter.list_ctx():
             parameter.reset_ctx([array.context for array in self.values])
-        for array, value in zip(parameter.list_data() if self.values else (), self.values or ()):
+        for array, value in zip(device_arrays(parameter) if self.values else (), self.values or ()):
             value.copyto(array)
         parameter.grad_req = self.grad_req
         for key in self.ATTRIBUTES:
