@@ -4,7 +4,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Optional
 
@@ -18,7 +18,7 @@ from gluon_ft.errors import NetworkError
 from gluon_ft.models import tracing
 from gluon_ft.models.batchnorm import has_statistics, statistics_are_held
 from gluon_ft.runtime import devices
-from gluon_ft.runtime.gluon_internals import clear_cached_graph, set_array
+from gluon_ft.runtime.gluon_internals import clear_cached_graph, first_not_finite, is_initialised, set_array, values_of
 
 # Largest difference of fused outputs from plain ones, relative to the largest output: folded BatchNorms round
 # otherwise, by some 1e-6 a layer.
@@ -174,7 +174,7 @@ def evaluating(net: Block, number: int, contexts: list[mx.Context],
     Raises
     ------
     ConfigError, NetworkError
-        As of `forward_only`, with the first batch.
+        As of `forward_only`, with the first batch; at the end, for a parameter that is not finite.
     """
     run = None
 
@@ -187,9 +187,20 @@ def evaluating(net: Block, number: int, contexts: list[mx.Context],
 
     try:
         yield forward
+        check_parameters({name: values_of(parameter)[0] for name, parameter in net.collect_params().items()
+                          if is_initialised(parameter)})
     finally:
         if isinstance(run, Form):
             run.release()
+
+
+def check_parameters(arrays: Mapping[str, mx.nd.NDArray]) -> None:
+    """NetworkError where a parameter, by name, is not finite. Outputs do not always show it: oneDNN's ReLU makes NaN 0.
+    """
+    wrong = first_not_finite(arrays)
+    if wrong is not None:
+        raise NetworkError(f"parameter '{wrong}' is not finite", expected="numbers", found="NaN or infinity",
+                           remedy="take the weights of before: these were spoilt in training or on the way")
 
 
 def _training_form(net, precision, input_shape, seen):

@@ -18,7 +18,7 @@ from gluon_ft.runtime.gluon_internals import parameters_by_path, set_array
 from gluon_ft.training import checkpoint
 from gluon_ft.weights import card
 from gluon_ft.weights.card import Card
-from gluon_ft.weights.readers.tensor_files import read_tensors
+from gluon_ft.weights.readers.tensor_files import check_finite, read_tensors
 
 IN_FOLDER = ("best.params", "model.params", "last.params")  # what a run's folder may hold
 
@@ -70,7 +70,7 @@ def load_model(path: AnyPath, ctx: mx.Context | list[mx.Context] | None = None) 
     path : of the parameters, or of a folder with one of `IN_FOLDER`, the first of which is taken; ctx : context or list
     of them, default mx.cpu(). A file that `gluon-ft weights` converted is the backbone with its own output.
 
-    Raises WeightsError where the parameters or their card are missing, damaged, or not of each other.
+    Raises WeightsError where the parameters or their card are missing, damaged, not of each other, or not finite.
     """
     path = _found(Path(path))
     about = card.read(path) if path.is_file() else None
@@ -84,6 +84,7 @@ def load_model(path: AnyPath, ctx: mx.Context | list[mx.Context] | None = None) 
     net = _build(about, path)
     own = parameters_by_path(net)
     _check_tensors(own, file.tensors, about, path)
+    check_finite(file.tensors, path)
     for name, parameter in own.items():
         set_array(parameter, file.tensors[name], ctx or mx.cpu())
     net.hybridize()

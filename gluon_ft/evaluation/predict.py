@@ -20,7 +20,7 @@ from gluon_ft.data.sources import folders
 from gluon_ft.data.sources.arrays import ArraySource
 from gluon_ft.data.sources.base import ImageRef, ImageSource
 from gluon_ft.engine import fused
-from gluon_ft.errors import ConfigError, DataError
+from gluon_ft.errors import ConfigError, DataError, NetworkError
 from gluon_ft.evaluation.model import load_model
 from gluon_ft.io import reporter
 from gluon_ft.models import heads, tracing
@@ -92,6 +92,8 @@ def predict(net: HybridBlock | str | os.PathLike, images: Any, *, batch_size: in
         Preprocessing not known, an option out of its range.
     WeightsError
         From `load_model`.
+    NetworkError
+        The network's outputs are not finite.
     """
     for name, value in (("batch_size", batch_size), ("top", top)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -148,8 +150,19 @@ def _probabilities(net, source, wanted, batch_size, workers, ctx):
             results = [first(run(share.astype(kind, copy=False))).astype("float32") for share in shares]
             found: list[Any] = results if already else [mx.nd.softmax(result) for result in results]
             rows += [result.asnumpy() for result in found]
+            _check_finite(source, chosen, np.concatenate([result.asnumpy() for result in results]), errors)
             bar.update(len(chosen))
     return np.concatenate(rows), errors
+
+
+def _check_finite(source, chosen, outputs, errors):
+    """NetworkError where the network's outputs for an image that was read are not finite."""
+    wrong = [position for position, row in zip(chosen, outputs)
+             if position not in errors and not np.isfinite(row).all()]
+    if wrong:
+        raise NetworkError("the network's output is not finite", path=source.where(wrong[0]), expected="numbers",
+                           found="NaN or infinity", remedy="look at the weights, and at the preprocessing that they "
+                                                           "were trained with")
 
 
 class _Given(ImageSource):

@@ -165,6 +165,18 @@ def device_arrays(parameter: Parameter) -> list[mx.nd.NDArray]:
     return parameter.list_data()
 
 
+def first_not_finite(arrays: Mapping[str, mx.nd.NDArray]) -> str | None:
+    """The name of the first array that holds NaN or infinity, None where there is none; looked for on their devices."""
+    kinds: dict = {}
+    for name, array in arrays.items():
+        if np.dtype(array.dtype).kind == "f":
+            kinds.setdefault((array.context, np.dtype(array.dtype)), {})[name] = array
+    for group in kinds.values():
+        if not mx.nd.multi_all_finite(*group.values(), num_arrays=len(group)).asscalar():
+            return next(name for name, array in group.items() if not mx.nd.all_finite(array).asscalar())
+    return None
+
+
 def set_array(parameter: Parameter, value: mx.nd.NDArray | np.ndarray, ctx: mx.Context | list[mx.Context]) -> None:
     """Gives a parameter a value, whether it is initialised or not. `Block.load_parameters` does the same.
 

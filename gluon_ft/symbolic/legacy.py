@@ -9,7 +9,7 @@ import mxnet as mx
 from gluon_ft.errors import NetworkError, WeightsError, last_line, near, printable
 from gluon_ft.io import documents
 from gluon_ft.models import graph
-from gluon_ft.weights.readers.tensor_files import read_tensors
+from gluon_ft.weights.readers.tensor_files import check_finite, read_tensors
 
 Parameters = dict[str, mx.nd.NDArray]
 
@@ -63,13 +63,17 @@ def load_params(prefix: str | Path, epoch: int) -> tuple[Parameters, Parameters]
 
 
 def split_params(path: str | Path) -> tuple[Parameters, Parameters]:
-    """(arg_params, aux_params) of a parameter file whose names begin with 'arg:' and 'aux:'."""
+    """(arg_params, aux_params) of a parameter file whose names begin with 'arg:' and 'aux:'.
+
+    Raises WeightsError where it is none, damaged, or not finite.
+    """
     found = read_tensors(path)
     # The reader takes the marks off; a file without any is Gluon's, or another framework's.
     if found.format != "mxnet params" or not (found.auxiliary or _has_marks(path)):
         raise WeightsError("not the parameters of a symbol", path=path, expected="names that begin with arg: and aux:",
                            found=f"{found.format}, with names like '{next(iter(found.tensors), '')}'",
                            remedy="load them with Gluon, or convert the network with gluon_ft.symbolic.to_symbol")
+    check_finite(found.tensors, path)
     arrays = {name: mx.nd.array(value, dtype=value.dtype) for name, value in found.tensors.items()}
     auxiliary = set(found.auxiliary)
     return ({n: a for n, a in arrays.items() if n not in auxiliary}, {n: arrays[n] for n in found.auxiliary})

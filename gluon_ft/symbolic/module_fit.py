@@ -18,6 +18,7 @@ import mxnet as mx
 from gluon_ft.data.batches import batches, by_names
 from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.data.sources import class_names
+from gluon_ft.engine import fused
 from gluon_ft.errors import CheckpointError, ConfigError, DataError
 from gluon_ft.io import reporter
 from gluon_ft.io.settings import plain
@@ -28,7 +29,7 @@ from gluon_ft.symbolic.head import DATA
 from gluon_ft.training.config import TrainConfig
 from gluon_ft.training.fit import Result
 from gluon_ft.training.losses import cross_entropy
-from gluon_ft.training.metrics import Meter, Metrics, best_epoch, epoch_record, measure
+from gluon_ft.training.metrics import Meter, Metrics, best_epoch, epoch_record, measure, nan_unless_finite
 from gluon_ft.training.rates import LearningRate
 
 # The published procedure's: SGD without momentum or weight decay.
@@ -215,7 +216,7 @@ def _evaluate(mod, contexts, stream, labels, meter) -> Metrics:
 
     def predicted(batch):
         logits, label = module.predict(mod, contexts, batch)
-        return [(logits, label, loss_of(logits, label))]
+        return [(logits, label, loss_of(logits, label) + nan_unless_finite(logits))]
 
     found = measure(stream, predicted, meter, lambda batch: labels.check(batch, meter.steps + 1))
     labels.end_of_epoch()
@@ -266,6 +267,7 @@ def evaluate(symbol: mx.sym.Symbol, arg_params: legacy.Parameters, aux_params: l
     count = plan.check_parameters(symbol, arg_params, aux_params, {DATA: shape, label: (batch_size,)})
     plan.check_names(count, classes if classes is not None else class_names.of(source))
     labels = plan.labels_fit(count, source, "the evaluation")
+    fused.check_parameters({**arg_params, **aux_params})
     mod = module.bind(symbol, label, contexts, shape)
     mod.set_params({k: v for k, v in arg_params.items() if k in set(symbol.list_arguments())},
                    {k: aux_params[k] for k in symbol.list_auxiliary_states()})

@@ -176,7 +176,7 @@ def evaluate(net: HybridBlock, source: Any, ctx: list[mx.Context] | None = None,
                 check_result(prediction, len(y), where)
             labels.learn(predictions[0].shape[1])
             labels.check(batch, meter.steps + 1)
-            return [(p, y, loss_of(p, y)) for p, y in zip(predictions, label)]
+            return [(p, y, loss_of(p, y) + nan_unless_finite(p)) for p, y in zip(predictions, label)]
 
         return measure(batches(source), predicted, meter, None if watch is None else lambda _: watch())
 
@@ -214,6 +214,12 @@ def measure(stream: Iterable[Batch], step: Callable[[Batch], list[tuple]], meter
         meter.update(step(batch))
         meter.wait()
     return meter.result()
+
+
+def nan_unless_finite(prediction: mx.nd.NDArray) -> mx.nd.NDArray:
+    """For each row of a result (n, classes) 0, or NaN where one of its numbers is not finite; added to a loss, which a
+    result of -infinity for another class leaves finite, it shows."""
+    return (0 * prediction.astype("float32")).sum(axis=1)
 
 
 def check_result(prediction: mx.nd.NDArray, images: int, where: str) -> None:

@@ -64,7 +64,7 @@ def extract(net: HybridBlock, loader: Any, ctx: list[mx.Context] | None = None,
     Raises
     ------
     NetworkError
-        Where there is no output layer.
+        Where there is no output layer, or features are not finite.
     DataError
         Where the loader yields no image, or labels that are not whole numbers.
     """
@@ -79,6 +79,7 @@ def extract(net: HybridBlock, loader: Any, ctx: list[mx.Context] | None = None,
         for batch in reporter.progress(batches(loader), total=total, desc=title, unit="batch"):
             batch = batch.trimmed()
             rows = _forward(run, batch.data, contexts)
+            _check_finite(rows, title)
             found.append(rows.mean(axis=_spatial(layout)) if layout else rows.reshape(len(rows), -1))
             labels.append(whole(batch.label.asnumpy(), title))
     if not found:
@@ -175,11 +176,15 @@ def _computed(parts, images, contexts, form, precision, title) -> Iterator[np.nd
                 run, rows = _begun(parts.prefix, data, contexts, form, precision)
             else:
                 rows = _forward(run, data, contexts, form == "training")
-            if not np.isfinite(rows).all():
-                raise NetworkError(f"{title} are not finite", expected="numbers", found="NaN or infinity",
-                                   remedy="look at the weights, and at the preprocessing that they were trained with")
+            _check_finite(rows, title)
             bar.update(len(rows))
             yield rows
+
+
+def _check_finite(rows, title):
+    if not np.isfinite(rows).all():
+        raise NetworkError(f"{title} are not finite", expected="numbers", found="NaN or infinity",
+                           remedy="look at the weights, and at the preprocessing that they were trained with")
 
 
 def _begun(prefix, data, contexts, form, precision):

@@ -7,7 +7,7 @@ import pickle
 import stat
 import struct
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from gluon_ft.weights.readers.safetensors_files import is_safetensors, read_safe
 from gluon_ft.weights.readers.strided_tensors import Tensor, check_copies, mapped
 from gluon_ft.weights.readers.torch_files import TorchFile, read_torch_legacy, read_torch_zip
 
-__all__ = ["TensorFile", "read_tensors", "write_safetensors"]
+__all__ = ["TensorFile", "check_finite", "read_tensors", "write_safetensors"]
 
 DAMAGED = "fetch the file again and compare its SHA-256 with the published one"
 # What people hand over by mistake, and how it begins.
@@ -105,6 +105,34 @@ def read_tensors(path: str | os.PathLike, key: str | None = None) -> TensorFile:
         if not found["tensors"]:
             raise WeightsError("the file holds no tensors", remedy="give a file of network weights")
         return TensorFile(path, kind, sha256=sha256_of(path), **found)
+
+
+def check_finite(tensors: Mapping[str, np.ndarray], path: str | os.PathLike | None = None) -> None:
+    """Makes sure that parameters are numbers to compute with.
+
+    Parameters
+    ----------
+    tensors : mapping of str to ndarray
+        By name; a name that ends in 'running_var' or 'moving_var' is of variances.
+    path : path-like, optional
+        The file that they are from, for the error.
+
+    Raises
+    ------
+    WeightsError
+        A parameter holds NaN or infinity, or a variance is negative.
+    """
+    for name, tensor in tensors.items():
+        if tensor.dtype.kind != "f":
+            continue
+        finite = np.isfinite(tensor)
+        if not finite.all():
+            raise WeightsError(f"parameter '{printable(name)}' is not finite", path=path, expected="numbers",
+                               found=f"NaN or infinity in {finite.size - np.count_nonzero(finite)} of {finite.size}",
+                               remedy="take other weights: these were spoilt in training or on the way")
+        if name.endswith(("running_var", "moving_var")) and tensor.size and tensor.min() < 0:
+            raise WeightsError(f"parameter '{printable(name)}' is a variance below 0", path=path,
+                               expected="0 or more", found=f"{tensor.min():g}", remedy="take other weights")
 
 
 @contextlib.contextmanager
