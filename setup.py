@@ -46,6 +46,7 @@ setup(
     extras_require={
         "cpu": ["mxnet==1.9.1"],
         "cu112": ["mxnet-cu112==1.9.1"],
+        "heif": ["pillow-heif"],
         # ONNX 1.18 is the last with the module onnx.mapping, which mxnet.onnx needs.
         "export": ["onnx>=1.12,<1.19", "onnxruntime"],
         "dev": ["pytest", "pytest-xdist", "pytest-cov", "ruff", "import-linter", "basedpyright"],

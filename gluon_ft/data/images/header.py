@@ -13,11 +13,14 @@ from PIL import ImageFile
 from gluon_ft.data.images import opener, orientation
 from gluon_ft.io.paths import AnyPath
 
-MAX_MEGAPIXELS = 100  # 10^6 pixels; decoded as colour they take 300 MB
+MAX_MEGAPIXELS = 100  # 10^6 pixels; decoded as colour they take 300 MB, and meanwhile up to 700 MB
 MAX_SIDE = 65_535  # pixels, the most that a JPEG's header can say
 MAX_FILE_BYTES = 256 << 20
 NO_MEMORY = "not enough memory to decode it"
 
+# Bytes a pixel while it is decoded, measured with Pillow 13: its own four and the result's three; some decoders hold
+# the picture several times.
+_USUAL_BYTES, _BYTES = 7, {"WEBP": 16, "JPEG2000": 19, "AVIF": 10, "HEIF": 16}
 _EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 _JPEG_TABLES = (0xC4, 0xDB, 0xDD, 0xFE)  # Huffman, quantisation, restart interval; and comments
 
@@ -64,22 +67,18 @@ def read_file(path: AnyPath) -> bytes:
 
 
 def probe(data: bytes, max_megapixels: float = MAX_MEGAPIXELS) -> Probe:
-    """Reads the header only; Unreadable where it is no image, or larger than `check_size` allows."""
+    """Reads the header only; Unreadable where it is no image, or would be too large once it is decoded.
+
+    `max_megapixels` are width times height, in 10^6 pixels; a format whose decoder takes more memory than PNG's may
+    have fewer. No edge may be longer than `MAX_SIDE`.
+    """
     info = _probe_jpeg(data) or _probe_any(data)
-    check_size(info.width, info.height, max_megapixels)
+    _check_size(info, max_megapixels)
     return info
 
 
-def check_size(width: int, height: int, max_megapixels: float = MAX_MEGAPIXELS) -> None:
-    """Raises Unreadable for a picture that is too large to be decoded.
-
-    Parameters
-    ----------
-    width, height : int
-        Pixels; neither may be beyond `MAX_SIDE`.
-    max_megapixels : float, default 100
-        Of both together.
-    """
+def _check_size(info: Probe, max_megapixels: float) -> None:
+    width, height = info.width, info.height
     if width * height > max_megapixels * 1e6:
         raise Unreadable(f"{width} x {height} pixels are {width * height / 1e6:.0f} megapixels, at most "
                          f"{max_megapixels:g} are decoded (--max-megapixels)")
@@ -87,6 +86,10 @@ def check_size(width: int, height: int, max_megapixels: float = MAX_MEGAPIXELS) 
         raise Unreadable(f"{width} x {height} pixels, an edge of at most {MAX_SIDE} is decoded")
     if not (width and height):
         raise Unreadable(f"damaged header: {width} x {height} pixels")
+    megabytes, most = _BYTES.get(info.format, _USUAL_BYTES) * width * height / 1e6, _USUAL_BYTES * max_megapixels
+    if megabytes > most:
+        raise Unreadable(f"{width} x {height} pixels of {info.format} take about {megabytes:.0f} MB to decode, at most "
+                         f"{most:.0f} are used (--max-megapixels)")
 
 
 def _probe_any(data):

@@ -152,6 +152,9 @@ def test_huge_images_are_refused_by_their_header():
         decode.convert(saved(Image.new("RGB", (1, 10_000)), "PNG"), ImageOptions(resize=256))
     assert header.probe(png_header(12_000, 12_000), 150).width == 12_000
     assert Image.MAX_IMAGE_PIXELS is not None
+    assert header.probe(saved(picture(), "PNG"), 0.0024).width == 60
+    with pytest.raises(Unreadable, match=r"60 x 40 pixels of WEBP take about 0 MB to decode, at most 0 are used"):
+        header.probe(saved(picture(), "WEBP"), 0.0024)
 
 
 def test_bad_files(tmp_path):
