@@ -16,6 +16,7 @@ from mxnet.gluon import HybridBlock
 
 from gluon_ft.data.batches import Batch
 from gluon_ft.data.images import header
+from gluon_ft.data.images.decode import decode_rgb
 from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.data.images.transforms import Transform
 from gluon_ft.data.loader import Loader
@@ -164,8 +165,8 @@ def _looked_at(found, drawn, notes):
     sizes, grey, shrunk, kept, first = [], True, [], [], None
     for position in reporter.progress(drawn, desc="looking", unit="image"):
         try:
-            image = found.image(int(position), 3, PIXELS)
-            sizes.append(_size(found, int(position), image))
+            image, size = _seen(found, int(position))
+            sizes.append(size)
         except header.Unreadable as error:
             first = first or f"{found.where(int(position))}: {error}"
             continue
@@ -179,11 +180,13 @@ def _looked_at(found, drawn, notes):
     return np.array(sizes), grey, np.array(shrunk, np.float32), np.array(kept)
 
 
-def _size(found, position, image):
-    """(width, height) as seen: from the file's header, or of what was decoded where there is none."""
+def _seen(found, position):
+    """(the image at reduced scale, its width and height), the latter from the file's header where there is one."""
     if not isinstance(found, FileSource):
-        return image.shape[1::-1]
-    return header.probe(found.read(position)).upright
+        image = found.image(position, 3, PIXELS)
+        return image, image.shape[1::-1]
+    data = found.read(position)
+    return decode_rgb(data, 3, PIXELS), header.probe(data).upright
 
 
 def _probed(facts, found, kept, pixels, net, notes, seed):

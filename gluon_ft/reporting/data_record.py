@@ -3,13 +3,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 from gluon_ft.data.sources.files import FileSource
 from gluon_ft.data.sources.records import RecordSource
 from gluon_ft.errors import DataError
-from gluon_ft.io import atomic, reporter
+from gluon_ft.io import atomic
 from gluon_ft.io.checksums import sha256_of
 from gluon_ft.io.paths import AnyPath
 from gluon_ft.reporting import run_files
@@ -54,18 +53,10 @@ def _part(part: FileSource | RecordSource) -> dict:
     if isinstance(part, RecordSource):
         return {"source": str(part.path), "root": None, "images": len(part), "sha256": sha256_of(part.path),
                 "files": None}
-    rows = [[path, label, _hash(part.root, path)] for path, label in
-            reporter.progress(part.files, desc="hash", unit=" images")]
+    rows = [[path, label, known] for (path, label), known in zip(part.files, part.hashes()[0])]
     whole = hashlib.sha256("".join(f"{label}\t{digest}\t{path}\n" for path, label, digest in rows).encode())
     return {"source": str(part.path), "root": str(part.root), "images": len(rows), "sha256": whole.hexdigest(),
             "files": rows}
-
-
-def _hash(root, path):
-    try:
-        return sha256_of(Path(root) / path)
-    except OSError as error:
-        raise DataError("image cannot be read", path=os.path.join(root, path), found=error.strerror or error) from error
 
 
 def write(folder: AnyPath, described: dict) -> Path:

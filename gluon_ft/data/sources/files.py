@@ -1,6 +1,7 @@
 """Image files with labels: what a folder of classes or a list (`.lst`) holds."""
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,9 @@ import numpy as np
 
 from gluon_ft.data import lists
 from gluon_ft.data.images import header
+from gluon_ft.data.sampler import digest
 from gluon_ft.data.sources.base import ImageRef, ImageSource
+from gluon_ft.io import reporter
 from gluon_ft.io.paths import AnyPath
 
 
@@ -30,6 +33,7 @@ class FileSource(ImageSource):
                  kind: str = "folder", left_out: Sequence[str] = ()):
         super().__init__(path, labels, class_names, left_out)
         self.path, self.root, self.names, self.kind = Path(path), Path(root), list(names), kind
+        self._hashes: tuple[list, list[str], str] | None = None
 
     def __eq__(self, other) -> bool:
         """The same images under the same labels and class names."""
@@ -64,6 +68,28 @@ class FileSource(ImageSource):
     def read(self, position: int) -> bytes:
         return header.read_file(self.where(position))
 
+    def hashes(self) -> tuple[list[str], str]:
+        """The SHA-256 of each file in hex, and `identity`, from one reading of the files; kept until a file changes.
+
+        Raises DataError for an image that cannot be read.
+        """
+        seen = [_stamp(path) for path in self.paths]
+        if self._hashes is None or self._hashes[0] != seen:
+            files: list[str] = []
+
+            def noted():
+                for data in self.contents():
+                    files.append(hashlib.sha256(data).hexdigest())
+                    yield data
+
+            with reporter.progress(noted(), total=len(self), desc="hash", unit=" images") as pieces:
+                self._hashes = seen, files, digest(pieces)
+        return self._hashes[1], self._hashes[2]
+
+    def identity(self) -> str:
+        """As of `ImageSource`; the files are read once, see `hashes`."""
+        return self.hashes()[1]
+
     def take(self, positions: np.ndarray | Sequence[int]) -> FileSource:
         """The images at these positions (int), in that order, as a source of its own; see `subset` for one that keeps
         the identity of the whole."""
@@ -72,6 +98,15 @@ class FileSource(ImageSource):
                            self.labels[positions], self.class_names, kind=self.kind, left_out=self.left_out)
         found.numbered = self.numbered
         return found
+
+
+def _stamp(path: str) -> tuple[int, ...]:
+    """What changes when a file does; () where there is none."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return ()
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def from_list(path: AnyPath, root: AnyPath | None = None, one_label: bool = True) -> FileSource:
