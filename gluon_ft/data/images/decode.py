@@ -189,6 +189,8 @@ def _pixels(image, turned, color):
 def _band(image, color):
     if image.mode.startswith("I") or image.mode == "F":
         image = _eight_bits(image)
+    if image.mode == "LAB":
+        image = image.convert("RGB")  # Pillow has no way from it to grey
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         if color == -1:
