@@ -273,5 +273,8 @@ def _optional() -> Iterator[Finding]:
     runtime = _version("onnxruntime")
     yield Finding("optional", "onnxruntime", runtime, "ok" if runtime else "hint",
                   None if runtime else f"to check an exported model: {export}")
+    heif = _version("pillow-heif")
+    yield Finding("optional", "pillow-heif", heif, "ok" if heif else "hint",
+                  None if heif else "to read phones' HEIC photos: pip install pillow-heif")
     # Never needed: weights are read without torch. It is shown since GluonCV refuses versions from 2 on.
     yield Finding("optional", "torch", _version("torch") or "not there, not needed")

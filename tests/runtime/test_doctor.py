@@ -147,6 +147,13 @@ def test_onnx_versions(versions):
         assert (finding.level, finding.remedy is None) == (level, level == "ok")
 
 
+def test_heic_needs_a_package_of_its_own(versions):
+    for version, level in (("1.1.0", "ok"), (None, "hint")):
+        versions["pillow-heif"] = version
+        finding = found("pillow-heif", doctor._optional())
+        assert (finding.level, finding.remedy is None) == (level, level == "ok")
+
+
 def test_commands_without_mxnet():
     """`gluon-ft doctor` still reports; any other command is one line."""
     hide = """

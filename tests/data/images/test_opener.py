@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from gluon_ft.data.audit import checks
 from gluon_ft.data.datasets import digits
@@ -77,3 +77,24 @@ def test_damaged_heic_is_unreadable_where_pillow_heif_is_installed():
     pytest.importorskip("pillow_heif", reason="pillow-heif is not installed")
     with pytest.raises(Unreadable, match="damaged header"):
         header.probe(ftyp(b"heic"))
+
+
+@pytest.mark.parametrize("turned", range(1, 9))
+def test_heic_is_read_upright_with_pillow_heif(turned, monkeypatch):
+    heif = pytest.importorskip("pillow_heif", reason="pillow-heif is not installed")
+    image = Image.fromarray(np.kron(np.random.default_rng(5).integers(0, 256, (2, 3, 3)), np.ones((32, 32, 1))
+                                    ).astype(np.uint8))
+    for registered in ("ID", "OPEN", "SAVE", "SAVE_ALL", "EXTENSION", "MIME"):
+        monkeypatch.setattr(Image, registered, getattr(Image, registered).copy())
+    heif.register_heif_opener()  # to write
+    exif, out = Image.Exif(), io.BytesIO()
+    exif[0x0112] = turned
+    image.save(out, "HEIF", quality=95, exif=exif)
+    monkeypatch.undo()
+    image.info["exif"] = exif.tobytes()
+    wanted = ImageOps.exif_transpose(image)
+    info = header.probe(out.getvalue())
+    assert (info.format, info.upright) == ("HEIF", wanted.size)
+    assert np.abs(decode.decode_rgb(out.getvalue()).astype(int) - np.asarray(wanted)).mean() < 2
+    with pytest.raises(Unreadable, match="damaged"):
+        decode.decode_rgb(out.getvalue()[:-20])
