@@ -3,15 +3,23 @@ from __future__ import annotations
 
 import copy
 import itertools
+import warnings
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import mxnet as mx
 import numpy as np
 
+from gluon_ft.data.records import framing
+from gluon_ft.data.records.record_file import RecordFile
 from gluon_ft.data.sampler import digest, epoch_order
 from gluon_ft.data.sources import class_names
 from gluon_ft.errors import DataError
+from gluon_ft.runtime import native_iterators
+from gluon_ft.runtime.gluon_internals import drawn_by
+
+# Iterators of a program that imported MXNet first are known from here on.
+native_iterators.remember(mx)
 
 
 class Batch(NamedTuple):
@@ -113,11 +121,129 @@ def batches(source: Any, start: int = 0) -> Generator[Batch, None, None]:
     """
     if isinstance(source, mx.io.DataIter):
         source.reset()
+    yield from _one_pass(source, start)
+
+
+def _one_pass(source: Any, start: int = 0) -> Generator[Batch, None, None]:
     if start and hasattr(source, "start"):
         source.start = start  # pyright: ignore[reportAttributeAccessIssue] - hasattr has seen it
         start = 0
+    left = _rows_held(source) if _ends_in_others(source) else None
+    left = None if left is None else left - start * source.batch_size
     for item in itertools.islice(source, start, None):
-        yield as_batch(item)
+        if getattr(source, "last_batch_handle", None) == "roll_over":
+            # Here `pad` counts the images that were kept from the pass before, which are no padding.
+            item.pad = 0
+        batch = as_batch(item)
+        if left is not None:
+            batch = batch._replace(valid=max(0, min(batch.valid, left)))
+            left -= batch.valid
+        yield batch
+
+
+def every_image(source: Any, where: str = "the loader") -> Generator[Batch, None, None]:
+    """One pass as `batches`, for evaluation: every image that the source holds comes once.
+
+    Of MXNet's C++ iterators a new one is made for the pass (see `runtime.native_iterators`), the others begin anew.
+
+    Parameters
+    ----------
+    source : loader
+        As of `batches`.
+    where : str
+        What it is, for errors: 'the validation set'.
+
+    Warns
+    -----
+    RuntimeWarning
+        The loader leaves out images by its own setting (`last_batch='discard'`, ...): how many.
+
+    Raises
+    ------
+    DataError
+        As of `batches`; images come twice, a C++ iterator leaves some out, or it cannot be made anew.
+    """
+    if isinstance(source, _ByNames):
+        for batch in every_image(source.loader, where):
+            yield source.renumbered_batch(batch)
+        return
+    native = isinstance(source, mx.io.MXDataIter)
+    if native:
+        source = _made_anew(source, where)
+    elif hasattr(source, "hard_reset"):
+        source.hard_reset()
+    held, seen = _rows_held(source), 0
+    # A reset would make the new one leave out images again.
+    for batch in _one_pass(source) if native else batches(source):
+        seen += batch.valid
+        yield batch
+    if held is None or seen == held:
+        return
+    if native or seen > held:
+        raise DataError(f"{seen} images in a pass over {held}", path=where, expected="every image once",
+                        remedy=OUR_LOADER)
+    warnings.warn(f"{where}: {held - seen} of {held} images are left out of this pass{_left_out_by(source)}",
+                  RuntimeWarning, stacklevel=2)
+
+
+OUR_LOADER = "read the same file with gluon_ft.loaders.make_loader"
+
+
+def _made_anew(source, where):
+    options = native_iterators.made_of(source)
+    if options is None:
+        raise DataError(f"it is not known what this {type(source).__name__} was made of", path=where,
+                        expected="every image once, of which only a new one is sure",
+                        remedy=f"import gluon_ft before the iterator is made, or {OUR_LOADER}")
+    if _ends_in_others(source) and _rows_held(source) is None:
+        raise DataError("the last batch of this iterator may end in rows of others", path=where,
+                        expected="round_batch=True with num_parts", found="round_batch=False")
+    return native_iterators.made_anew(source)
+
+
+def _ends_in_others(source) -> bool:
+    """Whether the last batch is filled up with rows that `pad` does not count (ImageRecordIter without round_batch)."""
+    options = native_iterators.made_of(source) or {}
+    return "path_imgrec" in options and str(options.get("round_batch", True)).lower() in ("false", "0")
+
+
+def _rows_held(source) -> int | None:
+    """How many images a source has, None where it cannot be told."""
+    options = native_iterators.made_of(source)
+    if options is not None:
+        return _rows_of_files(options)
+    if isinstance(source, mx.gluon.data.DataLoader):
+        return drawn_by(source)[0]
+    if isinstance(source, mx.io.NDArrayIter):
+        return source.num_data
+    if isinstance(source, mx.image.ImageIter):
+        return None if source.seq is None else len(source.seq)
+    labels = getattr(source, "labels", None)
+    return None if labels is None else len(labels)
+
+
+def _rows_of_files(options: dict) -> int | None:
+    if int(options.get("num_parts", 1)) > 1:
+        return None
+    if options.get("path_imgrec"):
+        index = options.get("path_imgidx")
+        return len(framing.read_index(index)[0]) if index else len(RecordFile(options["path_imgrec"]))
+    for name in ("data_csv", "data_libsvm"):
+        if options.get(name):
+            with open(options[name], "rb") as file:
+                return sum(bool(line.strip()) for line in file)
+    if options.get("image"):
+        with open(options["image"], "rb") as file:
+            return int.from_bytes(file.read(8)[4:], "big")
+    return None
+
+
+def _left_out_by(source) -> str:
+    """The setting by which a source leaves out images, in brackets, '' where it has none."""
+    if isinstance(source, mx.gluon.data.DataLoader) and drawn_by(source)[1] in ("discard", "rollover"):
+        return f" (last_batch='{drawn_by(source)[1]}'; 'keep' takes all)"
+    handle = getattr(source, "last_batch_handle", None)
+    return f" (last_batch_handle='{handle}'; 'pad' takes all)" if handle in ("discard", "roll_over") else ""
 
 
 def by_names(loader: Any, names: Sequence[str] | None, where: str = "the loader",
@@ -178,9 +304,13 @@ class _ByNames:
 
     def __iter__(self) -> Iterator[Batch]:
         for batch in batches(self.loader):
-            batch = batch.trimmed()
-            label = class_names.renumbered(batch.label.asnumpy(), self.number, self.where)
-            yield Batch(batch.data, mx.nd.array(label, ctx=batch.label.context, dtype="int32"), batch.valid)
+            yield self.renumbered_batch(batch)
+
+    def renumbered_batch(self, batch: Batch) -> Batch:
+        """A batch of the loader, without its padding, with its labels by the other names."""
+        batch = batch.trimmed()
+        label = class_names.renumbered(batch.label.asnumpy(), self.number, self.where)
+        return Batch(batch.data, mx.nd.array(label, ctx=batch.label.context, dtype="int32"), batch.valid)
 
 
 class _SizedByNames(_ByNames):

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from mxnet.gluon import HybridBlock
 from sklearn.metrics import confusion_matrix
 
-from gluon_ft.data.batches import batches
+from gluon_ft.data.batches import every_image
 from gluon_ft.engine import fused
 from gluon_ft.io import atomic, reporter
 from gluon_ft.reporting.plots import image_grid
@@ -50,7 +50,8 @@ def predictions(net: HybridBlock, loader: Any, ctx: list[mx.Context] | None = No
     contexts = ctx or devices.of(net)
     found, labels = [], []
     with fused.evaluating(net, len(loader), contexts, precision) as run:
-        for batch in reporter.progress(batches(loader), total=len(loader), desc="validation", unit="batch"):
+        stream = every_image(loader, "the validation set")
+        for batch in reporter.progress(stream, total=len(loader), desc="validation", unit="batch"):
             batch = batch.trimmed()
             shares = mx.gluon.utils.split_and_load(batch.data, contexts[:len(batch.label)], even_split=False)
             results: list = [mx.nd.softmax(first(run(share)).astype("float32")) for share in shares]

@@ -213,6 +213,18 @@ def restore_deferred(parameter: Parameter, state: tuple[Any, Any]) -> None:
     parameter._deferred_init, parameter._shape = state
 
 
+# ----------------------------------------------------------------------------------------------------------- data
+
+
+def drawn_by(loader: mx.gluon.data.DataLoader) -> tuple[int | None, str]:
+    """(images that a DataLoader's sampler draws in a pass, its `last_batch`); (None, '') for a batch sampler of one's
+    own."""
+    batches = loader._batch_sampler
+    if not isinstance(batches, mx.gluon.data.BatchSampler):
+        return None, ""
+    return len(batches._sampler), batches._last_batch
+
+
 # ------------------------------------------------------------------------------------------------------- training
 
 

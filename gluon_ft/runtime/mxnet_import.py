@@ -16,7 +16,7 @@ import warnings
 from typing import Any, cast
 
 from gluon_ft.errors import DependencyError
-from gluon_ft.runtime import amx, processors
+from gluon_ft.runtime import amx, native_iterators, processors
 
 # The aliases that NumPy 1.24 removed and MXNet 1.9.1 or GluonCV 0.10.5 still use (apache/mxnet#21165).
 _NUMPY_ALIASES = {"bool": bool, "int": int, "float": float}
@@ -97,6 +97,7 @@ class _MXNetLoader(importlib.machinery.SourceFileLoader):
             except (ImportError, OSError) as error:
                 raise DependencyError(f"MXNet cannot be imported: {error}", remedy=_remedy(error)) from error
             _replace_old_scipy_names()
+            native_iterators.remember(module)
         # Only now can oneDNN be told: it looks once, at its first operator. GLUON_FT_AMX=0 leaves it as it is.
         if os.environ.get("GLUON_FT_AMX") != "0":
             amx.switch_on(lambda: module.nd.Activation(module.nd.ones((1, 1)), act_type="relu").wait_to_read())

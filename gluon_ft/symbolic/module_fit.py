@@ -15,7 +15,7 @@ from typing import Any
 
 import mxnet as mx
 
-from gluon_ft.data.batches import batches, by_names
+from gluon_ft.data.batches import batches, by_names, every_image
 from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.data.sources import class_names
 from gluon_ft.engine import fused
@@ -129,8 +129,9 @@ def fit(symbol: mx.sym.Symbol, arg_params: legacy.Parameters, aux_params: legacy
                                _speedometer(speedometer, batch_size), epoch, f"{name} {epoch}/{config.epochs}")
         labels.end_of_epoch()
         arg_params, aux_params = module.synchronised(trainee)
-        validated = None if val is None else _evaluate(trainee.module, task.contexts, batches(val), val_labels,
-                                                       Meter(f"{where}, validation", config.top_k))
+        validated = None if val is None else _evaluate(
+            trainee.module, task.contexts, every_image(val, "the validation set"), val_labels,
+            Meter(f"{where}, validation", config.top_k))
         record = epoch_record(epoch, trained, validated, rate.at(1, trainee.updates - 1), time.perf_counter() - at,
                               config.top_k)
         result.history.append(record)
@@ -259,7 +260,7 @@ def evaluate(symbol: mx.sym.Symbol, arg_params: legacy.Parameters, aux_params: l
     contexts, label = plan.contexts_of(ctx), graph.label_name(symbol)
     if classes is not None:
         source = by_names(source, classes, "the evaluation", "of the symbol's")
-    stream = batches(source)
+    stream = every_image(source, "the evaluation")
     first = next(stream, None)
     if first is None:
         raise DataError("no images in the evaluation", expected="at least one", found="an empty loader")

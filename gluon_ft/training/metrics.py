@@ -10,7 +10,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock
 
-from gluon_ft.data.batches import Batch, batches, by_names
+from gluon_ft.data.batches import Batch, by_names, every_image
 from gluon_ft.engine import fused
 from gluon_ft.errors import DataError, NetworkError, TrainingError
 from gluon_ft.runtime import devices
@@ -178,7 +178,7 @@ def evaluate(net: HybridBlock, source: Any, ctx: list[mx.Context] | None = None,
             labels.check(batch, meter.steps + 1)
             return [(p, y, loss_of(p, y) + nan_unless_finite(p)) for p, y in zip(predictions, label)]
 
-        return measure(batches(source), predicted, meter, None if watch is None else lambda _: watch())
+        return measure(every_image(source, where), predicted, meter, None if watch is None else lambda _: watch())
 
 
 def measure(stream: Iterable[Batch], step: Callable[[Batch], list[tuple]], meter: Meter,

@@ -16,7 +16,7 @@ import numpy as np
 
 import gluon_ft
 from gluon_ft.data import workers as loader_workers
-from gluon_ft.data.batches import ArrayLoader, Batch, batches
+from gluon_ft.data.batches import ArrayLoader, Batch, every_image
 from gluon_ft.data.images.augment import PROCEDURES
 from gluon_ft.data.images.transforms import Transform
 from gluon_ft.data.loader import Loader
@@ -76,7 +76,7 @@ def extract(net: HybridBlock, loader: Any, ctx: list[mx.Context] | None = None,
     found, labels, contexts = [], [], ctx or devices.of(net)
     total = len(loader) if hasattr(loader, "__len__") else None
     with fused.evaluating(block, total or 1, contexts) as run:
-        for batch in reporter.progress(batches(loader), total=total, desc=title, unit="batch"):
+        for batch in reporter.progress(every_image(loader, title), total=total, desc=title, unit="batch"):
             batch = batch.trimmed()
             rows = _forward(run, batch.data, contexts)
             _check_finite(rows, title)
