@@ -13,7 +13,7 @@ export MPLBACKEND := Agg
 .PHONY: demo test test-slow coverage test-pythons bench bench-speed lint lock clean help
 
 help:
-	@echo 'make demo          fine-tune a network on handwritten digits, under three minutes'
+	@echo 'make demo          fine-tune networks on handwritten digits and on a few photos, minutes'
 	@echo 'make test          the fast tests'
 	@echo 'make test-slow     every test, real data and all architectures included'
 	@echo 'make test-pythons  install, train, save and reload on each Python from 3.9 to 3.12 found here'
@@ -31,6 +31,7 @@ $(READY): setup.py requirements/lock.txt
 
 demo: $(READY)
 	$(BIN)/python recipes/odd_or_even.py
+	$(BIN)/python recipes/few_photos.py
 
 test: $(READY)
 	$(PYTEST) -m 'not slow'

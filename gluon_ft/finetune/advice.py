@@ -117,8 +117,13 @@ class Facts:
 
     @property
     def different(self) -> bool:
-        """The images are unlike the source's: its features tell the classes apart no better than the pixels do."""
-        return self.probe is not None and self.pixels is not None and self.probe <= self.pixels + self.probe_spread
+        """The images are unlike the source's: its features tell the classes apart no better than the pixels do.
+
+        Not where the features leave next to no error: then pixels may do as well, and nothing has to move all the same.
+        """
+        if self.probe is None or self.pixels is None or (self.separable or 0) >= SOLVED:
+            return False
+        return self.probe <= self.pixels + self.probe_spread
 
     def to_dict(self) -> dict:
         """As plain values, `imbalance`, `separable` and `different` included."""

@@ -161,6 +161,12 @@ def test_what_cannot_be_advised():
             facts(**wrong)
 
 
+def test_features_without_an_error_are_enough_whatever_pixels_do():
+    known = {"smallest_class": 12, "largest_class": 12, "probe_spread": 0.0}
+    assert advise(facts(24, probe=1.0, pixels=1.0, **known)).strategy == "svm"
+    assert advise(facts(24, probe=0.7, pixels=0.7, **known)).strategy == "everything"
+
+
 def test_facts_as_plain_values():
     plain = facts(300, probe=0.6, smallest_class=100, largest_class=200).to_dict()
     assert plain["imbalance"] == 2 and plain["different"] is True and plain["separable"] == pytest.approx(0.2)
