@@ -377,6 +377,9 @@ def weight_shapes(symbol: mx.sym.Symbol) -> dict[str, tuple[int | None, ...]]:
     graph = nodes(symbol)
     shapes: dict[str, tuple[int | None, ...]] = {}
     for node in graph:
+        # A weight may be computed (see `zoo.layers.SameConv2D`): then its shape is not a parameter's.
+        if len(node.inputs) < 2 or graph[node.inputs[1]].op != "null":
+            continue
         if node.op == "FullyConnected":
             shapes[graph[node.inputs[1]].name] = (int(node.attrs["num_hidden"]), None)
         elif node.op == "Convolution" and node.attrs.get("layout") in _CHANNELS_FIRST:

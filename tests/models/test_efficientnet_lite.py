@@ -8,7 +8,7 @@ from mxnet.gluon import nn
 
 from gluon_ft.engine import fused
 from gluon_ft.errors import WeightsError
-from gluon_ft.models import conversion, registry, stages, tracing
+from gluon_ft.models import conversion, graph, registry, stages, tracing
 from gluon_ft.models.zoo.layers import SameConv2D, same_padding
 from gluon_ft.runtime.gluon_internals import hyperparameters
 from gluon_ft.weights import name_maps
@@ -93,6 +93,12 @@ def test_stages_and_input():
         (224, 127, 128), (240, 127, 128), (260, 127, 128)]
     norms = [block for block in net.features if isinstance(block, nn.BatchNorm)]
     assert all(hyperparameters(norm)["eps"] == 1e-3 and hyperparameters(norm)["momentum"] == 0.99 for norm in norms)
+
+
+def test_computed_kernels_do_not_stand_in_the_way_of_a_symbols_new_output():
+    symbol = tracing.symbol(registry.build("efficientnet_lite0"))
+    shapes = graph.weight_shapes(symbol)
+    assert set(shapes) <= set(symbol.list_arguments()) and len(shapes) == 50 - 5
 
 
 def test_names_tell_the_three_apart():

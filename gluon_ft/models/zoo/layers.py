@@ -68,7 +68,7 @@ class SameConv2D(nn.Conv2D):
         settings["kernel"] = tuple(edge + self._front for edge in settings["kernel"])
 
     def hybrid_forward(self, F, x, weight):
-        if self._front:
-            weight = F.pad(weight, mode="constant", constant_value=0,
-                           pad_width=(0, 0, 0, 0, self._front, 0, self._front, 0))
+        # Not F.pad: ONNX Runtime takes a Pad before a Conv for one of the image.
+        for axis in (2, 3) if self._front else ():
+            weight = F.concat(F.slice_axis(weight, axis=axis, begin=0, end=1) * 0, weight, dim=axis)
         return super().hybrid_forward(F, x, weight)
