@@ -1,8 +1,9 @@
 """What somebody gets who has only installed gluon_ft: ImageNet weights by pip, and `gluon-ft train` without options.
 
-    python benchmarks/accuracy/out_of_the_box.py                             # about a quarter of an hour on two cores
+    python benchmarks/accuracy/out_of_the_box.py                             # some ten minutes on two cores
     python benchmarks/accuracy/out_of_the_box.py --part imagenet --weights mobilenetv2_1.0:coral_rot180
     python benchmarks/accuracy/out_of_the_box.py --part train --only caltech256 --repeats 1 --no-record
+    python benchmarks/accuracy/out_of_the_box.py --part train --only hotdog --from runs/a --from runs/b
 
 Two things, on photos of ../shared/data. `train`: median validation accuracy of --repeats seeds of `gluon-ft train` on
 the hot dog photos (their own test part) and on the 20 Caltech classes (a split drawn by the seed); targets 0.87 and
@@ -25,6 +26,7 @@ import click
 import numpy as np
 
 from benchmarks import runner
+from gluon_ft.errors import ConfigError
 from gluon_ft.evaluation.predict import predict
 from gluon_ft.weights import catalog, class_names
 
@@ -42,12 +44,17 @@ WEIGHTS = ["efficientnet_lite0:google_in1k"]
 @runner.command(__doc__, NAME, repeats=5)
 @click.option("--part", "parts", multiple=True, type=click.Choice(["train", "imagenet"]), help="Default: both.")
 @click.option("--only", type=click.Choice(list(TARGETS)), help="Of `train`, this data set alone.")
+@click.option("--from", "finished", multiple=True, type=click.Path(exists=True, path_type=Path),
+              help="Of `train`: these folders of finished runs of --only, in the place of --repeats new ones.")
 @click.option("--weights", multiple=True, default=WEIGHTS, help="Of `imagenet`: rows of the catalog.")
-def main(repeats, parts, only, weights):
+def main(repeats, parts, only, finished, weights):
+    if finished and not only:
+        raise ConfigError("--from is of one data set", remedy="say which with --only")
     rows, missed = [], []
     if "train" in parts or not parts:
         for data in [only] if only else TARGETS:
-            accuracies, chosen = zip(*(train(runner.shared_data(data), seed) for seed in range(repeats)))
+            accuracies, chosen = zip(*([outcome(folder) for folder in finished] or [
+                train(runner.shared_data(data), seed) for seed in range(repeats)]))
             settings = f"{data}; gluon-ft train; {'; '.join(dict.fromkeys(chosen))}"
             rows.append(runner.row(NAME, settings, "validation accuracy", "fraction", accuracies))
             if np.median(accuracies) < TARGETS[data]:
@@ -64,12 +71,16 @@ def train(photos, seed):
     environment = {name: value for name, value in os.environ.items() if name != "GLUON_FT_WEIGHTS"}
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run([sys.executable, "-m", "gluon_ft.cli.main", "train", str(photos), "--seed", str(seed),
-                               "--run", str(Path(folder) / "run"), "--json"], stdout=subprocess.PIPE, text=True,
-                              check=False, env=environment, cwd=runner.ROOT)
+                               "--run", str(Path(folder) / "run")], check=False, env=environment, cwd=runner.ROOT)
         if done.returncode:
             sys.exit(done.returncode)
-        result = json.loads(done.stdout.splitlines()[-1])
-        config = json.loads((Path(folder) / "run" / "config.json").read_text(encoding="utf-8"))
+        return outcome(Path(folder) / "run")
+
+
+def outcome(folder):
+    """Validation accuracy of a finished run, and the weights and the strategy that it chose."""
+    result, config = (json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+                      for name in ("result", "config"))
     [row] = result["rows"]
     return row["validation_accuracy"], f"{config['pretrained']}, {config['strategy']}"
 
