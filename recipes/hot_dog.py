@@ -142,7 +142,7 @@ def train_network(name, net, sets, config, run, series=None, fold=None):
     if name == "SVM":
         # A linear layer in the place of the output; nothing below it is trained, so nothing is augmented.
         images, others = features.extract(net, sets.plain), features.extract(net, sets.val)
-        fitted = linear.fit(*images, seed=config.seed)
+        fitted = linear.fit(*images, "svm", seed=config.seed)
         train, val = (float((fitted.logits(x).argmax(1) == y).mean()) for x, y in (images, others))
     else:
         result = gluon_ft.fit(net, sets.train, sets.val, config, name=f"{series}, seed {seed}",

@@ -1,4 +1,4 @@
-"""Is the advice right? All five strategies on four data sets, and whether the advised one is near the best.
+"""Is the advice right? All six strategies on four data sets, and whether the advised one is near the best.
 
     python benchmarks/accuracy/advice.py                                     # all of it: about an hour on two cores
     python benchmarks/accuracy/advice.py --only hotdog --strategies svm,head --seeds 2
@@ -132,8 +132,8 @@ def accuracy(name, strategy, values, seed) -> float:
         shared = {"preprocessing": net.preprocessing, "classes": images.classes, "seed": seed, "cache": "memory"}
         val = loaders.make_loader(images.val, root=images.val_root, train=False, batch_size=50, **shared)
         source = {"source": images.train, "root": images.train_root, "batch_size": settings.batch_size}
-        if strategy == "svm":
-            return _svm(net, loaders.make_loader(**source, train=False, **shared), val, seed)
+        if strategy in advice.ON_FEATURES:
+            return _on_features(net, strategy, loaders.make_loader(**source, train=False, **shared), val, seed)
         train = loaders.make_loader(**source, train=True, augment=plan.augmentation(settings.augment), **shared)
         if settings.freeze != "none":
             train.views = 1 if settings.augment == "none" else min(VIEWS, settings.epochs)
@@ -142,8 +142,8 @@ def accuracy(name, strategy, values, seed) -> float:
         return gluon_ft.evaluate(net, val, top_k=0).accuracy
 
 
-def _svm(net, train, val, seed):
-    fitted = linear.fit(*features.extract(net, train), "svm", seed=seed)
+def _on_features(net, strategy, train, val, seed):
+    fitted = linear.fit(*features.extract(net, train), strategy, seed=seed)
     values, labels = features.extract(net, val)
     return float((fitted.logits(values).argmax(axis=1) == labels).mean())
 

@@ -58,7 +58,7 @@ def _features(net, sets):
 
     begun = time.perf_counter()
     train, test = features.extract(net, sets["train"]), features.extract(net, sets["test"])
-    fitted = linear.fit(*train, seed=0)
+    fitted = linear.fit(*train, "svm", seed=0)
     accuracy = float((fitted.logits(test[0]).argmax(1) == test[1]).mean())
     return {"steps": 0, "seconds_per_step": None,
             "history": [{"seconds": time.perf_counter() - begun, "accuracy": accuracy}]}

@@ -148,9 +148,14 @@ def forward_only(net: Block, precision: str = "float32", input_shape: tuple[int,
     return Form(net, lambda shape: _forward_form(net, precision, shape or input_shape, shape), forward_only=True)
 
 
+def is_mirrored(net: Block) -> bool:
+    """Whether a network's result for an image is the mean of those for it and its mirror image (`Preprocessing`)."""
+    return bool(getattr(getattr(net, "preprocessing", None), "mirror", False))
+
+
 @contextmanager
-def evaluating(net: Block, number: int, contexts: list[mx.Context],
-               precision: str = "float32") -> Iterator[Callable[[mx.nd.NDArray], Any]]:
+def evaluating(net: Block, number: int, contexts: list[mx.Context], precision: str = "float32",
+               mirror: bool | None = None) -> Iterator[Callable[[mx.nd.NDArray], Any]]:
     """Prepares a network for running forward on a number of batches of one shape; a context manager.
 
     On one CPU and for many images the fused graph is used (see `forward_only`); for few and small ones making it would
@@ -165,25 +170,28 @@ def evaluating(net: Block, number: int, contexts: list[mx.Context],
         Nothing is fused for more than one in float32.
     precision : str, default 'float32'
         As in `forward_only`.
+    mirror : bool, optional
+        Whether the result is the mean over an image and its mirror image, which takes twice as long; default as
+        `net.preprocessing.mirror` says.
 
     Yields
     ------
     callable(NDArray)
-        Runs the network; the first batch says the shape of all.
+        Runs the network on images (n, channels, height, width); the first batch says the shape of all.
 
     Raises
     ------
     ConfigError, NetworkError
         As of `forward_only`, with the first batch; at the end, for a parameter that is not finite.
     """
-    run = None
+    run, mirror = None, is_mirrored(net) if mirror is None else mirror
 
     def forward(data):
         nonlocal run
         if run is None:
-            worth = number * math.prod(data.shape) >= WORTH_FUSING and len(contexts) == 1
+            worth = (1 + mirror) * number * math.prod(data.shape) >= WORTH_FUSING and len(contexts) == 1
             run = forward_only(net, precision, data.shape) if worth or precision != "float32" else net
-        return run(data)
+        return _mean(run(data), run(mx.nd.flip(data, axis=3))) if mirror else run(data)
 
     try:
         yield forward
@@ -201,6 +209,13 @@ def check_parameters(arrays: Mapping[str, mx.nd.NDArray]) -> None:
     if wrong is not None:
         raise NetworkError(f"parameter '{wrong}' is not finite", expected="numbers", found="NaN or infinity",
                            remedy="take the weights of before: these were spoilt in training or on the way")
+
+
+def _mean(one, other):
+    """The mean of two results of a network, each an array or several."""
+    if isinstance(one, (list, tuple)):
+        return [_mean(a, b) for a, b in zip(one, other)]
+    return (one + other) / 2
 
 
 def _training_form(net, precision, input_shape, seen):

@@ -10,6 +10,7 @@ import numpy as np
 from mxnet.gluon import HybridBlock
 
 from gluon_ft.data.sampler import digest
+from gluon_ft.engine import fused
 from gluon_ft.io.paths import AnyPath
 from gluon_ft.models import tracing
 from gluon_ft.runtime import devices
@@ -47,9 +48,10 @@ def penultimate(net: HybridBlock, loader: Any, store: AnyPath = "disk",
         net(next(iter(loader)).data[:1].as_in_context(devices.of(net)[0]))
     width = math.prod(layer.weight.shape[1:])
     labels = np.asarray(loader.labels, dtype=np.int64)
-    key = digest([json.dumps({"penultimate": _fingerprint(net, layer), "images": loader.identity(), "form": "fast",
-                              "device": (ctx or devices.of(net))[0].device_type, "versions": features.versions()},
-                             sort_keys=True).encode()])[:40]
+    about = {"penultimate": _fingerprint(net, layer), "images": loader.identity(), "form": "fast",
+             "device": (ctx or devices.of(net))[0].device_type, "versions": features.versions(),
+             **({"mirror": True} if fused.is_mirrored(net) else {})}
+    key = digest([json.dumps(about, sort_keys=True).encode()])[:40]
     found = features_store.kept(key, (1, len(labels), width), lambda: [features.extract(net, loader, ctx)[0]],
                                 store=store, about={"images": len(labels), "penultimate": type(net).__name__})
     return found[0], labels

@@ -1,19 +1,16 @@
 """Linear classifiers on penultimate features, chosen by cross-validation, calibrated, and put back into the network.
 
 What is fitted here is a linear function of the features whose softmax gives the probabilities, so that it is exactly a
-Dense layer with a bias: standardisation and calibration are folded into its weights. Two classes: Platt's sigmoid of
-the decision value f, p = 1 / (1 + exp(-(a f + b))), which is the softmax of (-z/2, z/2) with z = a f + b (Platt 1999,
-Probabilistic outputs for support vector machines). More classes: the softmax of a f, f being all classes' decision
-values, with one number a, which changes no decision (temperature scaling: Guo et al. 2017,
-https://arxiv.org/abs/1706.04599). a and b come from decision values of held-out folds.
+Dense layer with a bias: scaling and calibration (`evaluation.calibration`) are folded into its weights. For two classes
+with the calibrated decision value z the layer gives -z/2 and z/2, whose softmax is Platt's sigmoid of z.
 """
 from __future__ import annotations
 
-import math
+import itertools
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import mxnet as mx
 import numpy as np
@@ -22,20 +19,26 @@ from mxnet.gluon import HybridBlock
 from gluon_ft.data.sources.class_names import whole
 from gluon_ft.errors import ConfigError, DataError, NetworkError, near
 from gluon_ft.evaluation import folds
+from gluon_ft.evaluation.calibration import NO_CALIBRATION, Calibration, calibrate
 from gluon_ft.models import heads, tracing
 
-KINDS = ("svm", "logistic")
-# C of scikit-learn, the inverse of the regularisation, for standardised features. Of equals the smallest is taken.
+# Kind -> pairs of classifier and scaling that are tried, the first of equals taken.
+# 'each': every feature to mean 0 and variance 1; 'all': to mean 0, and one factor for all, so that the features' mean
+# variance is 1. 'each' raises features that hardly vary, which costs accuracy where there are many (trap 33).
+KINDS = {
+    "svm": (("svm", "each"),),
+    "logistic": (("logistic", "each"),),
+    "linear": (("logistic", "all"), ("logistic", "each"), ("svm", "all"), ("svm", "each")),
+}
+WORDS = {(kind, scaling): f"{name}, {how}"
+         for kind, name in (("svm", "linear SVM"), ("logistic", "logistic regression"))
+         for scaling, how in (("each", "every feature scaled by itself"), ("all", "all features scaled alike"))}
+CONSTANT = 1e-5  # a feature's standard deviation over its mean, of rounding
+# C of scikit-learn, the inverse of the regularisation, for scaled features. Of equals the smallest is taken.
 GRID = tuple(10.0 ** exponent for exponent in range(-6, 2))
-_MOST = 12.0  # of the logarithm of the calibration's scale, where the search ends
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Decision values f become scale * f + offset before the softmax; offset for two classes only."""
-
-    scale: float = 1.0
-    offset: float = 0.0
+# Of C times the number of features, for an SVM that is tried beside others: above it none was chosen on photos, small
+# pictures or digits, and most of the time would go there.
+SVM_MOST = 20.0
 
 
 @dataclass(frozen=True)
@@ -44,15 +47,15 @@ class Linear:
 
     Attributes
     ----------
-    kind : str
-        Of the classifier, as `fit` was asked for.
+    kind, scaling : str
+        Of the classifier chosen: 'svm' or 'logistic'; 'each' or 'all', see `KINDS`.
     classifier, scaler
         scikit-learn's, fitted on all the features.
     calibration : Calibration
     C : float
         The one chosen.
     scores : list of dict
-        One for each C that was tried: C, and mean and sd of the accuracy over the folds.
+        One for each candidate: kind, scaling, C, and mean and sd of the accuracy over the folds.
     """
 
     kind: str
@@ -61,6 +64,7 @@ class Linear:
     calibration: Calibration
     C: float
     scores: list[dict] = field(default_factory=list)
+    scaling: str = "each"
 
     def dense(self) -> tuple[np.ndarray, np.ndarray]:
         """The Dense layer that equals it, see `as_dense`."""
@@ -77,96 +81,135 @@ class Linear:
         return _softmax(self.logits(features))
 
 
-def fit(features: np.ndarray, labels: np.ndarray, kind: str = "svm", k: int = 5, seed: int = 0,
+class _Candidate(NamedTuple):
+    kind: str
+    scaling: str
+    C: float
+
+
+def fit(features: np.ndarray, labels: np.ndarray, kind: str = "linear", k: int = 5, seed: int = 0,
         groups: np.ndarray | Sequence[int] | None = None, grid: Sequence[float] = GRID) -> Linear:
     """Fits a linear classifier to features; everything about it is chosen inside, by `k` folds of these images.
 
     Parameters
     ----------
-    features : float (n, d), of the training images only
-    labels : int (n,), 0 to classes - 1, each class there
-    kind : 'svm' (LinearSVC, one against the rest) or 'logistic' (LogisticRegression, multinomial)
-    k, seed, groups : of the folds, see `cross_validation.folds`; the standardisation is fitted within each fold
-    grid : values of C to choose from, by mean accuracy; the smallest of equals
+    features : float array (n, d)
+        Of the training images only.
+    labels : int array (n,)
+        0 to classes - 1, each class there.
+    kind : {'linear', 'svm', 'logistic'}
+        'svm': scikit-learn's LinearSVC, one against the rest, on standardised features; 'logistic': multinomial
+        LogisticRegression on the same; 'linear': the more accurate of the two, with either scaling of `KINDS`;
+        multinomial logistic regression first among equals, and the SVM with a C up to `SVM_MOST` / d only.
+    k, seed, groups
+        Of the folds, see `folds.folds`; the scaling is fitted within each fold.
+    grid : sequence of float
+        Values of C to choose from, by mean accuracy over the folds; the smallest of equals.
 
-    Raises ConfigError for an unknown kind or too many folds, DataError for features and labels that do not fit.
+    Returns
+    -------
+    Linear
+        Fitted on all the images, calibrated by the decision values of the folds' held-out images.
+
+    Raises
+    ------
+    ConfigError
+        for an unknown kind or too many folds.
+    DataError
+        for features and labels that do not fit.
     """
-    from sklearn.model_selection import GridSearchCV, cross_val_predict
     from threadpoolctl import threadpool_limits
 
     features, labels = _checked(features, labels)
+    if kind not in KINDS:
+        raise ConfigError(f"no classifier '{kind}'", remedy=near(kind, KINDS))
+    candidates = [_Candidate(classifier, scaling, c) for classifier, scaling in KINDS[kind] for c in sorted(grid)
+                  if classifier != "svm" or kind == "svm" or c * features.shape[1] <= SVM_MOST]
     splits = folds.folds(labels, k, seed, groups)
-    search = GridSearchCV(_pipeline(kind, seed), {"classifier__C": sorted(grid)}, cv=splits, scoring="accuracy")
     # More threads than one make products of this size ten times slower where the processors have other work.
     with threadpool_limits(1, user_api="blas"), warnings.catch_warnings():
         # A large C on features that are not separable need not converge; it still has to win by its accuracy.
         warnings.filterwarnings("ignore", message=".*(onverge|increase the number of iterations)")
-        search.fit(features, labels)
-        held_out = cross_val_predict(search.best_estimator_, features, labels, cv=splits, method="decision_function")
-    held_out = np.asarray(held_out)
-    found = search.cv_results_
-    scores = [{"C": c, "mean": mean, "sd": sd} for c, mean, sd in zip(
-        sorted(grid), found["mean_test_score"].tolist(), found["std_test_score"].tolist())]
-    steps = search.best_estimator_.named_steps
-    return Linear(kind, steps["classifier"], steps["scaler"], calibrate(held_out, labels),
-                  search.best_params_["classifier__C"], scores)
+        held_out, scores = _cross_validated(candidates, features, labels, splits, seed)
+        best = max(range(len(candidates)), key=lambda i: (scores[i]["mean"], -i))
+        chosen = candidates[best]
+        space = _Space.of(chosen.scaling, features)
+        inside = space.coordinates(features)
+        classifier = _classifier(chosen.kind, inside, seed).set_params(C=chosen.C).fit(inside, labels)
+    return Linear(chosen.kind, space.back(classifier), space.scaler, calibrate(held_out[best], labels), chosen.C,
+                  scores, chosen.scaling)
 
 
-def _pipeline(kind, seed):
+def _cross_validated(candidates, features, labels, splits, seed):
+    """Decision values of held-out images, an array for each candidate, and the candidates' scores."""
+    width = (len(labels),) if labels.max() == 1 else (len(labels), labels.max() + 1)
+    held_out = np.empty((len(candidates), *width))
+    accuracies = np.empty((len(candidates), len(splits)))
+    for fold, (train, test) in enumerate(splits):
+        spaces = {scaling: _Space.of(scaling, features[train]) for scaling in {one.scaling for one in candidates}}
+        for (kind, scaling), alike in itertools.groupby(enumerate(candidates), lambda pair: pair[1][:2]):
+            inside, outside = (spaces[scaling].coordinates(features[rows]) for rows in (train, test))
+            # From one C to the next larger one, each beginning where the last ended.
+            classifier = _classifier(kind, inside, seed)
+            for number, one in alike:
+                classifier.set_params(C=one.C).fit(inside, labels[train])
+                held_out[number, test] = classifier.decision_function(outside)
+                accuracies[number, fold] = (classifier.predict(outside) == labels[test]).mean()
+    return held_out, [{**one._asdict(), "mean": float(row.mean()), "sd": float(row.std())}
+                      for one, row in zip(candidates, accuracies)]
+
+
+def _classifier(kind, values, seed) -> Any:
     from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import Pipeline
-    from sklearn.preprocessing import StandardScaler
     from sklearn.svm import LinearSVC
 
-    if kind not in KINDS:
-        raise ConfigError(f"no classifier '{kind}'", remedy=near(kind, KINDS))
-    classifier = (LinearSVC(dual="auto", max_iter=5000, random_state=seed) if kind == "svm"
-                  else LogisticRegression(max_iter=1000))
-    return Pipeline([("scaler", StandardScaler()), ("classifier", classifier)])
+    if kind == "svm":
+        # With a large C the primal takes a hundred times as long where there are about as many numbers as images.
+        return LinearSVC(dual=len(values) <= 2 * values.shape[1], max_iter=5000, random_state=seed)
+    return LogisticRegression(max_iter=1000, warm_start=True)
 
 
-def calibrate(decisions: np.ndarray, labels: np.ndarray) -> Calibration:
-    """Finds the calibration under which held-out decision values are most likely, see the module's text.
+@dataclass(frozen=True)
+class _Space:
+    """Scaled features in the coordinates that the training images span.
 
-    Labels are softened as by Platt, so that few images do not give certainty: an image of a class with m images counts
-    as of that class with probability (m + 1) / (m + 2); the rest goes to the other classes.
-
-    Parameters
-    ----------
-    decisions : float (n,) for two classes, (n, classes) for more
-    labels : int (n,)
+    The weights of an L2-regularised linear classifier are combinations of the training images (representer theorem), so
+    that n coordinates do as well as d > n features, and are faster. `basis` : (n, d), orthonormal, or None for d <= n.
     """
-    from scipy.optimize import minimize, minimize_scalar
-    from scipy.special import logsumexp
 
-    decisions, labels = np.asarray(decisions, np.float64), np.asarray(labels)
-    if decisions.ndim == 1:
-        positive = np.count_nonzero(labels == 1)
-        wanted = np.where(labels == 1, (positive + 1) / (positive + 2), 1 / (len(labels) - positive + 2))
-        unit = np.abs(decisions).max() or 1.0  # so that the search has numbers near 1
+    scaler: Any
+    basis: np.ndarray | None
 
-        def loss(parameters):
-            z = parameters[0] * decisions / unit + parameters[1]
-            wrong = 1 / (1 + np.exp(-z)) - wanted
-            value = np.logaddexp(0, z).sum() - (wanted * z).sum()
-            return value, np.array([(wrong * decisions / unit).sum(), wrong.sum()])
+    @classmethod
+    def of(cls, scaling, features):
+        from sklearn.preprocessing import StandardScaler
 
-        scale, offset = minimize(loss, [unit, 0.0], jac=True, method="BFGS").x
-        return Calibration(float(scale / unit), float(offset))
-    counts = np.bincount(labels, minlength=decisions.shape[1])
-    wanted = np.repeat(((1 / (counts + 2)) / (len(counts) - 1))[labels, None], len(counts), axis=1)
-    wanted[np.arange(len(labels)), labels] = (counts[labels] + 1) / (counts[labels] + 2)
+        scaler: Any = StandardScaler().fit(features)
+        # What varies by float32's rounding only is constant: scaled to variance 1 it would be noise of any size.
+        scaler.scale_[np.sqrt(scaler.var_) <= CONSTANT * np.abs(scaler.mean_)] = 1.0
+        if scaling == "all":
+            scaler.scale_ = np.full(len(scaler.var_), np.sqrt(scaler.var_.mean()) or 1.0)
+        values = scaler.transform(features)
+        if values.shape[1] <= len(values):
+            return cls(scaler, None)
+        eigenvalues, vectors = np.linalg.eigh(values @ values.T)
+        kept = eigenvalues > 1e-10 * eigenvalues[-1]
+        return cls(scaler, (vectors[:, kept] / np.sqrt(eigenvalues[kept])).T @ values if kept.any() else None)
 
-    def surprise(log_scale):
-        values = math.exp(log_scale) * decisions
-        return (logsumexp(values, axis=1) - (wanted * values).sum(axis=1)).mean()
+    def coordinates(self, features):
+        values = self.scaler.transform(features)
+        return values if self.basis is None else values @ self.basis.T
 
-    best: Any = minimize_scalar(surprise, bounds=(-_MOST, _MOST), method="bounded")
-    return Calibration(float(math.exp(best.x)))
+    def back(self, classifier):
+        """The classifier of coordinates, made one of scaled features."""
+        if self.basis is not None:
+            classifier.coef_ = classifier.coef_ @ self.basis
+            classifier.n_features_in_ = self.basis.shape[1]
+        return classifier
 
 
 def as_dense(classifier: Any, scaler: Any = None,
-             calibration: Calibration = Calibration()) -> tuple[np.ndarray, np.ndarray]:
+             calibration: Calibration = NO_CALIBRATION) -> tuple[np.ndarray, np.ndarray]:
     """Turns a linear classifier of scikit-learn into the Dense layer that equals it.
 
     Of two classes, for which scikit-learn has one decision value f, the layer has two: -f/2 and f/2.
@@ -247,12 +290,6 @@ def set_output(net: HybridBlock, weight: np.ndarray, bias: np.ndarray, classes: 
     layer.bias.set_data(mx.nd.array(bias))
     net.classes = names if names is not None and len(names) == len(bias) else None
     return net
-
-
-def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean -log of the labels' probabilities, in nats: low where they are both right and calibrated."""
-    chosen = np.asarray(probabilities)[np.arange(len(labels)), np.asarray(labels)]
-    return float(np.log(1 / np.maximum(chosen, 1e-15)).mean())
 
 
 def _checked(features, labels):

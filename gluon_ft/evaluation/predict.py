@@ -143,7 +143,7 @@ def _probabilities(net, source, wanted, batch_size, workers, ctx):
     positions = [np.arange(i, min(i + batch_size, len(source))) for i in range(0, len(source), batch_size)]
     filled = decoding.filled(positions, (wanted.channels, wanted.size, wanted.size), fill, workers, AHEAD)
     rows, bar = [], reporter.progress(total=len(source), desc="predict", unit="image")
-    with bar, fused.evaluating(net, len(positions), contexts) as run:
+    with bar, fused.evaluating(net, len(positions), contexts, mirror=wanted.mirror) as run:
         for chosen, data in filled:
             shares: Any = mx.gluon.utils.split_and_load(mx.nd.from_numpy(data), contexts[:len(chosen)],
                                                         even_split=False)

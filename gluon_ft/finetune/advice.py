@@ -16,12 +16,14 @@ from gluon_ft.io import settings as plain_settings
 from gluon_ft.models import HEAD_LR_MULT, SMALL_EDGE
 
 STRATEGIES = {
+    "linear": "linear classifier on the pretrained features, its kind chosen by cross-validation",
     "svm": "linear SVM on the pretrained features",
     "head": "new output on frozen features",
     "last-stages": "new output and the last stage, the rest frozen",
     "everything": "all layers, from pretrained weights",
     "scratch": "all layers, from random weights",
 }
+ON_FEATURES = ("linear", "svm")  # fitted to features that are computed once; not trained by steps
 FEW = 1000  # images
 MANY = 5000  # images; above 'a few thousand'
 SOLVED, MODERATE = 0.95, 0.8  # share of the way from chance to 1 that the probe comes
@@ -259,7 +261,7 @@ STRATEGY_RULES = (
          "has to move", f"{CS231N}; {YOSINSKI}", "everything"),
     Rule(f"fewer than {FEW:,} images", lambda f: f.images < FEW,
          "a network that is fine-tuned on so few overfits; a linear classifier on its features does not",
-         f"{KERAS}; {CS231N}", "svm"),
+         f"{KERAS}; {CS231N}; {KORNBLITH}", "linear"),
     Rule(f"the probe comes {SOLVED:.0%} of the way from chance to no error",
          lambda f: f.separable is not None and f.separable >= SOLVED,
          "the features separate the classes already, so that there is little left for the body to learn",
@@ -276,8 +278,12 @@ STRATEGY_RULES = (
 )
 
 SETTING_RULES = (
-    Rule("svm", lambda f: True, "what is learnt on is the feature vector of each image as in evaluation", KERAS,
-         strategies=("svm",), settings={"freeze": "features", "augment": "none"}),
+    Rule("linear, svm", lambda f: True, "what is learnt on is the feature vector of each image as in evaluation", KERAS,
+         strategies=ON_FEATURES, settings={"freeze": "features", "augment": "none"}),
+    Rule("linear, colour images", lambda f: not f.grey,
+         "the mean of the features of an image and of its mirror image says more than the features of the image, at "
+         "twice the computation; turn it off where left and right have a meaning", "ours", strategies=("linear",),
+         settings={"mirror": True}),
     Rule("head", lambda f: True, "frozen features are computed once, so that epochs cost next to nothing", CS231N,
          strategies=("head",), settings={"freeze": "features", "augment": "none", "epochs": 40, "head_lr_mult": 1.0}),
     Rule("last-stages", lambda f: True, "the last stage is tuned with the output", KERAS, strategies=("last-stages",),
@@ -313,7 +319,7 @@ SETTING_RULES = (
          "ours", strategies=(*TUNED, "scratch"), settings={"augment": "none"}),
     Rule(f"edge below {ENLARGED_EDGE} pixels, network for more than {ENLARGED_SIZE}",
          lambda f: _size(f) is not None, "small images are enlarged, but not to the network's own size: it costs time "
-         "and shows nothing more", BIT, strategies=("svm", *TRAINED), settings={"size": _size}),
+         "and shows nothing more", BIT, strategies=(*ON_FEATURES, *TRAINED), settings={"size": _size}),
     Rule("everything, unlike the source", lambda f: f.different,
          "layers that have to move take the from-scratch rate, and more epochs", f"{CS231N}; {HE}",
          strategies=("everything",), settings={"lr": scratch_rate, "head_lr_mult": 1.0, "epochs": 12,

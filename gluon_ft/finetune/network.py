@@ -9,6 +9,7 @@ import mxnet as mx
 from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.errors import ConfigError, DownloadError, NetworkError
 from gluon_ft.finetune import choice as choices
+from gluon_ft.finetune.advice import ON_FEATURES
 from gluon_ft.finetune.settings import AUTO, JobSettings
 from gluon_ft.models import freezing, heads, registry, tracing
 from gluon_ft.models.spec import ModelSpec
@@ -88,7 +89,7 @@ def apply(net: mx.gluon.HybridBlock, settings: JobSettings) -> None:
 
     Raises ConfigError for a number of stages that the network has not.
     """
-    net.preprocessing = input_of(net, settings.size)
+    net.preprocessing = replace(input_of(net, settings.size), mirror=bool(settings.mirror))
     tracing.output_layer(net).block.collect_params().setattr("lr_mult", settings.head_lr_mult)
     if settings.dropout:
         heads.set_dropout(net, settings.dropout)
@@ -128,12 +129,13 @@ def strategy_of(settings: JobSettings) -> str | None:
     """The strategy that the settings imply, None where they leave it open. ConfigError where they contradict it."""
     wanted, freeze_ = settings.strategy, settings.freeze
     implied = None if freeze_ == AUTO else {"none": "everything", "features": "head"}.get(freeze_, "last-stages")
-    if settings.pretrained == choices.NONE and wanted in ("svm", "head", "last-stages"):
+    if settings.pretrained == choices.NONE and wanted in (*ON_FEATURES, "head", "last-stages"):
         raise ConfigError(f"strategy '{wanted}' builds on weights", found="pretrained none",
                           remedy="give weights, or --strategy scratch")
     if wanted == AUTO:
         return "scratch" if settings.pretrained == choices.NONE else implied
-    if implied not in (None, wanted) and (wanted, freeze_) not in (("scratch", "none"), ("svm", "features")):
+    also = {"scratch": "none", **dict.fromkeys(ON_FEATURES, "features")}
+    if implied not in (None, wanted) and also.get(wanted) != freeze_:
         raise ConfigError(f"strategy '{wanted}' and freeze '{freeze_}' contradict each other", remedy="leave one out")
     return wanted
 

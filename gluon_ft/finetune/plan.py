@@ -19,6 +19,7 @@ from gluon_ft.errors import ConfigError, DataError, near
 from gluon_ft.evaluation.task import EVALUATED
 from gluon_ft.finetune import advice, job_data, network, probe, settings
 from gluon_ft.finetune import choice as choices
+from gluon_ft.finetune.advice import ON_FEATURES
 from gluon_ft.finetune.settings import AUTO, ORIGINS, REASONS, JobSettings
 from gluon_ft.io import documents
 from gluon_ft.io.settings import described
@@ -29,7 +30,7 @@ from gluon_ft.runtime import devices
 from gluon_ft.runtime.processors import threads
 from gluon_ft.training.config import TrainConfig
 
-# What training by steps takes and an SVM does not; with the value that means 'not used'.
+# What training by steps takes and a classifier fitted to features does not; with the value that means 'not used'.
 BY_STEPS = {**{name: one.default for name, one in described(TrainConfig).items()
                if name not in ("seed", "top_k", "allow_empty_classes", "kvstore", "keep")},
             "dropout": 0.0, "head_lr_mult": 1.0, "augment": "none", "batch_size": None,
@@ -240,7 +241,7 @@ def decide(wanted: JobSettings, values: dict, data: job_data.JobData, choice: Mo
     """
     strategy = network.strategy_of(replace(wanted, pretrained=choice.pretrained))
     given = {name for name, value in values.items() if value is not None and value != AUTO}
-    facts = _facts(data, choice, net, wanted, probing=strategy not in ("svm", "scratch"))
+    facts = _facts(data, choice, net, wanted, probing=strategy not in (*ON_FEATURES, "scratch"))
     if "lr" in given:
         # The output's share of a rate that was asked for is not ours to stretch.
         facts = replace(facts, eigenvalue=None)
@@ -269,7 +270,7 @@ def decide(wanted: JobSettings, values: dict, data: job_data.JobData, choice: Mo
 
 
 def by_steps(wanted: JobSettings, values: dict, origins: dict | None = None) -> list[str]:
-    """Names the settings given that an SVM has no use for, sorted.
+    """Names the settings given that a classifier fitted to features has no use for, sorted.
 
     Parameters
     ----------
@@ -286,12 +287,12 @@ def by_steps(wanted: JobSettings, values: dict, origins: dict | None = None) -> 
 
 
 def check_strategy(strategy: str | None, given: list[str], wanted: JobSettings) -> None:
-    """Refuses settings that an SVM would ignore.
+    """Refuses settings that a classifier fitted to features would ignore.
 
     Parameters
     ----------
     strategy : str or None
-        That was asked for; all but 'svm' pass.
+        That was asked for; all but 'linear' and 'svm' pass.
     given : list of str
         As of `by_steps`.
     wanted : JobSettings
@@ -301,30 +302,30 @@ def check_strategy(strategy: str | None, given: list[str], wanted: JobSettings) 
     ------
     ConfigError
     """
-    if strategy == "svm" and given:
-        raise ConfigError(f"strategy 'svm' does not train by steps: {given[0]} would be ignored",
+    if strategy in ON_FEATURES and given:
+        raise ConfigError(f"strategy '{strategy}' does not train by steps: {given[0]} would be ignored",
                           found=f"{given[0]} {getattr(wanted, given[0])}",
                           remedy="leave it out, or take strategy head")
 
 
 def _advised(wanted, facts, strategy, given) -> advice.Advice:
-    """The advice; not an SVM where settings that it has not are given, or a class has too few images for it."""
+    """The advice; no classifier on features where settings that it has not are given, or a class has one image."""
     check_strategy(strategy, given, wanted)
-    if strategy == "svm" and facts.smallest_class < 2:
-        raise DataError("a class with too few training images for strategy 'svm'", expected="2 or more of each class",
-                        found=facts.smallest_class, remedy="add images, leave the class out (--exclude), or take "
-                        "strategy head")
+    if strategy in ON_FEATURES and facts.smallest_class < 2:
+        raise DataError(f"a class with too few training images for strategy '{strategy}'",
+                        expected="2 or more of each class", found=facts.smallest_class,
+                        remedy="add images, leave the class out (--exclude), or take strategy head")
     # Without weights 'scratch' is what the advice says itself, with its reason.
     found = advice.advise(facts, None if strategy == "scratch" and wanted.strategy == AUTO else strategy)
     if wanted.strategy == AUTO and strategy in ("head", "last-stages", "everything"):
         why = (f"'{strategy}' follows from freeze {wanted.freeze}", "you")
         return replace(found, reasons=[why, *found.reasons[1:]])
-    if found.strategy != "svm" or strategy == "svm" or not (given or facts.smallest_class < 2):
+    if found.strategy not in ON_FEATURES or strategy in ON_FEATURES or not (given or facts.smallest_class < 2):
         return found
     other = advice.advise(facts, "head")
     why = (f"{given[0]} is for training by steps", "you") if given else ("a class has one image only", "ours")
-    why = (f"so few images ({facts.images:,}) are for an SVM, but {why[0]}: the output is trained on frozen features",
-           why[1])
+    why = (f"so few images ({facts.images:,}) are for a linear classifier, but {why[0]}: the output is trained on "
+           "frozen features", why[1])
     return replace(other, reasons=[why, *other.reasons[1:]])
 
 
@@ -339,11 +340,11 @@ def _facts(data, choice, net, wanted, probing):
 
 def _rest(wanted, facts, net, strategy, contexts, given) -> dict:
     """What the advice leaves open."""
-    found = {"batch_size": None if strategy == "svm" else advice.batch_size(facts), "workers": threads(),
+    found = {"batch_size": None if strategy in ON_FEATURES else advice.batch_size(facts), "workers": threads(),
              "size": net.preprocessing.size,
-             "augment": "none" if net.preprocessing.channels == 1 or strategy in ("svm", "head") else "gluon",
-             "head_lr_mult": 1.0 if strategy in ("head", "scratch", "svm") else HEAD_LR_MULT,
-             "freeze": {"svm": "features", "head": "features"}.get(strategy, "none")}
+             "augment": "none" if net.preprocessing.channels == 1 or strategy in (*ON_FEATURES, "head") else "gluon",
+             "head_lr_mult": 1.0 if strategy in ("head", "scratch", *ON_FEATURES) else HEAD_LR_MULT,
+             "freeze": "features" if strategy in ("head", *ON_FEATURES) else "none", "mirror": False}
     if strategy == "last-stages":
         found["freeze"] = advice.all_but_last_stage(facts)
     kind = contexts[0].device_type
@@ -358,7 +359,7 @@ def cached(settings: JobSettings, given: Container[str] = ()) -> JobSettings:
     It would not with mixup and cutmix, since mixing images is not mixing features; nor with rates by stage or with
     stages that are unfrozen later, which need the whole network.
     """
-    frozen = settings.freeze not in ("none", "0") and settings.strategy != "svm"
+    frozen = settings.freeze not in ("none", "0") and settings.strategy not in ON_FEATURES
     if not frozen or settings.mixup or settings.cutmix or settings.layer_decay != 1 or settings.in_phases:
         return settings
     views = settings.views if "views" in given or settings.augment == "none" else min(VIEWS, settings.epochs)

@@ -16,6 +16,7 @@ from gluon_ft.errors import ConfigError, Interrupted, UserError, WeightsError
 from gluon_ft.evaluation import linear, model
 from gluon_ft.finetune import folder as folders
 from gluon_ft.finetune import job_data, network, pictures, plan, settings
+from gluon_ft.finetune.advice import ON_FEATURES
 from gluon_ft.finetune.settings import ORIGINS, REASONS, JobSettings
 from gluon_ft.io.paths import AnyPath
 from gluon_ft.models.spec import resolve
@@ -28,7 +29,7 @@ from gluon_ft.training.fit import fit
 from gluon_ft.training.metrics import evaluate
 
 LAST, BEST = "last.params", "best.params"
-FOLDS = 5  # that an SVM's settings are chosen by, where each class has as many images
+FOLDS = 5  # that a linear classifier's settings are chosen by, where each class has as many images
 # What may differ when a run goes on: nothing that changes its result.
 FREE = {"workers", "save_every", "save_minutes", "keep"}
 
@@ -225,7 +226,7 @@ def _same(folder, known, values) -> dict:
 
 def _carried_out(job, going_on) -> Outcome:
     begun = time.perf_counter()
-    result = (_by_svm if job.settings.strategy == "svm" else _by_training)(job, going_on)
+    result = (_on_features if job.settings.strategy in ON_FEATURES else _by_training)(job, going_on)
     job.net.load_parameters(str(job.run.folder / BEST), ctx=job.contexts)
     shown, more = _looked_at(job)
     history = result.pop("history")
@@ -273,12 +274,13 @@ def _log(job, record):
             f"{record['train_loss']:.4f}; {record['seconds']:.1f} s")
 
 
-def _by_svm(job, going_on) -> dict:
-    """Fits a linear SVM to the features of the last layer but one, and puts it in the place of the output."""
+def _on_features(job, going_on) -> dict:
+    """Fits a linear classifier to the features of the last layer but one, and puts it in the place of the output."""
     begun = time.perf_counter()
     images, labels = features.extract(job.net, job.loader("train", False), job.contexts, "training features")
     smallest = min(Counter(labels.tolist()).values())
-    found = linear.fit(images, labels, "svm", k=min(FOLDS, smallest), seed=job.settings.seed)
+    strategy = job.settings.strategy
+    found = linear.fit(images, labels, strategy, k=min(FOLDS, smallest), seed=job.settings.seed)
     linear.set_output(job.net, *found.dense(), job.data.class_names)
     for name in (LAST, BEST):
         checkpoint.save_parameters(job.net, job.run.folder / name)
@@ -286,6 +288,7 @@ def _by_svm(job, going_on) -> dict:
     best = max(found.scores, key=lambda score: score["mean"])
     return {"history": [], "train_accuracy": float((found.logits(images).argmax(1) == labels).mean()),
             "validation_accuracy": None if validation is None else evaluate(job.net, validation).accuracy,
+            **({"classifier": linear.WORDS[found.kind, found.scaling]} if strategy == "linear" else {}),
             "epochs": 0, "best_epoch": 0, "C": found.C, "cross_validated_accuracy": best["mean"],
             "seconds": round(time.perf_counter() - begun, 2)}
 

@@ -56,12 +56,16 @@ class JobSettings(TrainConfig):
     head_lr_mult: float = setting(HEAD_LR_MULT, "Multiplier of the learning rate of the new output.", above=0)
     dropout: float = setting(0.0, "Before the output.", least=0, below=1)
     # Loading and machine
-    batch_size: int | None = setting(None, "Images a step, over all devices together; not for an SVM.", least=1)
+    batch_size: int | None = setting(None, "Images a step, over all devices together; not for strategies linear and "
+                                     "svm.", least=1)
     devices: str = setting(AUTO, "cpu, cpu:2, gpu, gpu:4.", default_words="every GPU, or else the CPU")
     workers: int | None = setting(None, "Threads that decode.", least=0, most=256, default_words="by the processors")
     augment: str = setting(AUTO, "gluon, im2rec, none, or an Augmentation's fields as JSON.", table=True)
     size: int | None = setting(None, "Height and width of the input, pixels.", least=8,
                                default_words="the network's, or as advised")
+    mirror: bool | None = setting(None, "In evaluation, prediction and the features of strategies linear and svm: "
+                                  "average what the network gives for an image and for its mirror image. Takes twice "
+                                  "as long.")
 
     def __post_init__(self):
         if self.freeze not in (AUTO, "none", "features") and not str(self.freeze).isdecimal():

@@ -22,7 +22,8 @@ DETAILS = {
         "train_accuracy": "training accuracy", "validation_accuracy": "validation accuracy",
         "best_validation_accuracy": "best validation accuracy", "cross_validated_accuracy": "cross-validated accuracy",
         "best_epoch": "best epoch", "epochs": "epochs trained", "confusions": "most frequent confusions",
-        "C": "C of the linear classifier", "seconds": "training time", "total_seconds": "time of the whole job"},
+        "classifier": "linear classifier", "C": "C of the linear classifier", "seconds": "training time",
+        "total_seconds": "time of the whole job"},
     "Data": {
         "images.train": "training images", "images.validation": "validation images", "images": "images",
         "classes": "classes", "features": "features an image", "audit.unreadable": "images that cannot be read",

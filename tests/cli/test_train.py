@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 
+import cv2
 import mxnet as mx
 import numpy as np
 import photos
@@ -19,11 +20,13 @@ from train_runs import (  # noqa: F401  (fixtures)
     source_fixture,
 )
 
+import gluon_ft
 from gluon_ft import finetune
 from gluon_ft.data import split
 from gluon_ft.data.lists import list_file
 from gluon_ft.data.records import pack
 from gluon_ft.errors import ConfigError, UserError
+from gluon_ft.evaluation import linear
 from gluon_ft.evaluation.model import load_model
 from gluon_ft.evaluation.predict import predict
 from gluon_ft.finetune import folder
@@ -147,10 +150,33 @@ def test_a_run_that_fails_before_training_leaves_nothing(images, tmp_path, monke
     assert not (tmp_path / "run").exists()
 
 
-def test_an_svm_of_few_images_a_class(source, tmp_path):
+@pytest.mark.parametrize("strategy", ["linear", "svm"])
+def test_a_linear_classifier_of_few_images_a_class(source, tmp_path, strategy):
     images = photos.make(tmp_path / "few", count=4)
-    done = finetune.train(images, run=tmp_path / "run", pretrained=str(source), strategy="svm", say=quiet)
+    done = finetune.train(images, run=tmp_path / "run", pretrained=str(source), strategy=strategy, say=quiet)
     assert done.result["images"] == {"train": 9, "validation": 3} and done.settings.batch_size is None
+
+
+@pytest.mark.parametrize("given, mirrored", [({}, True), ({"mirror": False}, False)])
+def test_what_a_linear_classifier_was_fitted_to_is_what_it_predicts_with(tmp_path, given, mirrored):
+    """By default the mean features of an image and its mirror image, which evaluation and prediction then take too."""
+    weights = gluon_ft.save_model(gluon_ft.fine_tune_net("cifar_resnet20_relu", 3), tmp_path / "w.params",
+                                  classes=list("abc"), preprocessing=gluon_ft.Preprocessing(size=32, resize=32))
+    images = photos.make(tmp_path / "photos", count=6)
+    done = finetune.train(images, run=tmp_path / "run", pretrained=str(weights), strategy="linear", say=quiet, **given)
+    assert content(done.folder, "config")["mirror"] is mirrored
+    assert done.result["classifier"] in linear.WORDS.values()
+    net = load_model(done.folder / "best.params")
+    assert net.preprocessing.mirror is mirrored
+    files = sorted(images.glob("*/*.png"))
+    found = [dict(one.top) for one in gluon_ft.predict(net, files, top=3)]
+    flipped = [np.ascontiguousarray(cv2.imread(str(file))[:, ::-1, ::-1]) for file in files]
+    other = [dict(one.top) for one in gluon_ft.predict(net, flipped, top=3)]
+    apart = max(abs(a[name] - b[name]) for a, b in zip(found, other) for name in a)
+    assert apart < 1e-3 if mirrored else apart > 1e-3
+    loader = gluon_ft.loaders.make_loader(images, train=False, batch_size=8, preprocessing=net.preprocessing)
+    right = np.mean([max(one, key=one.get) == file.parent.name for one, file in zip(found, files)])
+    assert gluon_ft.evaluate(net, loader).accuracy == pytest.approx(right)
 
 
 def test_a_folder_in_use_is_refused(images, tmp_path):

@@ -1,4 +1,5 @@
 """Compute forms for evaluation: the network's outputs, for any input shape and changed parameters."""
+import dataclasses
 import warnings
 
 import mxnet as mx
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 from small_nets import SHAPE, data, small
 
+import gluon_ft
 from gluon_ft.engine import fused
 
 
@@ -78,3 +80,19 @@ def test_parameters_in_another_type_than_float32_stay_as_they_are():
     net.cast("float64")
     form = fused.forward_only(net, input_shape=SHAPE)
     assert form.form == "plain" and "float32 only" in form.reason
+
+
+@pytest.mark.parametrize("number", [1, 10 ** 6])  # plain, and fused
+def test_a_mirrored_network_gives_the_mean_over_an_image_and_its_mirror_image(number):
+    net = gluon_ft.fine_tune_net("cifar_resnet20_relu", 3)
+    net.preprocessing = gluon_ft.Preprocessing(size=32, resize=32)
+    data = mx.nd.array(np.random.RandomState(0).normal(size=(4, 3, 32, 32)))
+    there, back = net(data).asnumpy(), net(data[:, :, :, ::-1]).asnumpy()
+    with fused.evaluating(net, number, [mx.cpu()]) as run:
+        np.testing.assert_allclose(run(data).asnumpy(), there, rtol=1e-3, atol=1e-3 * np.abs(there).max())
+    net.preprocessing = dataclasses.replace(net.preprocessing, mirror=True)
+    with fused.evaluating(net, number, [mx.cpu()]) as run:
+        found = [run(data).asnumpy() for _ in range(2)]
+    for each in found:
+        np.testing.assert_allclose(each, (there + back) / 2, rtol=1e-3, atol=1e-3 * np.abs(there).max())
+    assert np.abs(there - back).max() > 0.01 * np.abs(there).max()

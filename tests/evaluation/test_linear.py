@@ -14,6 +14,7 @@ from sklearn.svm import SVC, LinearSVC
 import gluon_ft
 from gluon_ft.errors import ConfigError, DataError, NetworkError
 from gluon_ft.evaluation import linear
+from gluon_ft.evaluation.calibration import Calibration, calibrate, log_loss
 from gluon_ft.evaluation.features import penultimate
 from gluon_ft.evaluation.model import load_model, save_model
 from gluon_ft.training.feature_cache import features
@@ -63,16 +64,43 @@ def test_calibration_finds_the_scale_that_made_the_labels(classes):
     chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     labels = np.array([random.choice(classes, p=row) for row in chances])
     decisions = (logits[:, 1] - logits[:, 0] + 0.7) / 5 if classes == 2 else logits / 5
-    found = linear.calibrate(decisions, labels)
+    found = calibrate(decisions, labels)
     assert found.scale == pytest.approx(5, rel=0.05)
     assert found.offset == pytest.approx(-0.7 if classes == 2 else 0, abs=0.08)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_one_wild_decision_value_settles_nothing(classes):
+    random = np.random.RandomState(0)
+    labels = np.arange(60) % classes
+    decisions = 2 * np.eye(classes)[labels] + random.normal(scale=0.5, size=(60, classes))
+    decisions = decisions[:, 1] - decisions[:, 0] if classes == 2 else decisions
+    usual = calibrate(decisions, labels)
+    for wild in (-1e4, 1e4):
+        decisions[0] = wild if classes == 2 else [wild, 0, 0]
+        found = calibrate(decisions, labels)
+        assert 0.25 * usual.scale < found.scale < 4 * usual.scale and abs(found.offset) < 1
+
+
+@pytest.mark.parametrize("kind", linear.KINDS)
+def test_a_constant_with_rounding_is_constant(kind):
+    """Converted networks carry a bias as such a feature: scaled by itself its rounding outweighs all others."""
+    x, y = points(2, each=40, spread=0.5)
+    x[:, 3] = 1 + np.where(np.arange(80) == 5, 2e-7, 0)
+    train = np.arange(80) != 5
+    found = linear.fit(x[train], y[train], kind, k=4)
+    assert abs(found.logits(x[~train])[0, 1]) < 100
+    x[:, 3] += 1e-7 * np.random.RandomState(0).normal(size=80)
+    found = linear.fit(x, y, kind, k=4)
+    assert np.abs(found.dense()[0][:, 3]).max() < 10
+    assert (found.logits(x).argmax(1) == y).mean() > 0.95
 
 
 @pytest.mark.parametrize("classes", [2, 3])
 def test_no_certainty_from_few_images(classes):
     labels = np.repeat(np.arange(classes), 5)
     decisions = 8.0 * labels - 4 if classes == 2 else 4.0 * np.eye(3)[labels]
-    found = linear.calibrate(decisions, labels)
+    found = calibrate(decisions, labels)
     values = found.scale * decisions + found.offset
     if classes == 2:
         assert 1 / (1 + np.exp(-values.max())) == pytest.approx(6 / 7, abs=1e-3)
@@ -89,8 +117,8 @@ def test_calibrated_probabilities_are_honest():
     for low in (0.1, 0.3, 0.5, 0.7):
         chosen = (p >= low) & (p < low + 0.2)
         assert test_y[chosen].mean() == pytest.approx(p[chosen].mean(), abs=0.06)
-    raw = linear.Linear(found.kind, found.classifier, found.scaler, linear.Calibration(), found.C)
-    assert linear.log_loss(found.probabilities(test_x), test_y) < linear.log_loss(raw.probabilities(test_x), test_y)
+    raw = linear.Linear(found.kind, found.classifier, found.scaler, Calibration(), found.C)
+    assert log_loss(found.probabilities(test_x), test_y) < log_loss(raw.probabilities(test_x), test_y)
 
 
 def test_standardisation_and_c_come_from_the_folds_alone():

@@ -12,6 +12,7 @@ from mxnet.gluon import nn
 from gluon_ft import ArrayLoader, evaluate
 from gluon_ft.engine import fused
 from gluon_ft.finetune import pictures
+from gluon_ft.runtime import hardware
 
 
 def test_pictures_of_predictions(tmp_path):
@@ -26,7 +27,8 @@ def test_pictures_of_predictions(tmp_path):
     assert cv2.imread(str(path)).shape[0] > 200
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.skipif(
+    not hardware.bfloat16_flags(), reason="this CPU has no bfloat16"))])
 def test_predictions_go_the_way_of_the_evaluation(monkeypatch, precision):
     """The fused form where the images are many, and the precision that was asked for."""
     asked, plainly = [], fused.evaluating

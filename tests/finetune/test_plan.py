@@ -23,7 +23,8 @@ def test_frozen_parts_are_computed_once_where_that_trains_the_same():
     assert kept(freeze="features", augment="none") == ("memory", 0) and kept(freeze="none") == ("none", 0)
     assert kept(freeze="2", epochs=3) == ("memory", 3) and kept(freeze="2", epochs=9) == ("memory", 4)
     assert kept(freeze="2", epochs=9, views=2) == ("memory", 2)
-    for other in ({"mixup": 0.2}, {"cutmix": 0.2}, {"unfreeze": (2,)}, {"layer_decay": 0.5}, {"strategy": "svm"}):
+    for other in ({"mixup": 0.2}, {"cutmix": 0.2}, {"unfreeze": (2,)}, {"layer_decay": 0.5}, {"strategy": "svm"},
+                  {"strategy": "linear"}):
         assert kept(freeze="2", **other) == ("none", 0)
 
 
@@ -80,9 +81,9 @@ def test_features_are_looked_at_where_settings_go_by_them_only(tmp_path, monkeyp
     nets = []
     monkeypatch.setattr(plan.probe, "measure", lambda source, net, measure=plan.probe.measure, **options: nets.append(
         net) or measure(source, net, **options))
-    for strategy in ("svm", "head", "last-stages", "everything"):
+    for strategy in ("linear", "svm", "head", "last-stages", "everything"):
         tuned(tmp_path, strategy)
-    assert [net is False for net in nets] == [True, False, False, False]
+    assert [net is False for net in nets] == [True, True, False, False, False]
 
 
 @pytest.mark.parametrize("given, message", [
@@ -111,22 +112,24 @@ def test_what_is_checked_early_is_found_once(tmp_path):
     assert found == job_data.find(wanted) and job_data.prepare(wanted, found).parts == job_data.prepare(wanted).parts
 
 
-def test_an_svm_is_not_chosen_where_its_settings_would_be_ignored():
+def test_no_classifier_on_features_is_chosen_where_its_settings_would_be_ignored():
     facts = Facts(100, 2, 50, 50, weights="w", stages=5)
     wanted = JobSettings(data="a", epochs=7)
-    assert plan._advised(JobSettings(data="a"), facts, None, []).strategy == "svm"
+    assert plan._advised(JobSettings(data="a"), facts, None, []).strategy == "linear"
     found = plan._advised(wanted, facts, None, ["epochs"])
     assert found.strategy == "head" and "epochs is for training by steps" in found.reasons[0][0]
-    with pytest.raises(ConfigError, match="strategy 'svm' does not train by steps: epochs would be ignored; found"):
-        plan._advised(wanted, facts, "svm", ["epochs"])
+    for name in ("linear", "svm"):
+        with pytest.raises(ConfigError, match=f"'{name}' does not train by steps: epochs would be ignored; found"):
+            plan._advised(wanted, facts, name, ["epochs"])
     assert plan.by_steps(JobSettings(data="a", batch_size=4, dropout=0.0), {"batch_size": 4, "dropout": 0.0}) == [
         "batch_size"]
 
 
-def test_an_svm_needs_two_images_of_each_class():
+@pytest.mark.parametrize("name", ["linear", "svm"])
+def test_a_classifier_on_features_needs_two_images_of_each_class(name):
     facts = Facts(100, 2, 1, 99, weights="w", stages=5)
-    with pytest.raises(DataError, match="a class with too few training images for strategy 'svm'; expected 2 or more"):
-        plan._advised(JobSettings(data="a", strategy="svm"), facts, "svm", [])
+    with pytest.raises(DataError, match=f"a class with too few training images for strategy '{name}'; expected 2 or "):
+        plan._advised(JobSettings(data="a", strategy=name), facts, name, [])
     found = plan._advised(JobSettings(data="a"), facts, None, [])
     assert found.strategy == "head" and "but a class has one image only" in found.reasons[0][0]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from pinned.common import CLASSES, IMAGES, PHOTOS, PLACE, RECORDS, cli, digest, figures, ordered, sha256
+from pinned.common import CLASSES, IMAGES, PHOTOS, PLACE, RECORDS, as_before, cli, digest, figures, ordered, sha256
 
 import gluon_ft
 from gluon_ft import symbolic
@@ -170,13 +170,13 @@ def audited() -> dict:
 
 
 def settings() -> dict:
-    """Every setting with its default, in order."""
+    """Every setting with its default, in order, but for those that are new."""
     fields = dataclasses.fields(JobSettings)
-    return {"training": ordered(gluon_ft.TrainConfig().to_dict()), "published": ordered(
+    return as_before({"training": ordered(gluon_ft.TrainConfig().to_dict()), "published": ordered(
                 symbolic.AS_PUBLISHED.to_dict()),
             "job": ordered(JobSettings(data="photos").to_dict()), "names": list(of_jobs.described()),
             "kinds": ordered({field.name: field.type for field in fields}),
             "defaults": ordered({field.name: field.default for field in fields}),
             "preprocessing": ordered(gluon_ft.Preprocessing().to_dict()),
             "augmentation": ordered(gluon_ft.Augmentation().to_dict()),
-            "options": [option.name for option in main.get_command(None, "train").params]}
+            "options": [option.name for option in main.get_command(None, "train").params]})

@@ -8,6 +8,7 @@ from pathlib import Path
 from pinned.common import (
     PHOTOS,
     PLACE,
+    as_before,
     cli,
     digest,
     figures,
@@ -93,7 +94,7 @@ def run_values(folder: Path, name: str, out: str) -> dict:
     arrays = saved(run / "last.params")
     moving = {key: array for key, array in arrays.items() if key.startswith("output") or name not in FROZEN}
     return {"files": sorted(p.name for p in run.iterdir() if not p.name.startswith(".")),
-            "config": [[k, ordered(v) if isinstance(v, dict) else v] for k, v in config.items()],
+            "config": as_before([[k, ordered(v) if isinstance(v, dict) else v] for k, v in config.items()]),
             "data": {**data, "parts": {k: {**part, "files": part["files"][:2]} for k, part in data["parts"].items()}},
             "data.json": sha256(masked((run / "data.json").read_text("utf-8"), folder).encode()),
             "result keys": list(result), "rows": [untimed(row) for row in result["rows"]],

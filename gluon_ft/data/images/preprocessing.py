@@ -31,6 +31,9 @@ class Preprocessing:
         One of 'nearest', 'bilinear', 'bicubic', 'area', 'lanczos'.
     rotate180 : bool
         Both spatial axes reversed, last of all.
+    mirror : bool
+        The network's result for an image is the mean of its results for the image and for its mirror image. The images
+        are prepared alike either way; it is evaluation and prediction that run both (`engine.fused.evaluating`).
 
     Raises ConfigError for a value out of its range.
     """
@@ -43,6 +46,7 @@ class Preprocessing:
     resize: int | None = 256
     interpolation: str = "bilinear"
     rotate180: bool = False
+    mirror: bool = False
 
     def __post_init__(self):
         if not isinstance(self.channel_order, str) or self.channel_order not in _CHANNELS:
@@ -65,8 +69,9 @@ class Preprocessing:
         if not isinstance(self.interpolation, str) or self.interpolation not in INTERPOLATIONS:
             raise ConfigError(f"unknown interpolation '{self.interpolation}'",
                               remedy=near(self.interpolation, INTERPOLATIONS))
-        if not isinstance(self.rotate180, bool):
-            raise ConfigError("preprocessing: rotate180 is true or false", found=self.rotate180)
+        for name in ("rotate180", "mirror"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"preprocessing: {name} is true or false", found=getattr(self, name))
 
     def _channels(self, name):
         values = getattr(self, name)
@@ -92,8 +97,11 @@ class Preprocessing:
         return 1.0 if self.resize is None else self.size / self.resize
 
     def to_dict(self) -> dict:
-        """Plain values only, for JSON and TOML."""
-        return settings.to_dict(self)
+        """Plain values only, for JSON and TOML; `mirror` where it is true, since older files are without it."""
+        values = settings.to_dict(self)
+        if not self.mirror:
+            del values["mirror"]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict) -> Preprocessing:
@@ -107,7 +115,8 @@ class Preprocessing:
         shape = f"{self.size}x{self.size}"
         if self.resize is not None:
             shape += f" of {self.resize} ({self.interpolation})"
-        return f"{shape}, {values}{', rotated by 180 degrees' if self.rotate180 else ''}"
+        return (f"{shape}, {values}{', rotated by 180 degrees' if self.rotate180 else ''}"
+                f"{', averaged with its mirror image' if self.mirror else ''}")
 
 
 def _list(values):

@@ -41,8 +41,8 @@ _INDEPENDENT = 1e-4  # the same, of an image alone from the image in its batch
 _MAX_VIEWS = 1000
 
 
-def extract(net: HybridBlock, loader: Any, ctx: list[mx.Context] | None = None,
-            title: str = "features") -> tuple[np.ndarray, np.ndarray]:
+def extract(net: HybridBlock, loader: Any, ctx: list[mx.Context] | None = None, title: str = "features",
+            mirror: bool | None = None) -> tuple[np.ndarray, np.ndarray]:
     """The penultimate features of every image: what the network's output layer takes.
 
     Parameters
@@ -54,6 +54,9 @@ def extract(net: HybridBlock, loader: Any, ctx: list[mx.Context] | None = None,
         One pass is made, in its order; `train=False` for an order and a result that repeat.
     ctx : list of mx.Context, default where the network is
     title : shown in the progress bar
+    mirror : bool, optional
+        Whether the features are the mean over an image and its mirror image; default as `net.preprocessing.mirror`
+        says.
 
     Returns
     -------
@@ -75,7 +78,8 @@ def extract(net: HybridBlock, loader: Any, ctx: list[mx.Context] | None = None,
     layout = "" if is_dense(output) else hyperparameters(output).get("layout", "")
     found, labels, contexts = [], [], ctx or devices.of(net)
     total = len(loader) if hasattr(loader, "__len__") else None
-    with fused.evaluating(block, total or 1, contexts) as run:
+    mirror = fused.is_mirrored(net) if mirror is None else mirror
+    with fused.evaluating(block, total or 1, contexts, mirror=mirror) as run:
         for batch in reporter.progress(every_image(loader, title), total=total, desc=title, unit="batch"):
             batch = batch.trimmed()
             rows = _forward(run, batch.data, contexts)
