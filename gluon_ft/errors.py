@@ -28,7 +28,7 @@ class UserError(ValueError):
         super().__init__(self._line())
 
     def _line(self) -> str:
-        parts = [self.message if self.path is None else f"{self.path}: {self.message}"]
+        parts = [self.message if self.path is None else f"{escaped(self.path)}: {self.message}"]
         if self.expected is not None:
             parts.append(f"expected {self.expected}")
         if self.found is not None:
@@ -36,7 +36,7 @@ class UserError(ValueError):
         if self.remedy is not None:
             parts.append(self.remedy)
         # Only line breaks are taken out: a path may well hold two spaces in a row.
-        return re.sub(r"\s*[\r\n]+\s*", " ", "; ".join(parts).strip())
+        return escaped(re.sub(r"\s*[\r\n]+\s*", " ", "; ".join(parts).strip()))
 
 
 class ConfigError(UserError):
@@ -104,6 +104,27 @@ def near(name: str, known: Iterable[str], most: int = 3) -> str:
     if len(known) <= 24:
         return f"known: {', '.join(known)}"
     return f"known: {', '.join(known[:8])}, ..."
+
+
+# Control characters, what changes the direction of writing or cannot be seen (but for the joiners of emoji and of Indic
+# and Persian letters), line and paragraph separators, and halves of characters, which no terminal can be sent.
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+                     "\ufff9-\ufffb\U000e0000-\U000e007f\ud800-\udfff]")
+
+
+def escaped(text: object) -> str:
+    """Text as one line to print, whatever name stands in it: what a terminal would act on is shown as `\\x1b`, `\\n`.
+
+    A byte of a file name that is not UTF-8 is shown as `\\xff`. All other text stays, in any script.
+    """
+    return _UNSEEN.sub(_escape, str(text))
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if 0xdc80 <= code <= 0xdcff:
+        return f"\\x{code - 0xdc00:02x}"
+    return match[0].encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
 def printable(value: object, most: int = 80) -> str:

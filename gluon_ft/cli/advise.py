@@ -33,13 +33,13 @@ def advise(folder, backbone, pretrained, root, most, seed, wide, as_json):
 
     facts = probe.measure(folder, probe.named(backbone, pretrained), most=most, seed=seed, root=root)
     found = decide(facts)
-    click.echo("\n".join(lines(facts)))
-    click.echo(f"\nstrategy: {found.strategy} ({STRATEGIES[found.strategy]})\n")
+    console.say(*lines(facts))
+    console.say("", f"strategy: {found.strategy} ({STRATEGIES[found.strategy]})", "")
     console.show([{"setting": name, "value": str(value)} for name, value in found.settings.items()], wide=wide)
-    click.echo("\nwhy:")
+    console.say("", "why:")
     for text, source in found.reasons:
-        click.echo(f"- {text} [{source}]")
-    click.echo(f"\nto do so: {command(folder, backbone, pretrained)}")
+        console.say(f"- {text} [{source}]")
+    console.say("", f"to do so: {command(folder, backbone, pretrained)}")
     console.emit({"command": "advise", "facts": facts.to_dict(), "strategy": found.strategy,
                   "settings": found.settings,
                   "reasons": [{"text": text, "source": source} for text, source in found.reasons]}, as_json)

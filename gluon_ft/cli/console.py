@@ -3,22 +3,24 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import json
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Collection, Sequence
 
 import click
 
-from gluon_ft.errors import ConfigError, UserError, near
+from gluon_ft.errors import ConfigError, UserError, escaped, near
 from gluon_ft.io.reporter import progress
 from gluon_ft.io.settings import check_value, plain
 from gluon_ft.io.tables import table, terminal_width
 
 __all__ = ["EXIT_FAILURE", "EXIT_INTERRUPTED", "EXIT_USER_ERROR", "Command", "Group", "command", "conclude", "emit",
-           "json_option", "photos_and_assignments", "progress", "recipe", "setting_option", "setting_options", "show",
-           "table", "wide_option"]
+           "json_option", "photos_and_assignments", "progress", "recipe", "say", "setting_option", "setting_options",
+           "show", "table", "wide_option"]
 
 EXIT_FAILURE = 1
 EXIT_USER_ERROR = 2
@@ -162,7 +164,7 @@ def conclude(run, rows: list[dict], as_json: bool, summarised: list[dict] | None
     summary = {**(summary or {}), "table": summarised}
     path = run.finish(rows, summary, **report)
     click.echo("\n\n".join(table(each) for each in shown or [summarised or rows]))
-    click.echo(f"report: {path}")
+    say(f"report: {path}")
     emit({"recipe": run.name, "run": str(run.folder), **summary, "rows": rows}, as_json)
 
 
@@ -245,6 +247,14 @@ def show(rows: Sequence[dict], columns: Sequence[str] | None = None, wide: bool 
     click.echo(table(rows, columns, None if wide else terminal_width(), **fitting))
 
 
+def say(*lines: object, err: bool = False) -> None:
+    """Prints lines, with whatever would not stay in its line escaped: the names in them may be anybody's.
+
+    err : on standard error.
+    """
+    click.echo("\n".join(map(escaped, lines)), err=err)
+
+
 def _debug_option():
     # Its value is read by `_run` from the arguments, since most errors come when no context is left to ask.
     return click.Option(["--debug"], is_flag=True, expose_value=False, help="Show the traceback of an error.")
@@ -254,6 +264,8 @@ def _run(main, args, prog_name, standalone_mode, **extra):
     if not standalone_mode:
         return main(args, prog_name, standalone_mode=False, **extra)
     argv = list(sys.argv[1:] if args is None else args)
+    _print_anything()
+    own, warnings.formatwarning = warnings.formatwarning, _warning_line
     try:
         code = main(args, prog_name, standalone_mode=False, **extra)
         # A reader that went away is noticed here rather than when Python closes.
@@ -268,7 +280,7 @@ def _run(main, args, prog_name, standalone_mode, **extra):
     except (KeyboardInterrupt, click.Abort) as error:
         # click turns the one into the other.
         cause = error.__cause__ if isinstance(error, click.Abort) else error
-        click.echo(str(cause or "") or "interrupted", err=True)
+        say(str(cause or "") or "interrupted", err=True)
         sys.exit(getattr(cause, "status", EXIT_INTERRUPTED))
     except BrokenPipeError:
         _discard_output()
@@ -277,14 +289,27 @@ def _run(main, args, prog_name, standalone_mode, **extra):
         if error.errno not in _REFUSED:
             raise
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror), argv)
+    finally:
+        warnings.formatwarning = own
     sys.exit(code if isinstance(code, int) and not isinstance(code, bool) else 0)
+
+
+def _warning_line(message, category, filename, lineno, line=None) -> str:
+    return f"warning: {escaped(message)}\n"
+
+
+def _print_anything() -> None:
+    """What the encoding of the output lacks is printed as `\\u732b`, and is no error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _fail(line, argv):
     options = argv[:argv.index("--")] if "--" in argv else argv
     if "--debug" in options:
         traceback.print_exc()
-    click.echo(f"error: {line}", err=True)
+    say(f"error: {line}", err=True)
     sys.exit(EXIT_USER_ERROR)
 
 

@@ -28,7 +28,7 @@ def list_(wide, as_json):
     shown = [{**row, "here": "yes" if row["here"] else "no", "remarks": _remarks(row)} for row in rows]
     columns = ["name", "images", "classes", *(["licence"] if wide else []), "here", "remarks", "title"]
     console.show(shown, columns, wide, whole=["name", "here", "remarks"])
-    click.echo("unverified: addresses and hashes are as published, the files were not fetched when the table was made")
+    console.say("unverified: addresses and hashes are as published, the files were not fetched when the table was made")
     console.emit({"datasets": rows}, as_json)
 
 
@@ -49,9 +49,9 @@ def get(name, source, to, as_json):
 
     entry = catalog.find(name)
     folder = catalog.get(name, source=source, to=to)
-    click.echo(f"{name}: {folder}")
+    console.say(f"{name}: {folder}")
     if entry.note and not entry.by_hand:
-        click.echo(f"note: {entry.note}")
+        console.say(f"note: {entry.note}")
     console.emit({"name": name, "path": folder, "layout": entry.layout, "images": entry.images,
                   "classes": entry.classes, "licence": entry.licence}, as_json)
 
@@ -81,7 +81,7 @@ def audit(sources, near, exact, root, sheet, lines, workers, as_json):
     click.echo(report.text(lines))
     if sheet is not None:
         shown = audit_report.pair_sheet(report, sheet)
-        click.echo(f"{sheet}: {shown} of {len(report.pairs)} pairs" if shown else
-                   f"{sheet}: not written, there are no pairs")
+        console.say(f"{sheet}: {shown} of {len(report.pairs)} pairs" if shown else
+                    f"{sheet}: not written, there are no pairs")
     console.emit(report.to_dict(), as_json)
     return EXIT_LEAK if report.leaked else 0

@@ -42,7 +42,7 @@ def doctor(as_json):
 
     findings = [*examine(), *store.examine()]
     result = as_dict(findings)
-    click.echo(as_text(findings))
+    console.say(*as_text(findings).splitlines())
     console.emit(result, as_json)
     return 0 if result["usable"] else console.EXIT_FAILURE
 

@@ -1,8 +1,6 @@
 """`gluon-ft predict`: the classes of images by a saved model."""
 from __future__ import annotations
 
-import sys
-
 import click
 
 from gluon_ft.cli import console
@@ -38,7 +36,7 @@ def predict(model, images, top, batch_size, device, wide, as_json):
     found = library(model, list(images), batch_size=batch_size, top=top, ctx=contexts(device))
     good, bad = [p for p in found if p.error is None], [p for p in found if p.error is not None]
     for prediction in bad:
-        print(f"not predicted: {prediction.path}: {prediction.error}", file=sys.stderr)
+        console.say(f"not predicted: {prediction.path}: {prediction.error}", err=True)
     if not good:
         raise DataError("none of the images could be read", found=f"{len(bad)} that cannot")
     console.show([_row(p) for p in good], wide=wide, keep_end=["image"])

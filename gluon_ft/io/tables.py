@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from gluon_ft.errors import escaped
+
 _LEAST = 8  # characters that a column of text keeps
 _GAP = "  "
 
@@ -35,8 +37,10 @@ def table(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None, 
     """
     columns = list(columns or dict.fromkeys(key for row in rows for key in row))
     cells = [[_cell(row.get(c)) for c in columns] for row in rows]
-    widths = [max(map(len, (c, *(line[i] for line in cells)))) for i, c in enumerate(columns)]
+    widths = [max(map(len, (escaped(c), *(line[i] for line in cells)))) for i, c in enumerate(columns)]
     right = [bool(rows) and all(isinstance(row.get(c), (numbers.Real, type(None))) for row in rows) for c in columns]
+    keep_end, whole = set(map(escaped, keep_end)), set(map(escaped, whole))
+    columns = list(map(escaped, columns))
     if width is not None:
         texts = [i for i, name in enumerate(columns) if not right[i] and name not in whole]
         _narrow(widths, texts, width - len(_GAP) * (len(columns) - 1))
@@ -52,7 +56,7 @@ def _cell(value: Any) -> str:
         return "-"
     if isinstance(value, numbers.Real) and not isinstance(value, (numbers.Integral, bool)):
         return f"{value:.3f}"
-    return str(value)
+    return escaped(value)
 
 
 def _narrow(widths: list[int], texts: list[int], most: int) -> None:

@@ -54,14 +54,15 @@ def _part(part: FileSource | RecordSource) -> dict:
         return {"source": str(part.path), "root": None, "images": len(part), "sha256": sha256_of(part.path),
                 "files": None}
     rows = [[path, label, known] for (path, label), known in zip(part.files, part.hashes()[0])]
-    whole = hashlib.sha256("".join(f"{label}\t{digest}\t{path}\n" for path, label, digest in rows).encode())
+    whole = hashlib.sha256("".join(f"{label}\t{digest}\t{path}\n" for path, label, digest in rows)
+                           .encode("utf-8", "surrogateescape"))
     return {"source": str(part.path), "root": str(part.root), "images": len(rows), "sha256": whole.hexdigest(),
             "files": rows}
 
 
 def write(folder: AnyPath, described: dict) -> Path:
     """Writes data.json, one image a line."""
-    return atomic.write(Path(folder) / NAME, _text(described) + "\n")
+    return atomic.write(Path(folder) / NAME, _text(described).encode("utf-8", "backslashreplace") + b"\n")
 
 
 def _text(described):

@@ -11,6 +11,7 @@ from typing import Any
 import jinja2
 from PIL import Image
 
+from gluon_ft.errors import escaped
 from gluon_ft.reporting.environment import without_home
 
 MIME = {"PNG": "image/png", "JPEG": "image/jpeg", "GIF": "image/gif", "WEBP": "image/webp"}
@@ -86,7 +87,7 @@ def render(title: str, rows: list[dict], summary: list[dict], pictures: list[Pic
     """
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     engine = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
-                                lstrip_blocks=True)
+                                lstrip_blocks=True, finalize=_one_line)
     engine.filters.update(percent=percent, cell=cell)
     columns = list(dict.fromkeys(key for row in rows for key in row))
     return engine.get_template("report.html").render(
@@ -97,6 +98,11 @@ def render(title: str, rows: list[dict], summary: list[dict], pictures: list[Pic
         date=_readable(environment.get("date")), command=command or environment.get("command"),
         commit=environment.get("gluon_ft", {}).get("commit"), dirty=environment.get("gluon_ft", {}).get("dirty"),
         version=environment.get("gluon_ft", {}).get("version"))
+
+
+def _one_line(value: Any) -> Any:
+    """Names as they are printed, without what would change the direction of the text behind them."""
+    return escaped(value) if type(value) is str else value
 
 
 def flatten(value: dict, prefix: str = "") -> list[tuple[str, str]]:

@@ -119,7 +119,7 @@ class Run:
             page = report.render(title=title or self.name, rows=rows, summary=summarise(rows), pictures=shown,
                                config=self.config, environment=self.environment, extra=plain(summary or {}),
                                notes=notes, command=command)
-            written = write_atomic(self.folder / "report.html", page)
+            written = write_atomic(self.folder / "report.html", page.encode("utf-8", "backslashreplace"))
             # Last, since it is by this file that a run counts as finished.
             _write_json(self.folder / "result.json", {**plain(summary or {}), "rows": rows})
             return written

@@ -10,7 +10,7 @@ from PIL import Image
 from gluon_ft.data.audit.items import Item
 from gluon_ft.data.images import decode, header
 from gluon_ft.data.images.contact_sheet import contact_sheet, save
-from gluon_ft.errors import DataError
+from gluon_ft.errors import DataError, escaped
 from gluon_ft.io import tables
 from gluon_ft.io.paths import AnyPath
 
@@ -129,7 +129,7 @@ class Report:
         """For people: the summary, then at most `most` lines of each kind of finding."""
         across = [pair for pair in self.pairs if pair.across]
         within = [pair for pair in self.pairs if not pair.across]
-        lines = [*self._summary(), *self._verdict(across, within)]
+        lines = list(self._verdict(across, within))
         numbered = {id(pair): i for i, pair in enumerate(self.pairs, 1)}
 
         def show(heading, found, line):
@@ -149,7 +149,7 @@ class Report:
             show(heading, self.findings.get(kind, []), lambda f: f"{self._place(f.item)}: {f.detail}")
         show("classes without an image", self.absent, lambda a: f"{self.sources[a[0]]}: {a[1]}")
         lines += [f"note: {note}" for note in self.notes]
-        return "\n".join(lines)
+        return "\n".join([*self._summary(), *map(escaped, lines)])
 
     def _place(self, item):
         label = "" if item.label is None or item.name.startswith(f"{item.label}/") else f" [{item.label}]"
