@@ -28,7 +28,8 @@ EXIT_INTERRUPTED = 130
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 100}
 # What the machine refuses is the user's to put right, unlike any other OSError that reaches `_run`.
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT,
+            errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
 
 
 class Command(click.Command):

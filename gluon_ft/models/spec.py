@@ -97,7 +97,7 @@ def resolve(backbone: str | ModelSpec | None = None, weights: bool | str | os.Pa
             return ModelSpec(row.backbone, row, "the catalog's preferred weights", preferred=True)
         return ModelSpec(registry.get(name).name, None, "random weights, as asked for")
     text = os.fspath(weights)
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))
     owner, tag = (None, text) if path.is_file() else _parted(text)
     if owner is not None and backbone not in (None, owner):
         raise ConfigError("weights of another backbone", expected=f"weights of {backbone}",

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from gluon_ft.errors import ConfigError
 from gluon_ft.io import paths
 from gluon_ft.runtime import hardware, processors
 
@@ -145,7 +146,7 @@ def _mxnet() -> Iterator[Finding]:
         from gluon_ft.runtime import mxnet_import
 
         mx = mxnet_import.import_mxnet()
-    except ImportError as error:
+    except (ImportError, ConfigError) as error:
         yield Finding("mxnet", "package", value, "problem", str(error))
         return
     yield Finding("mxnet", "package", value or f"mxnet {mx.__version__}, of unknown origin")
@@ -252,7 +253,7 @@ def _mxnet_gpus(mx) -> int:
 
 
 def _cache() -> Iterator[Finding]:
-    home = paths.cache_home()
+    home = paths.home_folder()
     existing = next(p for p in (home, *home.parents) if p.exists())
     writable = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
     yield Finding("cache", "folder", str(home), "ok" if writable else "problem",

@@ -16,7 +16,7 @@ import warnings
 from typing import Any, cast
 
 from gluon_ft.errors import DependencyError
-from gluon_ft.runtime import amx, native_iterators, processors
+from gluon_ft.runtime import amx, native_iterators, processors, variables
 
 # The aliases that NumPy 1.24 removed and MXNet 1.9.1 or GluonCV 0.10.5 still use (apache/mxnet#21165).
 _NUMPY_ALIASES = {"bool": bool, "int": int, "float": float}
@@ -63,6 +63,8 @@ def import_mxnet() -> types.ModuleType:
     DependencyError
         An ImportError that says which of the two packages to install where there is none, which NumPy where the
         installed one is too new, and which system library where one is missing.
+    ConfigError
+        An environment variable that MXNet cannot read; MXNet itself would end the process.
     """
     return importlib.import_module("mxnet")
 
@@ -88,6 +90,7 @@ class _MXNetLoader(importlib.machinery.SourceFileLoader):
         if int(numpy.__version__.split(".")[0]) >= 2:
             raise DependencyError("MXNet 1.9.1 cannot use this NumPy", expected="a version below 2",
                                   found=numpy.__version__, remedy="pip install 'numpy<2'")
+        variables.check()
         set_threads()
         with _quiet():
             _add_numpy_aliases()

@@ -9,7 +9,7 @@ from gluon_ft.errors import DownloadError
 from gluon_ft.io import reporter
 from gluon_ft.io.checksums import Checksums, find_local
 from gluon_ft.io.downloads import fetch
-from gluon_ft.io.paths import cache_home
+from gluon_ft.io.paths import cache_home, expanded
 from gluon_ft.runtime.doctor import Finding
 from gluon_ft.weights import catalog, packages
 from gluon_ft.weights.catalog import File, Row
@@ -43,7 +43,7 @@ def folder() -> Path:
 
 def look_aside() -> list[Path]:
     """The folders of `GLUON_FT_WEIGHTS` (several as in PATH); searched by file name before anything is fetched."""
-    return [Path(part).expanduser() for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
+    return [expanded(part) for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
 
 
 def stored(row: Row) -> Stored | None:
