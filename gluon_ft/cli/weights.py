@@ -149,6 +149,7 @@ def export(file, backbone, form, style, out, as_json):
 def check(file, backbone, key, as_json):
     """Say what is in FILE, whose names it has, and which backbones it fits; nothing in it is run."""
     from gluon_ft.models import conversion as convert
+    from gluon_ft.models import gluon_names
     from gluon_ft.weights import name_maps
     from gluon_ft.weights.readers.tensor_files import read_tensors
 
@@ -162,7 +163,10 @@ def check(file, backbone, key, as_json):
         console.say(f"fits {backbone}, as {conversion.style}'s {conversion.model}")
     else:
         known = ", ".join(dict.fromkeys(f"{m['backbone']} ({m['style']}'s {m['model']})" for m in fits))
-        console.say(f"fits: {known or 'no PyTorch network that is known here'}")
+        seen = None if fits else gluon_names.looks_like(found.tensors)
+        if seen is not None and seen.backbone is not None and not seen.features_only:
+            fits = [{"backbone": seen.backbone, "style": "gluon", "model": seen.backbone}]
+        console.say(f"found {seen.words}" if seen is not None else f"fits: {known or 'no network that is known here'}")
     console.emit({"path": file, "format": found.format, "tensors": len(found.tensors), "numbers": numbers,
                   "sha256": found.sha256, "fits": fits, "backbone": backbone}, as_json)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import mxnet as mx
@@ -11,7 +11,7 @@ import numpy as np
 from mxnet.gluon import Block, HybridBlock, nn
 
 from gluon_ft.errors import WeightsError, printable
-from gluon_ft.models import registry, tracing
+from gluon_ft.models import gluon_names, registry, tracing
 from gluon_ft.models.batchnorm import refer_to_epsilon
 from gluon_ft.runtime.gluon_internals import array_of, is_initialised, own_parameters, parameters_by_path, set_array
 from gluon_ft.weights import name_maps
@@ -75,6 +75,19 @@ def to_gluon(tensors: Tensors, backbone: str, net: HybridBlock | None = None, ou
         For a backbone that no PyTorch network is known to equal, and for tensors that are missing, left over, not
         finite or of another shape, with the first of them, and which network they look like.
     """
+    try:
+        return _converted(tensors, backbone, net, output, epsilon)
+    except WeightsError as error:
+        # The maps know PyTorch's names; a file of Gluon's own is told in its own words.
+        seen = gluon_names.looks_like(tensors)
+        if seen is None or (seen.backbone == backbone and not seen.features_only):
+            raise
+        raise WeightsError(f"not the weights of {backbone}", expected=f"all weights of {backbone}", found=seen.words,
+                           remedy=seen.remedy(backbone)) from error
+
+
+def _converted(tensors: Tensors, backbone: str, net: HybridBlock | None, output: bool,
+               epsilon: float | None) -> Conversion:
     probe = net or registry.build(backbone)
     mapped, tensors = _map_for(tensors, backbone, probe)
     classes = _classes(tensors, mapped)
@@ -225,7 +238,7 @@ def output_shapes(tensors: Tensors, backbone: str, net: HybridBlock) -> dict[str
 
 def _map_for(tensors: Tensors, backbone: str, net: HybridBlock) -> tuple[NameMap, Tensors]:
     """The map for these tensors, and the tensors with that map's names."""
-    own = _by_path(tensors, net)
+    own = gluon_names.by_path(tensors, net)
     if own is None:
         return name_maps.best(backbone, tensors), tensors
     if backbone in name_maps.all_maps():
@@ -311,30 +324,6 @@ def _few(items: list[str]) -> str:
     return f"{shown} and {len(items) - 3} more" if len(items) > 3 else shown
 
 
-# Gluon's own names in parameter files: paths in the network, or the older joined-up names of its parameters.
-
-
-def _by_path(tensors: dict[str, np.ndarray], net: HybridBlock) -> dict[str, np.ndarray] | None:
-    """The tensors by path in `net`, or None where their names are not Gluon's.
-
-    Names may be paths ('features.0.weight', of `save_parameters`) or parameter names with or without the network's
-    prefix ('resnetv10_conv0_weight', of `export` and of `save_parameters` before MXNet 1.2). Names that are not
-    known are kept as they are.
-    """
-    own = parameters_by_path(net)
-    if _mostly(tensors, own):
-        return tensors
-    if any("." in name for name in tensors):
-        return None
-    prefix = _shared_prefix(tensors)
-    paths = {p.name[len(net.prefix):]: path for path, p in own.items()}
-    for start in ("", prefix):
-        renamed = {paths.get(name[len(start):], name): array for name, array in tensors.items()}
-        if _mostly(renamed, own):
-            return renamed
-    return None
-
-
 def _likeness_to_own(tensors: dict[str, np.ndarray], net: HybridBlock) -> float:
     """Share of names that a file and a network have in common, 0 to 1."""
     own = set(parameters_by_path(net))
@@ -346,14 +335,3 @@ def _own_map(net: HybridBlock, backbone: str) -> NameMap:
     layers = {path.rpartition(".")[0]: path.rpartition(".")[0] for path in parameters_by_path(net)}
     return NameMap(backbone, "gluon", backbone, layers, tracing.output_layer(net).path,
                    batchnorm={name: name for name in TORCH_BATCHNORM.values()})
-
-
-def _shared_prefix(names: Iterable[str]) -> str:
-    """What all names begin with, up to an underscore: 'resnetv10_'."""
-    first, last = min(names), max(names)
-    length = next((i for i, (a, b) in enumerate(zip(first, last)) if a != b), min(len(first), len(last)))
-    return first[:first.rfind("_", 0, length) + 1]
-
-
-def _mostly(names: Collection[str], own: Collection[str]) -> bool:
-    return 2 * sum(name in own for name in names) >= len(names)
