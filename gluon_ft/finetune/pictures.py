@@ -1,7 +1,6 @@
 """What a report shows of a trained network: its confusion matrix, and its most confident mistakes."""
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 import matplotlib.style
 import mxnet as mx
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from mxnet.gluon import HybridBlock
 from sklearn.metrics import confusion_matrix
@@ -18,7 +16,8 @@ from sklearn.metrics import confusion_matrix
 from gluon_ft.data.batches import every_image
 from gluon_ft.engine import fused
 from gluon_ft.io import atomic, reporter
-from gluon_ft.reporting.plots import image_grid
+from gluon_ft.reporting.lettering import drawable
+from gluon_ft.reporting.plots import image_grid, png
 from gluon_ft.runtime import devices
 from gluon_ft.training.metrics import first
 
@@ -107,15 +106,13 @@ def draw_confusion(probabilities: np.ndarray, labels: np.ndarray, classes: Seque
         axes.set_xlabel("predicted")
         axes.set_ylabel("label")
         if numbered:
-            names = [name if len(name) <= 22 else f"{name[:21]}…" for name in classes]
+            names = [drawable(name if len(name) <= 22 else f"{name[:21]}…") for name in classes]
             axes.set_xticks(range(len(classes)), names, rotation=90, fontsize=8, parse_math=False)
             axes.set_yticks(range(len(classes)), names, fontsize=8, parse_math=False)
             for row, column in zip(*np.nonzero(matrix)):
                 axes.text(column, row, str(matrix[row, column]), ha="center", va="center", fontsize=8,
                           color="white" if shares[row, column] > 0.6 else "black")
-        buffer = io.BytesIO()
-        FigureCanvasAgg(figure).print_png(buffer)
-    return atomic.write(path, buffer.getvalue())
+        return atomic.write(path, png(figure))
 
 
 def draw_mistakes(probabilities: np.ndarray, labels: np.ndarray, loader: Any,

@@ -23,6 +23,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from gluon_ft.errors import DataError
 from gluon_ft.io.atomic import write as write_atomic
 from gluon_ft.io.paths import AnyPath
+from gluon_ft.reporting.lettering import choose_fonts, drawable
 
 # Okabe and Ito's colours that differ for every kind of colour vision (https://jfly.uni-koeln.de/color/), without
 # the yellow, which is too pale on white.
@@ -117,7 +118,7 @@ def image_grid(images: Sequence[np.ndarray], titles: Sequence[str], path: AnyPat
     _check_images(images, titles)
     columns = max(1, min(columns, len(images)))
     rows = math.ceil(len(images) / columns)
-    wrapped = [_wrapped(title) for title in titles]
+    wrapped = [_wrapped(drawable(title.replace("\n", " "))) for title in titles]
     text = 0.16 * max(title.count("\n") + 1 if title else 0 for title in wrapped)
     with matplotlib.style.context("default"):
         figure = Figure(figsize=(1.25 * columns + 0.1, (1.2 + text) * rows + 0.1), dpi=DPI, layout="constrained")
@@ -279,7 +280,7 @@ def _legend(figure, handles, labels, place, columns):
 
 def shortened(text: object, most: int) -> str:
     """One line of at most `most` characters, an ellipsis where it was longer."""
-    text = " ".join(str(text).split())
+    text = drawable(" ".join(str(text).split()))
     return text if len(text) <= most else text[:most - 1] + "…"
 
 
@@ -290,9 +291,7 @@ def _wrapped(title, width=19, lines=2):
 def png(figure: Figure) -> bytes:
     """The figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        # A class name in a script that the font lacks is drawn as boxes; no reason to alarm the user.
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
+    with matplotlib.rc_context({"font.family": choose_fonts(figure)}):
         FigureCanvasAgg(figure).print_png(buffer)
     return buffer.getvalue()
 

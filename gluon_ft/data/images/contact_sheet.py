@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from gluon_ft.errors import DataError
+from gluon_ft.errors import DataError, escaped
 from gluon_ft.io import atomic
 from gluon_ft.io.paths import AnyPath
 
@@ -68,7 +68,7 @@ def _font():
 
 
 def _cut(draw, text, font, width):
-    text = " ".join(text.split())
+    text = escaped(" ".join(text.split()))
     if draw.textlength(text, font=font) <= width:
         return text
     while text and draw.textlength(f"{text}…", font=font) > width:
