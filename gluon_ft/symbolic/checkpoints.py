@@ -131,8 +131,9 @@ def load_state(folder: str | Path, epoch: int) -> State:
         values = documents.read_json(path, documents.MOST_BYTES_RECORDED)
         _STATE(values, "")
         state = State(**{name: value for name, value in values.items() if name != "format"})
-        if any(Path(name).name != name for name in state.sha256):
-            raise ValueError("sha256 names files of another folder")
+        own = params_path(folder, epoch)
+        if not set(state.sha256) <= {own.name, own.with_suffix(".optimizer.params").name}:
+            raise ValueError("sha256 names files of another checkpoint")
     except (OSError, ValueError) as error:
         raise CheckpointError("not a checkpoint's description", path=path, expected=FORMAT,
                               found=f"{type(error).__name__} {error}"[:160], remedy=_remedy(epoch)) from error
