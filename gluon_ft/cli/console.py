@@ -266,6 +266,8 @@ def _run(main, args, prog_name, standalone_mode, **extra):
         return main(args, prog_name, standalone_mode=False, **extra)
     argv = list(sys.argv[1:] if args is None else args)
     _print_anything()
+    # The commands draw without a backend; Matplotlib would refuse to be imported for one that it does not know.
+    os.environ.pop("MPLBACKEND", None)
     own, warnings.formatwarning = warnings.formatwarning, _warning_line
     try:
         code = main(args, prog_name, standalone_mode=False, **extra)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from gluon_ft.errors import escaped
+from gluon_ft.errors import ConfigError, escaped
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -24,14 +24,21 @@ class Reporter:
 
         `options` are tqdm's.
         """
-        from tqdm import tqdm
-
         forced = os.environ.get("GLUON_FT_PROGRESS")
         if options.get("disable") is None:
             options["disable"] = None if forced is None else forced == "0"
         options.setdefault("leave", False)
         options.setdefault("dynamic_ncols", True)
-        return tqdm(iterable, **options)
+        try:
+            from tqdm import tqdm  # reads its TQDM_... variables when it is imported
+
+            return tqdm(iterable, **options)
+        except ValueError as error:
+            given = [name for name in os.environ if name.startswith("TQDM_")]
+            if not given:
+                raise
+            raise ConfigError(f"the environment variable {' or '.join(given)} cannot be read", found=error,
+                              remedy="change it, or unset it") from error
 
     def notice(self, text: str) -> None:
         """Something to know now: a line, in which names are escaped."""

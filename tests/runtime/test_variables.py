@@ -39,3 +39,16 @@ def test_a_command_ends_with_one_line_and_status_2(tmp_path):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1] == ("error: the environment variable OMP_NUM_THREADS cannot be read; expected "
                                             "a whole number from 1 to 4096; found 'abc'; change it, or unset it")
+
+
+@pytest.mark.parametrize(("variable", "line"), [
+    ("MPLBACKEND=abc", ""),
+    ("TQDM_MININTERVAL=abc", "error: the environment variable TQDM_MININTERVAL cannot be read; found could not convert "
+                             "string to float: 'abc'; change it, or unset it\n")])
+def test_junk_for_the_libraries_that_draw_and_count(variable, line):
+    code = ("from gluon_ft.cli.console import command\n@command()\ndef c(as_json):\n    import matplotlib\n"
+            "    from gluon_ft.io.reporter import progress\n    list(progress(range(3)))\nc([])")
+    name, _, value = variable.partition("=")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False,
+                          env={**os.environ, name: value})
+    assert (done.returncode, done.stdout, done.stderr) == (2 if line else 0, "", line)
