@@ -46,7 +46,7 @@ def predictions(net: HybridBlock, loader: Any, ctx: list[mx.Context] | None = No
     labels : int64 (n,)
         Both in the loader's order.
     """
-    contexts = ctx or devices.of(net)
+    contexts = devices.within(net, ctx)
     found, labels = [], []
     with fused.evaluating(net, len(loader), contexts, precision) as run:
         stream = every_image(loader, "the validation set")

@@ -100,7 +100,7 @@ def output_layer(net: Block) -> OutputLayer:
         raise NetworkError(f"the output of {type(net).__name__} was not found", expected=
                            "a Dense or a convolution that leads to the result through pooling, reshaping or "
                            "activations only", found=_candidates(net),
-                           remedy="give the layer that makes the classes by its path: output='...'")
+                           remedy=_remedy(net))
     path, block = places[0]
     return OutputLayer(block, path, _parents(net, block))
 
@@ -171,6 +171,13 @@ def _owns_weight(block: Block, name: str | None) -> bool:
 def _parents(net, block):
     return tuple((parent, key) for _, parent in blocks(net)
                  for key, child in gluon_internals.children(parent).items() if child is block)
+
+
+def _remedy(net) -> str:
+    if any(isinstance(block, SymbolBlock) for _, block in blocks(net)):
+        return ("put a new output on its symbol: gluon_ft.symbolic.fine_tune_block(*gluon_ft.symbolic.to_symbol(net), "
+                "classes, None)")
+    return "give the layer that makes the classes by its path: output='...'"
 
 
 def _candidates(net) -> str:

@@ -37,6 +37,21 @@ def of(net: Block) -> list[mx.Context]:
     raise ConfigError("the network is not initialised", remedy="call net.initialize(), or use fine_tune_net")
 
 
+def within(net: Block, ctx: mx.Context | list[mx.Context] | None) -> list[mx.Context]:
+    """The contexts to run the network on: `ctx`, a context or a list of them, or those where it is.
+
+    Raises ConfigError where the network is not on all of them.
+    """
+    own = of(net)
+    wanted = own if ctx is None else list(ctx) if isinstance(ctx, (list, tuple)) else [ctx]
+    elsewhere = [context for context in wanted if context not in own]
+    if elsewhere or not wanted:
+        raise ConfigError("the network is not on these devices", expected=", ".join(map(str, own)),
+                          found=", ".join(map(str, elsewhere)) or "none",
+                          remedy="leave ctx out, or move the network there first: net.collect_params().reset_ctx(ctx)")
+    return wanted
+
+
 def placed(net: Block, ctx: mx.Context | list[mx.Context] | None) -> list[mx.Context]:
     """Moves the network to `ctx`, a context or a list of them, unless that is None or where it is; its contexts."""
     if ctx is not None:

@@ -14,6 +14,7 @@ from gluon_ft.symbolic.iterators import filled
 from gluon_ft.symbolic.legacy import Parameters
 from gluon_ft.symbolic.plan import PADDING, Plan
 from gluon_ft.training import checkpoint
+from gluon_ft.training.metrics import image_size_explained
 
 
 @dataclass
@@ -61,7 +62,9 @@ def make(plan: Plan, shape: tuple[int, ...], arg_params: Parameters, aux_params:
                        arg_params={k: v for k, v in arg_params.items() if k in own},
                        aux_params={k: aux_params[k] for k in plan.running.list_auxiliary_states()}, allow_missing=True)
     config = plan.config
-    optimizer = mx.optimizer.create(config.optimizer, rescale_grad=1.0 / plan.batch_size, **config.optimizer_options())
+    # `step` sets it anew for each batch; another number here would make Module warn.
+    rescale = 1.0 / rows_for(plan.batch_size, len(plan.contexts))
+    optimizer = mx.optimizer.create(config.optimizer, rescale_grad=rescale, **config.optimizer_options())
     # By name: `Module` names parameters only to optimisers that it makes itself (apache/mxnet#9511).
     optimizer.set_lr_mult(plan.lr)
     optimizer.set_wd_mult(plan.wd)
@@ -95,8 +98,21 @@ def bind(symbol: mx.sym.Symbol, label: str, contexts: list[mx.Context], shape: t
     both = mx.sym.Group([symbol, mx.sym.BlockGrad(graph.logits(symbol), name="gluon_ft_logits")])
     module = mx.mod.Module(both, data_names=(DATA,), label_names=(label,), context=contexts,
                            fixed_param_names=fixed)
-    module.bind([mx.io.DataDesc(DATA, shape)], [mx.io.DataDesc(label, (shape[0],))], for_training=fixed is not None)
+    rows = rows_for(shape[0], len(contexts))
+    module.bind([mx.io.DataDesc(DATA, (rows, *shape[1:]))], [mx.io.DataDesc(label, (rows,))],
+                for_training=fixed is not None)
     return module
+
+
+def rows_for(images: int, devices: int) -> int:
+    """How many rows a batch needs, so that `Module` gives each device one or more.
+
+    It gives each but the last round(rows / devices): of 6 rows the fourth device would get none.
+    """
+    rows = max(images, devices)
+    while round(rows / devices) * (devices - 1) >= rows:
+        rows += 1
+    return rows
 
 
 def _keys(module, plan):
@@ -137,9 +153,10 @@ def step(trainee: Trainee, batch: Batch) -> tuple:
         The batch is larger than `batch_size`.
     """
     _check_size(trainee.plan, batch)
-    data, label = filled(batch, len(trainee.plan.contexts), PADDING)
+    data, label = filled(batch, rows_for(batch.valid, len(trainee.plan.contexts)), PADDING)
     trainee.optimizer.rescale_grad = 1.0 / batch.valid
-    trainee.module.forward_backward(mx.io.DataBatch([data], [label]))
+    with image_size_explained(data, "training"):
+        trainee.module.forward_backward(mx.io.DataBatch([data], [label]))
     trainee.module.update()
     trainee.updates += 1
     return _result(trainee.module, batch)
@@ -153,7 +170,7 @@ def predict(module: mx.mod.Module, contexts: list[mx.Context], batch: Batch) -> 
     module : mx.mod.Module
         Of `bind`, with parameters.
     contexts : list of mx.Context
-        Those it is bound to; a batch with fewer images than devices is filled up for the run.
+        Those it is bound to; a batch that would leave one without images is filled up for the run.
     batch : Batch
         Trimmed: all of its rows are valid.
 
@@ -162,8 +179,9 @@ def predict(module: mx.mod.Module, contexts: list[mx.Context], batch: Batch) -> 
     (logits, labels)
         NDArrays, (n, classes) and float32 (n,), without what was filled up.
     """
-    data, label = filled(batch, len(contexts), PADDING)
-    module.forward(mx.io.DataBatch([data], [label]), is_train=False)
+    data, label = filled(batch, rows_for(batch.valid, len(contexts)), PADDING)
+    with image_size_explained(data, "the evaluation"):
+        module.forward(mx.io.DataBatch([data], [label]), is_train=False)
     return _result(module, batch)
 
 

@@ -1,8 +1,9 @@
 """Loss, accuracy and top-k accuracy, summed on the devices so that no batch waits for them; records of epochs."""
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,7 +123,7 @@ class Meter:
         return Metrics(means[0], means[1], means[2] if len(means) > 2 else None, self.count)
 
 
-def evaluate(net: HybridBlock, source: Any, ctx: list[mx.Context] | None = None, top_k: int = 0,
+def evaluate(net: HybridBlock, source: Any, ctx: mx.Context | list[mx.Context] | None = None, top_k: int = 0,
              where: str = "the evaluation", watch: Callable[[], None] | None = None,
              precision: str = "float32") -> Metrics:
     """Loss and accuracy of `net` on `source`, every image counted once, padding not at all.
@@ -135,8 +136,8 @@ def evaluate(net: HybridBlock, source: Any, ctx: list[mx.Context] | None = None,
     source : anything that `gluon_ft.data.batches.batches` takes
         Where both have class names, labels go by name (`net.classes`, `source.classes`): it may lack classes, be of
         one class only, and have them in another order.
-    ctx : list of mx.Context, default those of the network
-        Each batch is divided among them.
+    ctx : mx.Context or list of them, default those of the network
+        Some of those where it is. Each batch is divided among them.
     top_k : int, default 0
         Also top-k accuracy, see `Meter`.
     where : str
@@ -157,11 +158,11 @@ def evaluate(net: HybridBlock, source: Any, ctx: list[mx.Context] | None = None,
     TrainingError
         For a label outside the network's output, or a loss that is not finite.
     NetworkError
-        For a result that is not one row of classes an image.
+        For a result that is not one row of classes an image, or images of a size that the network does not take.
     ConfigError
-        For a precision that the devices do not compute in.
+        For a precision that the devices do not compute in, or devices that the network is not on.
     """
-    contexts = ctx or devices.of(net)
+    contexts = devices.within(net, ctx)
     loss_of = cross_entropy()
     source = by_names(source, class_names_of(net), where)
     labels, meter = LabelCheck(classes_of(net), source, where), Meter(where, top_k)
@@ -171,7 +172,8 @@ def evaluate(net: HybridBlock, source: Any, ctx: list[mx.Context] | None = None,
             used = contexts[:len(batch.label)]
             data = mx.gluon.utils.split_and_load(batch.data, used, even_split=False)
             label = mx.gluon.utils.split_and_load(batch.label, used, even_split=False)
-            predictions = [first(run(x)) for x in data]
+            with image_size_explained(batch.data, where):
+                predictions = [first(run(x)) for x in data]
             for prediction, y in zip(predictions, label):
                 check_result(prediction, len(y), where)
             labels.learn(predictions[0].shape[1])
@@ -220,6 +222,27 @@ def nan_unless_finite(prediction: mx.nd.NDArray) -> mx.nd.NDArray:
     """For each row of a result (n, classes) 0, or NaN where one of its numbers is not finite; added to a loss, which a
     result of -infinity for another class leaves finite, it shows."""
     return (0 * prediction.astype("float32")).sum(axis=1)
+
+
+@contextlib.contextmanager
+def image_size_explained(data: mx.nd.NDArray, where: str) -> Iterator[None]:
+    """Inside, MXNet's errors about shapes become NetworkErrors that name the shape of the images.
+
+    Parameters
+    ----------
+    data : NDArray (n, ...)
+        What the network is run on.
+    where : str
+        For the error.
+    """
+    try:
+        yield
+    except mx.MXNetError as error:
+        if "shape" not in str(error).lower():
+            raise
+        raise NetworkError(f"the network does not take images of this size in {where}", found=tuple(data.shape[1:]),
+                           remedy="make all loaders with one preprocessing, of the size that the network is for"
+                           ) from error
 
 
 def check_result(prediction: mx.nd.NDArray, images: int, where: str) -> None:

@@ -31,6 +31,7 @@ from gluon_ft.runtime.gluon_internals import hyperparameters, is_dense
 from gluon_ft.training.feature_cache import store as features_store
 from gluon_ft.training.feature_cache import subgraph
 from gluon_ft.training.feature_cache.cut import Cut
+from gluon_ft.training.metrics import image_size_explained
 
 if TYPE_CHECKING:
     from mxnet.gluon import HybridBlock
@@ -76,13 +77,14 @@ def extract(net: HybridBlock, loader: Any, ctx: list[mx.Context] | None = None, 
     block = subgraph.before(graph, subgraph.input_of(graph, output.weight.name))
     block.hybridize()
     layout = "" if is_dense(output) else hyperparameters(output).get("layout", "")
-    found, labels, contexts = [], [], ctx or devices.of(net)
+    found, labels, contexts = [], [], devices.within(net, ctx)
     total = len(loader) if hasattr(loader, "__len__") else None
     mirror = fused.is_mirrored(net) if mirror is None else mirror
     with fused.evaluating(block, total or 1, contexts, mirror=mirror) as run:
         for batch in reporter.progress(every_image(loader, title), total=total, desc=title, unit="batch"):
             batch = batch.trimmed()
-            rows = _forward(run, batch.data, contexts)
+            with image_size_explained(batch.data, title):
+                rows = _forward(run, batch.data, contexts)
             _check_finite(rows, title)
             found.append(rows.mean(axis=_spatial(layout)) if layout else rows.reshape(len(rows), -1))
             labels.append(whole(batch.label.asnumpy(), title))
