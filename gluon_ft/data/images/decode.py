@@ -197,8 +197,8 @@ def _band(image, color):
             return cv2.cvtColor(np.asarray(image), cv2.COLOR_RGBA2BGRA)
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     if color == 0 or (color == -1 and image.mode in ("L", "1")):
-        return np.asarray(image.convert("L"))
-    return cv2.cvtColor(np.asarray(image.convert("RGB")), cv2.COLOR_RGB2BGR)
+        return np.asarray(image if image.mode == "L" else image.convert("L"))
+    return cv2.cvtColor(np.asarray(image if image.mode == "RGB" else image.convert("RGB")), cv2.COLOR_RGB2BGR)
 
 
 def _eight_bits(image):

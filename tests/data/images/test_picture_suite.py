@@ -105,23 +105,30 @@ def test_damage_of_many_kinds():
         assert time.monotonic() - begin < 3, name
 
 
-CHILD = """import resource, sys, time
+CHILD = """import sys, time
 from pathlib import Path
 from gluon_ft.data.images import decode, header
+def peak():  # of this process; ru_maxrss begins with the parent's
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
 decode.decode_rgb(Path(sys.argv[1]).read_bytes())  # the libraries are loaded
 for path in sys.argv[2:]:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    begin = time.process_time()
-    try:
-        result = decode.decode_rgb(header.read_file(path)).shape
-    except header.Unreadable as error:
-        result = str(error)
-    taken = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
-    print(f"{time.process_time() - begin:.2f}\\t{taken}\\t{result}")
+    before = peak()
+    seconds = []
+    for _ in range(2):  # the better of two, since other processes slow this one down
+        begin = time.process_time()
+        try:
+            result = decode.decode_rgb(header.read_file(path)).shape
+        except header.Unreadable as error:
+            result = str(error)
+        seconds.append(time.process_time() - begin)
+    taken = (peak() - before) // 1024
+    print(f"{min(seconds):.2f}\\t{taken}\\t{result}")
 """
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads its peak of memory from /proc")
 @pytest.mark.parametrize("name", odd_pictures.BOMBS)
 def test_three_seconds_and_700_mb_a_file(name, tmp_path):
     (tmp_path / "first").write_bytes(PICTURES["jpeg RGB"])
@@ -136,6 +143,7 @@ def test_three_seconds_and_700_mb_a_file(name, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads its peak of memory from /proc")
 def test_all_pictures_together_take_no_more(tmp_path):
     for number, data in enumerate(PICTURES.values()):
         (tmp_path / f"{number:03d}.jpg").write_bytes(data)
