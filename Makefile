@@ -1,33 +1,42 @@
-# make demo | make test: each creates .venv from requirements/lock.txt first if it is missing or out of date.
+# make demo | make test: each creates .venv from requirements/lock.txt first if it is missing or out of date (NumPy 1 up
+# to Python 3.12, NumPy 2 from 3.13 on); make test-numpy2 creates .venv-numpy2 from requirements/lock-numpy2.txt.
 # Another Python: make PYTHON=/path/to/python3 demo
 PYTHON ?= $(shell sh requirements/find_pythons.sh | head -n 1 | cut -d ' ' -f 2)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+VENV2 := .venv-numpy2
 # The tests run in so many processes, each with one thread for MXNet: two threads gain tiny networks nothing.
 PROCESSES ?= 2
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(PROCESSES) --dist worksteal
+PYTEST_WITH = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -q -n $(PROCESSES) --dist worksteal
+PYTEST := $(call PYTEST_WITH,$(VENV))
 # Curves are drawn into files: no display is needed, and none is asked for.
 export MPLBACKEND := Agg
 
-.PHONY: demo test test-slow coverage test-pythons bench bench-speed lint lock clean help
+.PHONY: demo test test-numpy2 test-slow coverage test-pythons bench bench-speed lint lock clean help
 
 help:
 	@echo 'make demo          fine-tune networks on handwritten digits and on a few photos, minutes'
 	@echo 'make test          the fast tests'
+	@echo 'make test-numpy2   the fast tests with NumPy 2; TESTS=tests/runtime some of them'
 	@echo 'make test-slow     every test, real data and all architectures included'
-	@echo 'make test-pythons  install, train, save and reload on each Python from 3.9 to 3.12 found here'
+	@echo 'make test-pythons  install, train, save and reload on each Python from 3.9 to 3.14 found here'
 	@echo 'make bench         accuracy of every row that can be run here, quick, under 15 minutes'
 	@echo 'make bench-speed   training speed as ratios, on a quiet machine, half an hour'
 	@echo 'make lint          ruff, the layers of the package (import-linter), types (basedpyright)'
 	@echo 'make coverage      the fast tests, with the lines that they do not reach'
-	@echo 'make lock          renew requirements/lock.txt'
+	@echo 'make lock          renew requirements/lock.txt and lock-numpy2.txt'
 	@echo 'make clean         remove the environments that these made'
 
 $(READY): setup.py requirements/lock.txt
-	@test -n "$(PYTHON)" || { echo 'error: no Python from 3.9 to 3.12 found; install one (apt-get install python3 python3-venv), or make PYTHON=/path/to/python3' >&2; exit 2; }
+	@test -n "$(PYTHON)" || { echo 'error: no Python from 3.9 to 3.14 found; install one (apt-get install python3 python3-venv), or make PYTHON=/path/to/python3' >&2; exit 2; }
 	@echo 'installing into $(VENV), with $(PYTHON)'
 	@sh requirements/make_env.sh '$(PYTHON)' $(VENV)
+
+$(VENV2)/ready: setup.py requirements/lock-numpy2.txt
+	@test -n "$(PYTHON)" || { echo 'error: no Python from 3.9 to 3.14 found' >&2; exit 2; }
+	@echo 'installing into $(VENV2), with $(PYTHON)'
+	@sh requirements/make_env.sh '$(PYTHON)' $(VENV2) lock-numpy2.txt
 
 demo: $(READY)
 	$(BIN)/python recipes/odd_or_even.py
@@ -35,6 +44,9 @@ demo: $(READY)
 
 test: $(READY)
 	$(PYTEST) -m 'not slow'
+
+test-numpy2: $(VENV2)/ready
+	$(call PYTEST_WITH,$(VENV2)) -m 'not slow' $(TESTS)
 
 test-slow: $(READY)
 	$(PYTEST) -rs
@@ -60,4 +72,4 @@ lock:
 	sh requirements/lock.sh
 
 clean:
-	rm -rf $(VENV) pythons
+	rm -rf $(VENV) $(VENV2) pythons

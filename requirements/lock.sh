@@ -1,7 +1,11 @@
 #!/bin/sh
-# Renews lock.txt: one file for every Python from 3.9 to 3.12, with environment markers (needs `pip install uv`).
+# Renews lock.txt (NumPy 1 up to Python 3.12, NumPy 2 from 3.13 on) and lock-numpy2.txt (NumPy 2): each one file for
+# every Python from 3.9 to 3.14, with environment markers (needs `pip install uv`).
 set -eu
 cd "$(dirname "$0")/.."
-uv pip compile setup.py requirements/lock.in --extra cpu --extra dev --override requirements/overrides.txt \
-	--universal --python-version 3.9 --no-header --no-emit-find-links --no-emit-index-url --no-annotate \
-	--quiet --output-file requirements/lock.txt
+for numpy in '' -numpy2; do
+	uv pip compile setup.py requirements/lock.in --extra cpu --extra dev \
+		--override "requirements/overrides$numpy.txt" \
+		--universal --python-version 3.9 --no-header --no-emit-find-links --no-emit-index-url --no-annotate \
+		--quiet --output-file "requirements/lock$numpy.txt"
+done

@@ -1,10 +1,12 @@
 #!/bin/sh
-# make_env.sh <python> <folder>: a virtual environment with the locked packages and this project (editable).
+# make_env.sh <python> <folder> [<lock>]: a virtual environment with the packages of requirements/lock.txt, or of another
+# lock file there, and this project (editable).
 # <folder>/ready is written last. An environment that has it and is merely older than the lock is brought up to date;
 # one that lacks it, because a step failed or was interrupted, is made anew.
 set -eu
 python=$1
 folder=$2
+lock=${3:-lock.txt}
 cd "$(dirname "$0")/.."
 
 make_venv() {
@@ -24,6 +26,6 @@ if ! { test -e "$folder/ready" && "$folder/bin/python" -m pip --version >/dev/nu
 	}
 fi
 rm -f "$folder/ready"
-"$folder/bin/python" -m pip install --quiet --no-deps -r requirements/lock.txt
+"$folder/bin/python" -m pip install --quiet --no-deps -r "requirements/$lock"
 "$folder/bin/python" -m pip install --quiet --no-deps -e .
 touch "$folder/ready"

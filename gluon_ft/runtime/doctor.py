@@ -14,11 +14,10 @@ from pathlib import Path
 
 from gluon_ft.errors import ConfigError
 from gluon_ft.io import paths
-from gluon_ft.runtime import hardware, processors
+from gluon_ft.runtime import hardware, mxnet_import, processors
 
 LEVELS = ("ok", "hint", "problem")
 LEAST_FREE_GB = 2.0
-PYTHONS = ((3, 9), (3, 12))
 _REQUIRED = ("click", "filelock", "imagehash", "jinja2", "matplotlib", "pillow", "pooch", "requests", "safetensors",
              "scikit-learn", "scipy", "threadpoolctl", "tqdm", "urllib3")
 _OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
@@ -99,13 +98,14 @@ def _version(package: str) -> str | None:
 
 
 def _python() -> Iterator[Finding]:
-    fits = PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]
-    yield Finding("versions", "python", platform.python_version(), "ok" if fits else "problem",
-                  None if fits else "use Python 3.9 to 3.12, the ones that MXNet 1.9.1 imports on")
+    python = platform.python_version()
+    fits = mxnet_import.fits(python, mxnet_import.PYTHON)
+    yield Finding("versions", "python", python, "ok" if fits else "problem",
+                  None if fits else f"{mxnet_import.PYTHON.words} fit: {mxnet_import.PYTHON.remedy}")
     yield Finding("versions", "gluon-ft", _version("gluon-ft"))
     numpy = _version("numpy")
-    fits = numpy is not None and int(numpy.split(".")[0]) < 2
-    yield Finding("versions", "numpy", numpy, "ok" if fits else "problem", None if fits else "pip install 'numpy<2'")
+    fits = numpy is not None and mxnet_import.fits(numpy, mxnet_import.NUMPY)
+    yield Finding("versions", "numpy", numpy, "ok" if fits else "problem", None if fits else mxnet_import.NUMPY.remedy)
 
 
 def _packages() -> Iterator[Finding]:

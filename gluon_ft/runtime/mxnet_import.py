@@ -1,7 +1,8 @@
-"""Lets MXNet 1.9.1 and GluonCV import, quietly and with every processor, on Python 3.9 to 3.12, NumPy below 2.
+"""Lets MXNet 1.9.1 and GluonCV import, quietly and with every processor, on Python 3.9 to 3.14, NumPy 1 and 2.
 
-Loaded by `gluon_ft/__init__.py`, it imports neither: every later `import mxnet` and `import gluoncv`, here or in the
-user's code, then brings what they need. Nothing outside `runtime` patches MXNet, NumPy or GluonCV.
+Loaded by `gluon_ft/__init__.py`, or by the hook of `start_up.py` where MXNet is imported first, it imports neither:
+every later `import mxnet` and `import gluoncv`, here or in the user's code, then brings what they need. Nothing outside
+`runtime` patches MXNet, NumPy or GluonCV.
 """
 from __future__ import annotations
 
@@ -10,22 +11,28 @@ import importlib
 import importlib.machinery
 import importlib.util
 import os
+import platform
 import sys
 import types
 import warnings
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from gluon_ft.errors import DependencyError
-from gluon_ft.runtime import amx, native_iterators, processors, variables
+from gluon_ft.runtime import amx, mxnet_fixes, native_iterators, old_names, processors, variables
 
-# The aliases that NumPy 1.24 removed and MXNet 1.9.1 or GluonCV 0.10.5 still use (apache/mxnet#21165).
-_NUMPY_ALIASES = {"bool": bool, "int": int, "float": float}
 
-WHICH_MXNET = (
-    "MXNet is not installed; on a machine without a GPU: pip install mxnet==1.9.1 (or '.[cpu]' in gluon_ft's own "
-    "folder); with an NVIDIA GPU and CUDA 11.2: pip install mxnet-cu112==1.9.1 (or '.[cu112]'); there are two because "
-    "mxnet and mxnet-cu112 install the same Python package 'mxnet', so that only you can say which one you need"
-)
+class Range(NamedTuple):
+    """Versions that fit: from `oldest` on, `too_new` no longer; `words` and `remedy` are for messages."""
+
+    oldest: tuple[int, int]
+    too_new: tuple[int, int]
+    words: str
+    remedy: str
+
+
+PYTHON = Range((3, 9), (3, 15), "Python 3.9 to 3.14",
+               "make a virtual environment with one that fits, for example python3.11 -m venv FOLDER")
+NUMPY = Range((1, 21), (3, 0), "NumPy 1.21 to 2", "pip install 'numpy>=1.21,<3'")
 
 # Where the package to install has another name than the module.
 _PACKAGE_OF = {"cv2": "opencv-python-headless", "yaml": "pyyaml", "PIL": "pillow"}
@@ -55,14 +62,50 @@ def set_threads() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 
+def fits(version: str, versions: Range) -> bool:
+    """Whether a version such as '2.1.0' lies within a range."""
+    return versions.oldest <= _numbers(version) < versions.too_new
+
+
+def check_version(version: str, versions: Range) -> None:
+    """Refuses a version of Python or NumPy that is too old or too new.
+
+    Raises
+    ------
+    DependencyError
+        It says which versions fit.
+    """
+    if not fits(version, versions):
+        age = "old" if _numbers(version) < versions.oldest else "new"
+        raise DependencyError(f"this {versions.words.split()[0]} is too {age} for MXNet 1.9.1",
+                              expected=versions.words, found=version, remedy=versions.remedy)
+
+
+def which_mxnet() -> str:
+    """The one line for somebody without MXNet: which of the two packages, and how on this Python."""
+    # MXNet's metadata ask for NumPy below 2, which has no wheels for Python 3.13 and later.
+    install = "pip install" if sys.version_info < (3, 13) else "pip install --no-deps"
+    own = "; on this Python leave its own dependencies out, they ask for an older NumPy"
+    folder = (" (or '.[cpu]' in gluon_ft's own folder)", " (or '.[cu112]')")
+    return (f"MXNet is not installed; on a machine without a GPU: {install} mxnet==1.9.1"
+            f"{folder[0] if install == 'pip install' else ''}; with an NVIDIA GPU and CUDA 11.2: {install} "
+            f"mxnet-cu112==1.9.1{folder[1] if install == 'pip install' else own}; there are two because mxnet and "
+            "mxnet-cu112 install the same Python package 'mxnet', so that only you can say which one you need")
+
+
+def _numbers(version: str) -> tuple[int, int]:
+    major, minor = version.split(".")[:2]
+    return int(major), int(minor)
+
+
 def import_mxnet() -> types.ModuleType:
     """Imports MXNet; a plain `import mxnet` does the same.
 
     Raises
     ------
     DependencyError
-        An ImportError that says which of the two packages to install where there is none, which NumPy where the
-        installed one is too new, and which system library where one is missing.
+        An ImportError that says which of the two packages to install where there is none, which Python or NumPy
+        where this one is too old or too new, and which system library where one is missing.
     ConfigError
         An environment variable that MXNet cannot read; MXNet itself would end the process.
     """
@@ -74,11 +117,11 @@ class _Missing:
 
     @staticmethod
     def create_module(spec):
-        raise DependencyError(WHICH_MXNET)
+        raise DependencyError(which_mxnet())
 
     @staticmethod
     def exec_module(module):
-        raise DependencyError(WHICH_MXNET)
+        raise DependencyError(which_mxnet())
 
 
 class _MXNetLoader(importlib.machinery.SourceFileLoader):
@@ -87,19 +130,19 @@ class _MXNetLoader(importlib.machinery.SourceFileLoader):
     def exec_module(self, module):
         import numpy
 
-        if int(numpy.__version__.split(".")[0]) >= 2:
-            raise DependencyError("MXNet 1.9.1 cannot use this NumPy", expected="a version below 2",
-                                  found=numpy.__version__, remedy="pip install 'numpy<2'")
+        check_version(platform.python_version(), PYTHON)
+        check_version(numpy.__version__, NUMPY)
         variables.check()
         set_threads()
         with _quiet():
-            _add_numpy_aliases()
+            # NumPy 1.24 removed bool, int and float, which MXNet uses (apache/mxnet#21165), NumPy 2 many more.
+            old_names.install()
             _provide_distutils()
             try:
                 super().exec_module(module)
             except (ImportError, OSError) as error:
                 raise DependencyError(f"MXNet cannot be imported: {error}", remedy=_remedy(error)) from error
-            _replace_old_scipy_names()
+            mxnet_fixes.apply(module)
             native_iterators.remember(module)
         # Only now can oneDNN be told: it looks once, at its first operator. GLUON_FT_AMX=0 leaves it as it is.
         if os.environ.get("GLUON_FT_AMX") != "0":
@@ -145,6 +188,7 @@ class _GluonCVLoader(importlib.machinery.SourceFileLoader):
 
     def exec_module(self, module):
         with _quiet(), _strict_images():
+            old_names.install()
             # GluonCV's MXNet half needs no torch; its check refuses every torch from 2.0 on ("Legacy torch").
             check: Any = importlib.import_module("gluoncv.check")
             require_torch = check._require_pytorch_version
@@ -193,15 +237,6 @@ def _find(name: str):
     return None
 
 
-def _add_numpy_aliases() -> None:
-    import numpy
-
-    for name, value in _NUMPY_ALIASES.items():
-        # vars, because asking NumPy 1.20 to 1.26 for the attribute prints a warning or fails.
-        if name not in vars(numpy):
-            setattr(numpy, name, value)
-
-
 def _provide_distutils() -> None:
     """Python 3.12 left `distutils` to setuptools, which provides it once it has been imported."""
     if _find("distutils") is None:
@@ -211,18 +246,6 @@ def _provide_distutils() -> None:
         except ImportError as error:
             raise DependencyError("MXNet needs distutils, which Python 3.12 left to setuptools",
                                   remedy="pip install setuptools") from error
-
-
-def _replace_old_scipy_names() -> None:
-    """Every `mx.nd.array(list)` asks for `scipy.sparse.csr.csr_matrix`: deprecated, and gone with SciPy 2."""
-    sparse = sys.modules.get("scipy.sparse")
-    if sparse is None:
-        return
-    names = types.SimpleNamespace(csr_matrix=sparse.csr_matrix, coo_matrix=sparse.coo_matrix)
-    names.csr = names
-    for module in ("mxnet.ndarray.utils", "mxnet.ndarray.sparse"):
-        if getattr(sys.modules[module], "spsp", None) is sparse:
-            setattr(sys.modules[module], "spsp", names)  # noqa: B010 the type checker knows no such attribute
 
 
 @contextlib.contextmanager
@@ -253,7 +276,8 @@ def _forget(prefix: str) -> None:
 
 
 if not any(getattr(f, "__module__", "") == __name__ for f in sys.meta_path):
-    sys.meta_path.insert(0, _Finder)
+    # In place of the hook of start_up.py, which knows no more than to load this module.
+    sys.meta_path[:] = [_Finder, *(f for f in sys.meta_path if getattr(f, "__name__", "") != "_GluonFtHook")]
 if THREADS_TOO_LATE and processors.seen_processors() // 2 < processors.threads():
     warnings.warn("mxnet was imported before gluon_ft and uses half the processors: import gluon_ft first, "
                   f"or set OMP_NUM_THREADS={processors.threads()}", RuntimeWarning, stacklevel=2)

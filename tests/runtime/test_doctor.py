@@ -62,10 +62,13 @@ def test_a_problem_ends_with_status_1_and_its_remedy(versions):
     assert lines[-1] == "gluon_ft cannot be used as it should: 1 problem"
 
 
-def test_numpy_2(versions):
-    versions["numpy"] = "2.1.0"
+@pytest.mark.parametrize(("version", "level", "remedy"), [
+    ("1.20.3", "problem", "pip install 'numpy>=1.21,<3'"), ("1.21.0", "ok", None), ("2.1.0", "ok", None),
+    ("3.0.0", "problem", "pip install 'numpy>=1.21,<3'")])
+def test_numpy(versions, version, level, remedy):
+    versions["numpy"] = version
     finding = found("numpy", doctor._python())
-    assert (finding.level, finding.remedy) == ("problem", "pip install 'numpy<2'")
+    assert (finding.level, finding.remedy) == (level, remedy)
 
 
 def test_both_opencvs(versions):

@@ -56,17 +56,37 @@ def test_without_mxnet_the_error_says_which_to_install_and_why_there_are_two():
     assert "there are two because mxnet and mxnet-cu112 install the same" in out
 
 
-def test_too_new_numpy():
-    out = python("""
-        import numpy
-        numpy.__version__ = "2.1.0"
+@pytest.mark.parametrize(("module", "name", "version", "error"), [
+    ("numpy", "__version__", "3.0.1",
+     "this NumPy is too new for MXNet 1.9.1; expected NumPy 1.21 to 2; found 3.0.1; pip install 'numpy>=1.21,<3'"),
+    ("numpy", "__version__", "1.20.3",
+     "this NumPy is too old for MXNet 1.9.1; expected NumPy 1.21 to 2; found 1.20.3; pip install 'numpy>=1.21,<3'"),
+    ("platform", "python_version", "3.15.0a1",
+     "this Python is too new for MXNet 1.9.1; expected Python 3.9 to 3.14; found 3.15.0a1; make a virtual environment "
+     "with one that fits, for example python3.11 -m venv FOLDER"),
+    ("platform", "python_version", "3.8.18",
+     "this Python is too old for MXNet 1.9.1; expected Python 3.9 to 3.14; found 3.8.18; make a virtual environment "
+     "with one that fits, for example python3.11 -m venv FOLDER")])
+def test_a_python_or_numpy_that_does_not_fit(module, name, version, error):
+    value = repr(version) if module == "numpy" else f"lambda: {version!r}"
+    out = python(f"""
+        import {module}
+        {module}.{name} = {value}
         import gluon_ft
-        try:
-            gluon_ft.fit
-        except ImportError as error:
-            print(error)
+        for how in (lambda: gluon_ft.fit, lambda: __import__("mxnet")):
+            try:
+                how()
+            except ImportError as error:
+                print(error)
         """)
-    assert out == "MXNet 1.9.1 cannot use this NumPy; expected a version below 2; found 2.1.0; pip install 'numpy<2'"
+    assert out.splitlines() == [error] * 2
+
+
+def test_python_3_13_installs_mxnet_without_its_own_dependencies(monkeypatch):
+    from gluon_ft.runtime import mxnet_import
+
+    monkeypatch.setattr(sys, "version_info", (3, 13, 0, "final", 0))
+    assert "pip install --no-deps mxnet==1.9.1; with an NVIDIA GPU" in mxnet_import.which_mxnet()
 
 
 def test_missing_dependency_of_mxnet_is_named():
@@ -148,7 +168,7 @@ def test_import_is_quiet_and_leaves_no_trace_but_what_mxnet_needs():
         from gluon_ft.runtime import processors
         assert warnings.filters == before
         assert not [m for m in ("gluoncv", "torch", "matplotlib") if m in sys.modules]
-        assert (numpy.bool, numpy.int, numpy.float) == (bool, int, float) and "object" not in vars(numpy)
+        assert not {"int", "float", "object"} & set(vars(numpy))
         assert int(os.environ["OMP_NUM_THREADS"]) == processors.usable_processors()
         print(mx.nd.array([1, 2]).sum().asscalar())
         """)

@@ -1,0 +1,112 @@
+"""Names that NumPy has removed, for the code that still uses them: MXNet, GluonCV, and programs that import them.
+
+NumPy asks its own `__getattr__` for a name that it lacks; `install` puts a function in front of it that looks at who
+asks. Every other package's check of what NumPy has (`hasattr(numpy, "trapz")`) is answered as ever, and so is what is
+typed at a prompt.
+"""
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+_FOR = frozenset({"mxnet", "gluoncv"})
+
+# Removed name -> the name that NumPy has for the same thing (NumPy's release notes of 1.20, 1.24, 1.25, 2.0 and 2.4).
+_RENAMED = {
+    "float_": "float64", "complex_": "complex128", "unicode_": "str_", "string_": "bytes_", "bool8": "bool_",
+    "singlecomplex": "complex64", "cfloat": "complex128", "longfloat": "longdouble", "longcomplex": "clongdouble",
+    "clongfloat": "clongdouble", "NaN": "nan", "NAN": "nan", "Inf": "inf", "INF": "inf", "Infinity": "inf",
+    "infty": "inf", "PINF": "inf", "product": "prod", "cumproduct": "cumprod", "alltrue": "all", "sometrue": "any",
+    "round_": "round", "row_stack": "vstack", "trapz": "trapezoid",
+}
+_BUILTINS: dict[str, Any] = {"bool": bool, "int": int, "float": float, "complex": complex, "object": object,
+                             "str": str, "long": int, "unicode": str}
+_CONSTANTS = {"NINF": float("-inf"), "PZERO": 0.0, "NZERO": -0.0}
+# Functions of finance, which NumPy gave away in 1.20; those of mxnet/numpy/fallback.py and their siblings.
+_FINANCIAL = ("fv", "ipmt", "irr", "mirr", "nper", "npv", "pmt", "ppmt", "pv", "rate")
+
+
+def install() -> None:
+    """Lets old code see the removed names, once per process; NumPy's own attributes stay as they are."""
+    import numpy
+
+    beneath = vars(numpy).get("__getattr__")
+    if isinstance(beneath, _OldNames):
+        return
+    # NumPy looks the function up in its own namespace, as Python does for every module (PEP 562).
+    setattr(numpy, "__getattr__", _OldNames(numpy, beneath))  # noqa: B010 the type checker knows no such attribute
+
+
+class _OldNames:
+    """NumPy's module-level `__getattr__`, with the removed names for old code."""
+
+    def __init__(self, numpy: Any, beneath: Callable[[str], Any] | None) -> None:
+        self._beneath = beneath
+        self._values = {name: value for name, value in values(numpy).items() if name not in vars(numpy)}
+
+    def __call__(self, name: str) -> Any:
+        if name in self._values and _is_old_code(sys._getframe(1)):
+            return self._values[name]
+        if self._beneath is None:
+            raise AttributeError(f"module 'numpy' has no attribute {name!r}")
+        return self._beneath(name)
+
+
+def _is_old_code(frame: types.FrameType) -> bool:
+    """Whether a frame runs MXNet, GluonCV, or a file that imports one of them.
+
+    gluon_ft's own files do without the names, so that none creeps in.
+    """
+    package = _package(frame.f_globals.get("__name__"))
+    if package in _FOR:
+        return True
+    if package == "gluon_ft" or frame.f_code.co_filename.startswith("<"):
+        return False
+    return any(isinstance(value, types.ModuleType) and _package(value.__name__) in _FOR
+               for value in list(frame.f_globals.values()))
+
+
+def _package(module: Any) -> str:
+    return module.partition(".")[0] if isinstance(module, str) else ""
+
+
+def values(numpy: Any) -> dict[str, Any]:
+    """Every removed name and what it stood for, with this NumPy's functions and types."""
+    renamed = {old: getattr(numpy, new) for old, new in _RENAMED.items() if hasattr(numpy, new)}
+
+    def asfarray(a, dtype=numpy.float64):
+        floats = numpy.issubdtype(dtype, numpy.inexact)
+        return numpy.asarray(a, dtype=dtype if floats else numpy.float64)
+
+    def find_common_type(array_types, scalar_types):
+        """The type that holds all of them; a scalar's counts only where it is of a higher kind."""
+        arrays, scalars = ([numpy.dtype(t) for t in group] for group in (array_types, scalar_types))
+        if not arrays or not scalars:
+            return numpy.result_type(*arrays, *scalars)
+        kinds = "biufcmMSUVO"
+        of_arrays, of_scalars = numpy.result_type(*arrays), numpy.result_type(*scalars)
+        return of_scalars if kinds.index(of_scalars.kind) > kinds.index(of_arrays.kind) else of_arrays
+
+    def in1d(ar1, ar2, assume_unique=False, invert=False):
+        return numpy.isin(numpy.asarray(ar1).ravel(), ar2, assume_unique=assume_unique, invert=invert)
+
+    def msort(a):
+        return numpy.sort(a, axis=0)
+
+    def asscalar(a):
+        return a.item()
+
+    compat = types.SimpleNamespace(basestring=(str,), unicode=str, long=int, integer_types=(int,))
+    functions = {f.__name__: f for f in (asfarray, find_common_type, in1d, msort, asscalar)}
+    return {**_BUILTINS, **_CONSTANTS, **renamed, **functions, "compat": compat,
+            **{name: _financial(name) for name in _FINANCIAL}}
+
+
+def _financial(name: str) -> Callable[..., Any]:
+    def function(*args, **kwargs):
+        raise RuntimeError(f"numpy.{name} left NumPy in 1.20; the package numpy-financial has it")
+
+    function.__name__ = name
+    return function
