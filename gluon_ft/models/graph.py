@@ -163,7 +163,12 @@ def from_json(text: str | bytes) -> mx.sym.Symbol:
     described = documents.parse_json(text, MOST_BYTES)
     _check_description(described)
     _check_outputs(described)
-    return mx.sym.load_json(json.dumps(described))
+    return _made(described)
+
+
+def _made(described: dict[str, Any]) -> mx.sym.Symbol:
+    # MXNet's reader does not know the escape \u of letters beyond ASCII.
+    return mx.sym.load_json(json.dumps(described, ensure_ascii=False))
 
 
 def _check_outputs(described: dict[str, Any]) -> None:
@@ -175,7 +180,7 @@ def _check_outputs(described: dict[str, Any]) -> None:
     numbered = [{**node, "name": f"n{index}", "inputs": [[entry[0], 0, *entry[2:]] for entry in node["inputs"]]}
                 for index, node in enumerate(described["nodes"])]
     heads = [[index, 0, 0] for index in range(len(numbered))]
-    whole_graph = mx.sym.load_json(json.dumps({**described, "nodes": numbered, "heads": heads}))
+    whole_graph = _made({**described, "nodes": numbered, "heads": heads})
     counts = Counter(name.partition("_")[0] for name in whole_graph.get_internals().list_outputs())
     for index, output, *_ in entries:
         if output >= counts[f"n{index}"]:
@@ -210,8 +215,7 @@ def to_symbol(nodes: list[dict[str, Any]], heads: Iterable[Iterable[int]], attri
         Of the whole graph, such as MXNet's version.
     """
     variables = [i for i, node in enumerate(nodes) if node["op"] == "null"]
-    return mx.sym.load_json(json.dumps({"nodes": nodes, "arg_nodes": variables,
-                                        "heads": [list(head) for head in heads], "attrs": attributes}))
+    return _made({"nodes": nodes, "arg_nodes": variables, "heads": [list(head) for head in heads], "attrs": attributes})
 
 
 def edited(symbol: mx.sym.Symbol, change: Callable[[dict[str, Any]], None]) -> mx.sym.Symbol:
@@ -219,7 +223,7 @@ def edited(symbol: mx.sym.Symbol, change: Callable[[dict[str, Any]], None]) -> m
     described = json.loads(symbol.tojson())
     for node in described["nodes"]:
         change(node)
-    return mx.sym.load_json(json.dumps(described))
+    return _made(described)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from gluon_ft.io import documents
 
 # The readers of a format of their own limits, and the symbols that MXNet itself has just written.
 OTHER_READERS = {"gluon_ft/io/documents.py", "gluon_ft/weights/readers/safetensors_files.py",
-                 "gluon_ft/models/graph.py", "gluon_ft/weights/card.py"}
+                 "gluon_ft/models/graph.py"}
 
 JSON_REFUSED = {
     "50,000 levels": ('{"a":' * 50_000 + "1" + "}" * 50_000, "nested more than 32 levels"),

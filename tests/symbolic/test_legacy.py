@@ -116,3 +116,24 @@ def test_a_node_of_todays_file_is_read_as_before(tmp_path):
     symbol = symbols.resnet(18, width=0.125)
     symbol.save(str(tmp_path / "a-symbol.json"))
     assert json.loads(load_symbol(tmp_path / "a-symbol.json").tojson()) == json.loads(symbol.tojson())
+
+
+def test_names_in_any_script_are_kept(tmp_path):
+    symbol = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=2, name="猫")
+    symbol.save(str(tmp_path / "a-symbol.json"))
+    read = load_symbol(tmp_path / "a-symbol.json")
+    assert read.list_outputs() == graph.edited(read, lambda node: None).list_outputs() == ["猫_output"]
+    whole = graph.Graph(read)
+    assert whole.part((len(whole.nodes) - 1, 0)).list_arguments() == symbol.list_arguments()
+
+
+@pytest.mark.parametrize("change", [
+    lambda d: d["nodes"][-1]["inputs"].__setitem__(0, [0, 77, 0]), lambda d: d.update(heads=[[3, 99, 0]]),
+    lambda d: d.update(heads=[[99, 0, 0]]), lambda d: d["nodes"][-1]["inputs"].__setitem__(0, [3, 0, 0]),
+    lambda d: d.update(arg_nodes=[99]), lambda d: d["nodes"][-1].update(name="\ud800")])
+def test_places_that_are_not_there_are_refused_and_not_followed(tmp_path, change):
+    described = json.loads(mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=2, name="fc").tojson())
+    change(described)
+    (tmp_path / "a-symbol.json").write_text(json.dumps(described))
+    with pytest.raises(NetworkError, match=r"a-symbol\.json: not a symbol"):
+        load_symbol(tmp_path / "a-symbol.json")
