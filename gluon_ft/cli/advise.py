@@ -1,6 +1,7 @@
 """`gluon-ft advise`: which strategy and settings to fine-tune a set of images with, and why."""
 from __future__ import annotations
 
+import os
 import shlex
 
 import click
@@ -12,13 +13,14 @@ from gluon_ft.cli import console
 @click.argument("folder", type=click.Path())
 @click.option("--backbone", default="auto", help="Network; by default the one that `gluon-ft train` would take.")
 @click.option("--pretrained", default="auto", help="Its weights: a tag, BACKBONE:TAG, a file, or 'none'.")
-@click.option("--root", type=click.Path(), help="Folder that the paths of a .lst begin at; by default its own.")
+@click.option("--root", type=click.Path(), help="Folder that the paths of a list begin at; by default its own.")
+@console.folder_options
 @click.option("--most", default=300, help="Images that are looked at; fewer take less time.")
 @click.option("--seed", default=0, help="Of the drawing of these.")
 @console.wide_option
 @console.json_option
-def advise(folder, backbone, pretrained, root, most, seed, wide, as_json):
-    """Say how to fine-tune on FOLDER (one subfolder a class, or a .lst or .rec): strategy, settings, reasons, sources.
+def advise(folder, backbone, pretrained, root, labels_from, classes_are_folders, most, seed, wide, as_json):
+    """Say how to fine-tune on FOLDER (one subfolder a class, or a list or .rec): strategy, settings, reasons, sources.
 
     Only training images belong in it. About ten seconds for photos on two processors; nothing is downloaded unless
     weights are named that are not here.
@@ -27,11 +29,14 @@ def advise(folder, backbone, pretrained, root, most, seed, wide, as_json):
     gluon-ft advise photos/
     gluon-ft advise photos-train.rec --pretrained resnet50_v1b:gluon_in1k
     """
+    from gluon_ft.data.sources import folders
     from gluon_ft.finetune import probe
     from gluon_ft.finetune.advice import STRATEGIES
     from gluon_ft.finetune.advice import advise as decide
 
-    facts = probe.measure(folder, probe.named(backbone, pretrained), most=most, seed=seed, root=root)
+    images = folders.scan_by(folder, labels_from, classes_are_folders=classes_are_folders) if os.path.isdir(
+        folder) else folder
+    facts = probe.measure(images, probe.named(backbone, pretrained), most=most, seed=seed, root=root)
     found = decide(facts)
     console.say(*lines(facts))
     console.say("", f"strategy: {found.strategy} ({STRATEGIES[found.strategy]})", "")

@@ -19,8 +19,8 @@ from gluon_ft.io.settings import check_value, plain
 from gluon_ft.io.tables import table, terminal_width
 
 __all__ = ["EXIT_FAILURE", "EXIT_INTERRUPTED", "EXIT_USER_ERROR", "Command", "Group", "command", "conclude", "emit",
-           "json_option", "photos_and_assignments", "progress", "recipe", "say", "setting_option", "setting_options",
-           "show", "table", "wide_option"]
+           "folder_options", "json_option", "photos_and_assignments", "progress", "recipe", "say", "setting_option",
+           "setting_options", "show", "table", "wide_option"]
 
 EXIT_FAILURE = 1
 EXIT_USER_ERROR = 2
@@ -46,6 +46,9 @@ class Command(click.Command):
 
     def main(self, args=None, prog_name=None, standalone_mode=True, **extra):
         return _run(super().main, args, prog_name, standalone_mode, **extra)
+
+    def make_parser(self, ctx):
+        return _once_each(super().make_parser(ctx), ctx)
 
 
 class Group(click.Group):
@@ -76,6 +79,9 @@ class Group(click.Group):
             ctx.exit(0)
         return super().parse_args(ctx, args)
 
+    def make_parser(self, ctx):
+        return _once_each(super().make_parser(ctx), ctx)
+
     def list_commands(self, ctx):
         return sorted({*super().list_commands(ctx), *self.lazy})
 
@@ -100,6 +106,24 @@ class Group(click.Group):
         if rows:
             with formatter.section("Commands"):
                 formatter.write_dl(rows)
+
+
+def _once_each(parser, ctx):
+    """Makes a parser refuse an option that is given twice and takes one value: the first would be dropped in silence.
+
+    A switch may be repeated, but not contradicted.
+    """
+    parse = parser.parse_args
+
+    def parse_args(args):
+        values, rest, order = parse(args)
+        for option in {o for o in order if isinstance(o, click.Option) and not o.multiple and not o.count}:
+            if order.count(option) > 1 and not (option.is_flag and not option.secondary_opts):
+                raise click.UsageError(f"option {'/'.join(option.opts)} is given twice", ctx)
+        return values, rest, order
+
+    parser.parse_args = parse_args
+    return parser
 
 
 def command(name=None, text=None, **attributes):
@@ -187,6 +211,8 @@ def setting_options(without: Collection[str] = ()):
                 continue
             words, switch = settings.default_words(one.name), one.plain_kind == "bool"
             how: dict = {} if switch else {"type": str, "metavar": _metavar(one)}
+            if one.about.several:
+                how.update(multiple=True, callback=lambda _, __, given: ";".join(given) or None)
             function = click.option(
                 f"{one.option}/--no{one.option[1:]}" if switch else one.option, one.name, default=None,
                 show_default=False, help=one.about.help + (f"  [default: {words}]" if words else ""), **how)(function)
@@ -232,6 +258,15 @@ def photos_and_assignments(words: Sequence[str]) -> tuple[str | None, list[str]]
     if len(paths) > 1:
         raise click.UsageError(f"one folder of photos is expected, found {' and '.join(paths)}; settings are key=value")
     return (paths[0] if paths else None), [word for word in words if word not in paths]
+
+
+def folder_options(function):
+    """Adds `--labels-from` and `--classes-are-folders`, see `data.sources.folders.scan_by`."""
+    function = click.option("--classes-are-folders", is_flag=True,
+                            help="Take subfolders called train, val, test and the like for classes.")(function)
+    return click.option("--labels-from", type=click.Choice(["folder", "name"]), default="folder",
+                        help="Where a folder's classes stand: in the names of its subfolders, or in those of its files "
+                             "(cat.0.jpg).")(function)
 
 
 def wide_option(function):

@@ -60,13 +60,14 @@ def get(name, source, to, as_json):
 @click.argument("sources", nargs=-1, required=True, type=click.Path())
 @click.option("--near", type=int, default=28, help="Bits of 128 in which the hashes of near duplicates may differ.")
 @click.option("--exact", is_flag=True, help="Look for exact copies only (for digits, video frames and the like).")
-@click.option("--root", type=click.Path(), help="Folder that the paths of a .lst begin at; by default its own.")
+@click.option("--root", type=click.Path(), help="Folder that the paths of a list begin at; by default its own.")
+@console.folder_options
 @click.option("--sheet", type=click.Path(), help="Write the pairs side by side as a PNG.")
 @click.option("--lines", type=click.IntRange(1), default=10, help="At most so many lines of each kind of finding.")
 @click.option("--workers", type=int, help="Processes that decode; by default all processors.")
 @console.json_option
-def audit(sources, near, exact, root, sheet, lines, workers, as_json):
-    """Look for copies and bad files in SOURCES: folders of classes, .lst files or .rec files, the training part first.
+def audit(sources, near, exact, root, labels_from, classes_are_folders, sheet, lines, workers, as_json):
+    """Look for copies and bad files in SOURCES: folders of classes, lists or .rec files, the training part first.
 
     Copies are found when they are re-encoded, resized, mirrored, rotated by 90, 180 or 270 degrees, brighter or
     darker, or cropped by a few per cent. Ends with status 1 where two sources share an image.
@@ -76,8 +77,11 @@ def audit(sources, near, exact, root, sheet, lines, workers, as_json):
     """
     from gluon_ft.data.audit import report as audit_report
     from gluon_ft.data.audit.checks import audit as examine
+    from gluon_ft.data.sources import folders
 
-    report = examine(sources, workers=workers, near=None if exact else near, root=root)
+    opened = [folders.scan_by(source, labels_from, classes_are_folders=classes_are_folders, strict=False)
+              if Path(source).is_dir() else source for source in sources]
+    report = examine(opened, workers=workers, near=None if exact else near, root=root)
     click.echo(report.text(lines))
     if sheet is not None:
         shown = audit_report.pair_sheet(report, sheet)

@@ -20,8 +20,12 @@ def predict(model, images, top, batch_size, device, wide, as_json):
     MODEL is the .params file of a saved model, whose card (.params.json) lies beside it, or the folder of a run. The
     images are prepared as the model says.
 
+    Links are followed; hidden files, folders that a NAS makes and files that are no images by their suffix are left
+    out, and counted in one line on standard error.
+
     An image that cannot be read is reported in one line on standard error, and the others are predicted. Exit status:
-    0 if every image was predicted, 1 if some could not be read, 2 if none could.
+    0 if every image was predicted, 1 if some could not be read (a broken link and a folder that cannot be opened are
+    such), 2 if none could.
 
     The table fits the terminal: long paths are cut at their beginning, and whole with --wide or --json.
 
@@ -29,11 +33,13 @@ def predict(model, images, top, batch_size, device, wide, as_json):
     gluon-ft predict runs/photos/best.params holiday/ cat.jpg --top 3
     """
     from gluon_ft.errors import DataError
+    from gluon_ft.evaluation.predict import Given
     from gluon_ft.evaluation.predict import predict as library
     from gluon_ft.runtime.devices import contexts
 
     _check_model(model)
-    found = library(model, list(images), batch_size=batch_size, top=top, ctx=contexts(device))
+    given = Given(images)
+    found = library(model, given, batch_size=batch_size, top=top, ctx=contexts(device))
     good, bad = [p for p in found if p.error is None], [p for p in found if p.error is not None]
     for prediction in bad:
         console.say(f"not predicted: {prediction.path}: {prediction.error}", err=True)
@@ -41,7 +47,8 @@ def predict(model, images, top, batch_size, device, wide, as_json):
         raise DataError("none of the images could be read", found=f"{len(bad)} that cannot")
     console.show([_row(p) for p in good], wide=wide, keep_end=["image"])
     console.emit({"command": "predict", "model": str(model), "unreadable": [
-        {"path": p.path, "reason": p.error} for p in bad], "predictions": [
+        {"path": p.path, "reason": p.error} for p in bad], "left_out": [
+        {"path": path, "reason": why} for path, why in given.left_out.items()], "predictions": [
         {"path": p.path, "class": p.name, "probability": p.probability, "top": [
             {"class": name, "probability": value} for name, value in p.top]} for p in good]}, as_json)
     return console.EXIT_FAILURE if bad else 0

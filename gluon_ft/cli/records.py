@@ -39,10 +39,11 @@ class _Shard(click.ParamType):
 @click.option("--shard", type=_Shard(), help="Write only shard i, from 0, of n: for one machine of several.")
 @click.option("--on-error", type=click.Choice(["fatal", "skip"]), default="fatal",
               help="What an unreadable image does; all are listed.")
+@click.option("--allow-outside", is_flag=True, help="Read images that the list has outside of ROOT.")
 @click.option("--force", is_flag=True, help="Replace earlier records.")
 @console.json_option
 def pack(prefix, root, out, color, shards, shard, as_json, **options):
-    """Pack the images of PREFIX.lst, PREFIX-train.lst, ... (or one .lst), whose paths begin at the folder ROOT.
+    """Pack the images of PREFIX.lst, PREFIX-train.lst, ... (or one .lst, .csv, .tsv or .txt), below the folder ROOT.
 
     Transparent parts become white, EXIF orientation is applied, CMYK, palette, 16-bit and animated images (the first
     frame) become 8-bit RGB.
@@ -59,7 +60,7 @@ def pack(prefix, root, out, color, shards, shard, as_json, **options):
     number, shards = shard if shard is not None else (None, shards or 1)
     results = []
     for lst in lists.find_lists(prefix):
-        target = None if out is None else Path(out) / lst.name[:-len(".lst")]
+        target = None if out is None else Path(out) / lists.without_suffix(lst).name
         try:
             done = records.pack(lst, root, target, color=int(color), shards=shards, shard=number, **options)
         except records.UnreadableImages as error:

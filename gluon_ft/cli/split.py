@@ -29,11 +29,12 @@ class _CountOrShare(click.ParamType):
 @click.option("--test", type=_CountOrShare(), help="Images (10) or share (0.2) of each class for a third list.")
 @click.option("--cap", type=int, help="Use at most so many images of a class.")
 @click.option("--exclude", multiple=True, metavar="CLASS", help="Leave a class out; may be repeated.")
+@console.folder_options
 @click.option("--seed", type=int, default=0, help="Which images are drawn.")
 @click.option("--allow-short", is_flag=True, help="Take what there is from classes with too few images.")
 @click.option("--force", is_flag=True, help="Replace the lists of an earlier split of this prefix.")
 @console.json_option
-def split(folder, prefix, force, as_json, exclude, **options):
+def split(folder, prefix, force, as_json, exclude, labels_from, classes_are_folders, **options):
     """Write PREFIX-train.lst, PREFIX-val.lst and PREFIX.classes.txt from FOLDER, which has one subfolder a class.
 
     The lists are im2rec's. FOLDER is not changed. The same seed and files give the same lists everywhere.
@@ -43,15 +44,14 @@ def split(folder, prefix, force, as_json, exclude, **options):
     gluon-ft split photos/ photos --folds 5 --test 0.1
     """
     from gluon_ft.data import split as library
-    from gluon_ft.data.sources import folders
+    from gluon_ft.data.sources import folders, walk
 
-    scanned = folders.scan(folder, exclude)
+    scanned = folders.scan_by(folder, labels_from, exclude, classes_are_folders=classes_are_folders)
     result = library.split(scanned, **options)
     written = library.write(result, prefix, force=force)
     click.echo(console.table(_rows(result)))
     if scanned.left_out:
-        console.say(f"left out, not an image by its suffix or not in a class: {len(scanned.left_out)} files, the first "
-                    f"{scanned.left_out[0]!a}")
+        console.say(f"left out: {walk.said(scanned.left_out)}")
     files = {}
     for path, part in zip(written, [*result.parts, "classes"]):
         size = len(result.parts.get(part, result.classes))

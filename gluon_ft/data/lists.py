@@ -8,6 +8,7 @@ import operator
 import os
 import re
 import stat
+import unicodedata
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -25,6 +26,10 @@ MAX_INDEX = (1 << 63) - 1  # the record's header keeps it in 64 bits
 MAX_LABEL = 1 << 24  # the record's header keeps it as float32, exact up to here
 
 COLUMNS = "index, label and path, separated by tabs"
+SUFFIXES = (".lst", ".csv", ".tsv", ".txt")  # of lists, see `tables.load`
+ONE_CLASS = "one class an image"
+SEVERAL = ("training here takes one class an image; gluon-ft pack packs a .lst with several label columns, and MXNet's "
+           "ImageRecordIter (label_width) and ImageDetRecordIter read such records")
 
 _INTEGER = re.compile(r"[0-9]{1,19}")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
@@ -41,7 +46,8 @@ class Entry(NamedTuple):
     def label(self) -> int:
         """The class; DataError where the line has several labels."""
         if len(self.labels) != 1:
-            raise DataError("several labels where one class is needed", path=self.path, found=len(self.labels))
+            raise DataError("several labels where one class is needed", path=self.path, found=len(self.labels),
+                            remedy=SEVERAL)
         return int(self.labels[0])
 
 
@@ -55,19 +61,46 @@ def classes_file(prefix: AnyPath) -> Path:
     return Path(f"{os.fspath(prefix)}.classes.txt")
 
 
+def is_list(path: AnyPath) -> bool:
+    """Whether a path is called as a list is: `.lst`, `.csv`, `.tsv` or `.txt`."""
+    return os.fspath(path).lower().endswith(SUFFIXES)
+
+
 def without_suffix(lst: AnyPath) -> Path:
-    """The path of a list without its `.lst`."""
+    """The path of a list without its `.lst`, `.csv`, ..."""
     text = os.fspath(lst)
-    return Path(text[:-4] if text.endswith(".lst") else text)
+    return Path(text[:-4] if is_list(text) else text)
+
+
+def sort_key(name: str) -> tuple[str, str]:
+    """Orders names by code point, whatever the locale and however the file system composes accents.
+
+    macOS may store 'é' as two code points (NFD) where Linux has one (NFC); both sort as NFC. The name itself comes
+    second, for two names that are equal but for that.
+    """
+    return unicodedata.normalize("NFC", name), name
+
+
+def check_spelling(names: Iterable[str], path: AnyPath) -> None:
+    """DataError where two class names differ only by case, or by Unicode composition."""
+    seen: dict[str, str] = {}
+    for name in names:
+        # A second NFC: folding can leave a base letter and an accent apart.
+        folded = unicodedata.normalize("NFC", sort_key(name)[0].casefold())
+        if folded in seen:
+            how = "case" if sort_key(name)[0] != sort_key(seen[folded])[0] else "Unicode composition"
+            raise DataError(f"two classes differ only by {how}", path=path, found=f"'{seen[folded]}' and '{name}'",
+                            remedy="merge or rename one: not every file system keeps them apart")
+        seen[folded] = name
 
 
 def find_lists(prefix: AnyPath) -> list[Path]:
-    """The lists of a prefix: itself where it ends in .lst, else `<prefix>.lst`, `<prefix>-*.lst`, `<prefix>_*.lst`.
+    """The lists of a prefix: itself where it is a list, else `<prefix>.lst`, `<prefix>-*.lst`, `<prefix>_*.lst`.
 
     Raises DataError where there are none.
     """
     text = os.fspath(prefix)
-    if text.endswith(".lst"):
+    if text.endswith(".lst") or (is_list(text) and os.path.isfile(text)):
         return [Path(text)]
     found = [Path(f"{text}.lst")] if os.path.isfile(f"{text}.lst") else []
     found += sorted(Path(p) for mark in "-_" for p in glob.glob(f"{glob.escape(text)}{mark}*.lst"))
@@ -78,9 +111,12 @@ def find_lists(prefix: AnyPath) -> list[Path]:
 
 
 def find_class_names(lst: AnyPath) -> list[str] | None:
-    """Class names of a list: `<prefix>.classes.txt` with the longest prefix that its name begins with; None if none."""
+    """Class names of a list or records: `<prefix>.classes.txt` with the longest prefix of its name; None if none.
+
+    A prefix ends before a dash, an underscore, a dot, a number, or one of 'train', 'val', 'test' and 'fold'.
+    """
     path = without_suffix(lst)
-    ends = [match.start() for match in re.finditer("[-_]", path.name)]
+    ends = [match.start() for match in re.finditer("[-_.]|[0-9]+|train|val|test|fold", path.name)]
     for end in [len(path.name), *reversed(ends)]:
         names = path.with_name(f"{path.name[:end]}.classes.txt") if path.name[:end] else None
         if names is not None and names.is_file():
@@ -126,7 +162,7 @@ def read(path: AnyPath) -> Entries:
         met twice; another encoding; an empty line; one label here and several there. Or the file is missing, empty,
         cut short or larger than `MAX_BYTES`.
     """
-    data = _contents(path, "an image list")
+    data = contents(path, "an image list")
     starts, indexes, columns = array("q"), array("q"), 0
     for number, start, text in _lines(data, path, "an image list"):
         entry = _parse(text, f"{path}:{number}")
@@ -156,22 +192,22 @@ def _parse(text: str, where: str) -> Entry:
     columns = [column.strip() for column in text.split("\t")]
     if len(columns) < 3:
         raise DataError("missing column" if text.strip() else "empty line", path=where, expected=COLUMNS,
-                        found=f"{len(columns)} column{'s' * (len(columns) > 1)}: {_shown(text)}")
+                        found=f"{len(columns)} column{'s' * (len(columns) > 1)}: {shown(text)}")
     index, *labels, path = columns
     if not _INTEGER.fullmatch(index) or int(index) > MAX_INDEX:
-        raise DataError("bad index", path=where, expected="a whole number from 0 to 2**63 - 1", found=_shown(index))
+        raise DataError("bad index", path=where, expected="a whole number from 0 to 2**63 - 1", found=shown(index))
     if not path or "\0" in path:
-        raise DataError("bad path", path=where, expected="the path of an image", found=_shown(path))
+        raise DataError("bad path", path=where, expected="the path of an image", found=shown(path))
     return Entry(int(index), tuple(_label(label, len(labels) == 1, where) for label in labels), path)
 
 
 def _label(text: str, is_class: bool, where: str) -> float:
     value = float(text) if _NUMBER.fullmatch(text) else math.nan
     if not math.isfinite(value):
-        raise DataError("label is not a number", path=where, expected=COLUMNS, found=_shown(text))
+        raise DataError("label is not a number", path=where, expected=COLUMNS, found=shown(text))
     if is_class and not (value.is_integer() and 0 <= value <= MAX_LABEL):
         raise DataError("label is not a class", path=where, expected="a whole number from 0 to 2**24",
-                        found=_shown(text))
+                        found=shown(text))
     return value
 
 
@@ -184,10 +220,10 @@ def read_classes(path: AnyPath) -> list[str]:
     names: list[str] = []
     first_line: dict[str, int] = {}
     what = "class names, one a line"
-    for number, _, name in _lines(_contents(path, what), path, what):
+    for number, _, name in _lines(contents(path, what), path, what):
         where = f"{path}:{number}"
         if not name.strip() or "\0" in name:
-            raise DataError("bad class name", path=where, expected="one name a line", found=_shown(name))
+            raise DataError("bad class name", path=where, expected="one name a line", found=shown(name))
         if name in first_line:
             raise DataError(f"class '{name}' is there twice", path=where, found=f"it is in line {first_line[name]} too")
         first_line[name] = number
@@ -208,11 +244,20 @@ def _lines(data: bytes, path, what: str) -> Iterator[tuple[int, int, str]]:
     while start < len(data):
         number += 1
         end = data.index(b"\n", start)
-        yield number, start, _text(data[start:end], f"{path}:{number}", what)
+        yield number, start, decoded(data[start:end], f"{path}:{number}", what)
         start = end + 1
 
 
-def _text(raw: bytes, where: str, what: str) -> str:
+def decoded(raw: bytes, where: str, what: str) -> str:
+    """One line of a UTF-8 text file without its `\\r`.
+
+    Parameters
+    ----------
+    raw : bytes
+        Without the line's `\\n`.
+    where, what : str
+        The line's place and the kind of file, for the DataError of a line that is too long or not UTF-8.
+    """
     if len(raw) > MAX_LINE:
         raise DataError("line is too long", path=where, expected=f"at most {MAX_LINE} bytes", found=len(raw))
     try:
@@ -224,11 +269,12 @@ def _text(raw: bytes, where: str, what: str) -> str:
     text = text[:-1] if text.endswith("\r") else text
     if "\r" in text:
         # Python's text mode, and so im2rec, would begin a new line here.
-        raise DataError("carriage return inside a line", path=where, found=_shown(text), remedy="end each line once")
+        raise DataError("carriage return inside a line", path=where, found=shown(text), remedy="end each line once")
     return text
 
 
-def _contents(path, what: str) -> bytes:
+def contents(path: AnyPath, what: str) -> bytes:
+    """The bytes of a text file; DataError where it is missing, empty, no file or over `MAX_BYTES`, naming `what`."""
     try:
         # Asked before opening: a pipe would wait for its writer for ever.
         status = os.stat(path)
@@ -248,9 +294,10 @@ def _contents(path, what: str) -> bytes:
     return data
 
 
-def _shown(text: str) -> str:
-    shown = repr(text)
-    return shown if len(shown) <= 80 else f"{shown[:77]}..."
+def shown(text: str) -> str:
+    """Text of a file for an error: quoted, control characters escaped, 80 characters at most."""
+    quoted = repr(text)
+    return quoted if len(quoted) <= 80 else f"{quoted[:77]}..."
 
 
 def to_bytes(entries: Iterable[Entry], name: str | os.PathLike = "image list") -> bytes:

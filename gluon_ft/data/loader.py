@@ -19,6 +19,7 @@ from gluon_ft.data.images.transforms import Transform
 from gluon_ft.data.native_loader import DatasetSource, NativeLoader
 from gluon_ft.data.sampler import digest, epoch_order
 from gluon_ft.data.sources.base import ImageSource
+from gluon_ft.data.sources.joined import JoinedRecords
 from gluon_ft.data.sources.opening import open_source
 from gluon_ft.data.sources.records import RecordSource
 from gluon_ft.errors import ConfigError, DataError, near
@@ -106,6 +107,9 @@ def make_loader(source: Any, *, preprocessing: Preprocessing, train: bool, batch
     if engine != "threads" and not isinstance(found, RecordSource):
         raise ConfigError(f"engine '{engine}' reads packed records", expected="a .rec", found=found.name,
                           remedy="pack the images, or use engine 'threads'")
+    if engine != "threads" and isinstance(found, JoinedRecords):
+        raise ConfigError(f"engine '{engine}' reads one file of records", found=found.name,
+                          remedy="pack them into one file, or use engine 'threads'")
     if train and len(np.unique(found.labels)) < 2:
         raise DataError("images of one class only", path=found.name, expected="two or more to train on",
                         found=f"'{found.label_name(0)}'")

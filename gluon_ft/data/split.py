@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from gluon_ft.data import lists
-from gluon_ft.data.lists import Entry
+from gluon_ft.data.lists import Entry, sort_key
 from gluon_ft.data.sources.files import FileSource
-from gluon_ft.data.sources.folders import scan, sort_key
+from gluon_ft.data.sources.folders import scan
 from gluon_ft.errors import ConfigError, DataError
 from gluon_ft.io import atomic
 from gluon_ft.io.paths import AnyPath
@@ -267,8 +267,8 @@ def _folder(folder, exclude) -> FileSource:
     return scan(folder.root, exclude) if exclude else folder
 
 
-def divide(source: FileSource, validation: float, seed: int, groups: np.ndarray | None = None
-           ) -> tuple[list[int], list[int]]:
+def divide(source: FileSource, validation: float, seed: int, groups: np.ndarray | None = None,
+           allow_empty: bool = False) -> tuple[list[int], list[int]]:
     """Draws validation images class by class, as `split` does, but with copies of one picture on one side.
 
     Without groups the images are those of `split(folder, fraction=1 - validation, seed=seed)`. A group goes to one
@@ -284,6 +284,8 @@ def divide(source: FileSource, validation: float, seed: int, groups: np.ndarray 
         Any whole number.
     groups : int (n,), optional
         Images with equal entries are copies of each other, see `linked`.
+    allow_empty : bool, default False
+        Pass over classes without an image.
 
     Returns
     -------
@@ -304,6 +306,8 @@ def divide(source: FileSource, validation: float, seed: int, groups: np.ndarray 
     short = []
     for label, name in enumerate(classes):
         paths = source.of_class(label)
+        if allow_empty and not paths:
+            continue
         if len(paths) < SMALLEST:
             short.append(f"'{name}' has {len(paths)}")
             continue
@@ -315,9 +319,10 @@ def divide(source: FileSource, validation: float, seed: int, groups: np.ndarray 
         held_out |= _last_units([unit for group, unit in units.items() if len(labels_of[group]) == 1],
                                 len(paths) - training, len(paths))
     if short:
+        less = "leave the class out (--exclude)" if source.kind == "folder" else "take the class out of the list"
         raise DataError(f"{len(short)} of {len(classes)} classes with too few images", path=source.path,
                         expected="2 or more, one to train on and one to validate with", found=", ".join(short[:6]),
-                        remedy="add images, leave the class out (--exclude), or --validation 0")
+                        remedy=f"add images, {less}, or --validation 0")
     train = [i for i, path in enumerate(source.names) if path not in held_out]
     train.sort(key=lambda i: _training_key(seed, source.names[i]))
     return train, [i for i, path in enumerate(source.names) if path in held_out]

@@ -4,7 +4,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import mxnet as mx
@@ -12,11 +11,11 @@ import numpy as np
 from mxnet.gluon import HybridBlock
 
 from gluon_ft.data import workers as decoding
-from gluon_ft.data.images.formats import has_image_suffix, suffix_list
+from gluon_ft.data.images.formats import suffix_list
 from gluon_ft.data.images.header import Unreadable
 from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.data.images.transforms import Transform
-from gluon_ft.data.sources import folders
+from gluon_ft.data.sources import walk
 from gluon_ft.data.sources.arrays import ArraySource
 from gluon_ft.data.sources.base import ImageRef, ImageSource
 from gluon_ft.engine import fused
@@ -66,9 +65,9 @@ def predict(net: HybridBlock | str | os.PathLike, images: Any, *, batch_size: in
     net : HybridBlock or path-like
         A network with `classes` and `preprocessing`, as `load_model` and `pretrained_net` give them; or the path of a
         model, see `load_model`.
-    images : path-like, ndarray, or a list of them
-        An image file; a folder, with all images in and below it; uint8 (height, width) grey, (height, width, 3) RGB,
-        or (n, height, width, 3) for several.
+    images : path-like, ndarray, a list of them, or Given
+        An image file; a folder, with all images in and below it, links followed; uint8 (height, width) grey,
+        (height, width, 3) RGB, or (n, height, width, 3) for several. A notice says what of a folder is not taken.
     batch_size : int, default 32
         Images computed at a time.
     top : int, default 5
@@ -98,7 +97,9 @@ def predict(net: HybridBlock | str | os.PathLike, images: Any, *, batch_size: in
     for name, value in (("batch_size", batch_size), ("top", top)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ConfigError(f"{name} out of range", expected="a whole number, 1 or more", found=repr(value))
-    source = _Given(images)
+    source = images if isinstance(images, Given) else Given(images)
+    if source.left_out:
+        reporter.notice(f"left out: {walk.said(source.left_out)}")
     net = net if isinstance(net, HybridBlock) else load_model(net, ctx)
     wanted = preprocessing or getattr(net, "preprocessing", None)
     if not isinstance(wanted, Preprocessing):
@@ -165,57 +166,72 @@ def _check_finite(source, chosen, outputs, errors):
                                                            "were trained with")
 
 
-class _Given(ImageSource):
-    """The images given, by position: files and arrays mixed, without labels."""
+class Given(ImageSource):
+    """The images that were given to predict, by position: files and arrays mixed, without labels.
 
-    def __init__(self, images):
-        self._items: list[ImageRef | tuple[ArraySource, int]] = []
+    `left_out` has the files of the folders given that are not taken, with the reason; a broken link or a folder that
+    cannot be read takes the place of an image, and is unreadable.
+
+    Raises DataError where there is nothing to predict.
+    """
+
+    def __init__(self, images: Any):
+        self._items: list[ImageRef | tuple[ArraySource, int] | Unreadable] = []
         self._names: list[str] = []
+        self._folders_left_out: dict[str, str] = {}
         several = isinstance(images, Iterable) and not isinstance(images, (str, os.PathLike, np.ndarray))
         for item in images if several else [images]:
             self._add(item)
         if not self._items:
             raise DataError("nothing to predict", expected="image files, folders with images or arrays",
                             found="an empty list")
-        super().__init__("images to predict", np.full(len(self._items), -1))
+        super().__init__("images to predict", np.full(len(self._items), -1), left_out=self._folders_left_out)
 
     def _add(self, item):
         if isinstance(item, (str, os.PathLike)):
-            paths = files_below(Path(item)) if os.path.isdir(item) else [os.fspath(item)]
-            self._items += [ImageRef(path) for path in paths]
-            self._names += paths
+            path = os.fspath(item)
+            self._add_folder(path) if os.path.isdir(path) else self._put(path, ImageRef(path))
         elif isinstance(item, np.ndarray):
             batch = item if item.ndim == 4 else item[None]
             arrays = ArraySource(batch, np.zeros(len(batch)), None, f"array {len(self._items)}")
-            self._names += [f"array {len(self._items) + i}" for i in range(len(batch))]
-            self._items += [(arrays, i) for i in range(len(batch))]
+            for i in range(len(batch)):
+                self._put(f"array {len(self._items)}", (arrays, i))
         else:
             raise DataError("not an image", expected="a path, or an array of uint8", found=type(item).__name__)
+
+    def _add_folder(self, folder):
+        walker = walk.Walker(folder, strict=False)
+        found = walker.below()
+        self._folders_left_out.update((os.path.join(folder, path), why) for path, why in walker.left_out.items())
+        if not found and not walker.problems:
+            raise DataError("no images in the folder", path=folder, expected=f"files ending in {suffix_list()}",
+                            found=walk.said(walker.left_out) or "none")
+        for path in sorted([*found, *walker.problems], key=walk.walk_order):
+            place = os.path.normpath(os.path.join(folder, path))
+            self._put(place, Unreadable(walker.problems[path]) if path in walker.problems else ImageRef(place))
+
+    def _put(self, name, item):
+        self._names.append(name)
+        self._items.append(item)
 
     def where(self, position: int) -> str:
         return self._names[position]
 
     def read(self, position: int) -> bytes:
         item = self._items[position]
+        if isinstance(item, Unreadable):
+            raise item
         return item.read() if isinstance(item, ImageRef) else item[0].read(item[1])
 
     def image(self, position: int, channels: int, resize: int = 0) -> np.ndarray:
+        """The decoded image.
+
+        Parameters
+        ----------
+        position : int
+        channels, resize
+            As in `ImageSource.image`, as are result and errors.
+        """
         item = self._items[position]
-        return super().image(position, channels, resize) if isinstance(item, ImageRef) else \
-            item[0].image(item[1], channels, resize)
-
-
-def files_below(folder: Path) -> list[str]:
-    """The image files (by their suffix) in and below a folder, without hidden ones, sorted by name.
-
-    Raises DataError where there is none.
-    """
-    found = []
-    for path, inside, files in os.walk(folder):
-        inside[:] = sorted((name for name in inside if not name.startswith(".")), key=folders.sort_key)
-        found += [os.path.join(path, name) for name in sorted(files, key=folders.sort_key)
-                  if not name.startswith(".") and has_image_suffix(name)]
-    if not found:
-        raise DataError("no images in the folder", path=folder, found="none",
-                        expected=f"files ending in {suffix_list()}")
-    return found
+        return item[0].image(item[1], channels, resize) if isinstance(item, tuple) and not isinstance(item, ImageRef) \
+            else super().image(position, channels, resize)

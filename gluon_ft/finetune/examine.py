@@ -1,13 +1,13 @@
 """What the audit says about a job's images, and what is done about it."""
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from gluon_ft.data.audit.checks import audit
-from gluon_ft.data.audit.report import UNBALANCED, Report
+from gluon_ft.data.audit.report import UNBALANCED
+from gluon_ft.data.sources import walk
 from gluon_ft.data.sources.files import FileSource
 from gluon_ft.data.sources.records import RecordSource
 from gluon_ft.data.split import linked
@@ -57,13 +57,13 @@ def examine(train: FileSource | RecordSource, val: FileSource | RecordSource | N
     Raises
     ------
     DataError
-        No image is left; two lists whose paths begin at different folders.
+        No image is left.
     """
     found = Examined(train, val, lines=_names_and_counts(train, val))
     if mode == "none":
         found.lines.append("not audited (audit none): copies and bad files were not looked for")
         return found
-    report = _audit(train, val)
+    report = audit([source for source in (train, val) if source is not None])
     bad = _bad(report, found)
     across, within = _pairs(report, found)
     if mode == "fix":
@@ -80,8 +80,7 @@ def _names_and_counts(train, val):
     lines = []
     for part, source in (("training", train), ("validation", val)):
         if source is not None and source.left_out:
-            lines.append(f"{len(source.left_out)} files of the {part} folder are not images by their suffix, or "
-                         f"outside of any class, the first {source.left_out[0]}")
+            lines.append(walk.said(source.left_out, f" of the {part} folder") or "")
     if isinstance(train, FileSource):
         counts = {name: len(train.of_class(label)) for label, name in enumerate(train.class_names or ())}
         (least, low), (most, high) = (pick(counts.items(), key=lambda item: item[1]) for pick in (min, max))
@@ -89,16 +88,6 @@ def _names_and_counts(train, val):
             lines.append(f"unbalanced: '{most}' has {high} images, '{least}' {low} (--balance weights or sampling "
                          "counts each class alike)")
     return lines
-
-
-def _audit(train, val) -> Report:
-    # The list of a second part is audited with its own root only where both have the same one.
-    sources = [source for source in (train, val) if source is not None]
-    roots = {os.path.realpath(s.root) for s in sources if isinstance(s, FileSource) and s.kind == "list"}
-    if len(roots) > 1:
-        raise DataError("lists of two folders cannot be compared", path=val.path, found=", ".join(sorted(roots)),
-                        remedy="give the folder that both lists' paths begin at (--root), or --audit none")
-    return audit([source.path for source in sources], root=roots.pop() if roots else None)
 
 
 def _used(found):

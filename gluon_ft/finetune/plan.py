@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import mxnet as mx
@@ -349,7 +348,7 @@ def _rest(wanted, facts, net, strategy, contexts, given) -> dict:
         found["freeze"] = advice.all_but_last_stage(facts)
     kind = contexts[0].device_type
     always = {"devices": kind if len(contexts) == 1 else f"{kind}:{len(contexts)}",
-              **{name: str(Path(getattr(wanted, name)).resolve()) for name in PATHS if getattr(wanted, name)}}
+              **{name: job_data.resolved(getattr(wanted, name)) for name in PATHS if getattr(wanted, name)}}
     return {**{name: value for name, value in found.items() if name not in given}, **always}
 
 

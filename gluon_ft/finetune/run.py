@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gluon_ft.data.sources.joined import paths_of
 from gluon_ft.errors import ConfigError, Interrupted, UserError, WeightsError
 from gluon_ft.evaluation import linear, model
 from gluon_ft.finetune import folder as folders
@@ -138,7 +139,7 @@ def find_lr(data: AnyPath | None = None, *, lowest: float = 1e-6, highest: float
     values = {"lr": settings.described()["lr"].default, **values}
     origins = {**origins, "lr": "option"}
     images = str(values.get("data") or values.get("train") or "")
-    if images.endswith(".rec") and values.get("val") is None:
+    if images and paths_of(images)[0].suffix.lower() == ".rec" and values.get("val") is None:
         values.setdefault("validation", 0.0)
     wanted = JobSettings(**values)
     job = plan.begin(wanted, values, origins, plan.check(wanted, values, origins), say)
@@ -161,7 +162,7 @@ def _goes_on(run, resume, values) -> bool:
 
 def _name(wanted) -> str:
     """A name for the run from that of the photos."""
-    name = re.sub(r"[^\w.-]+", "-", Path(wanted.data or wanted.train).resolve().stem).strip("-._")
+    name = re.sub(r"[^\w.-]+", "-", job_data.first_of(wanted.data or wanted.train).resolve().stem).strip("-._")
     return name or "train"
 
 
@@ -213,7 +214,7 @@ def _resumed(folder, values, say) -> plan.Job:
 
 def _same(folder, known, values) -> dict:
     """The settings given that may differ from those of the run; ConfigError for the others that do."""
-    values = {**values, **{name: str(Path(values[name]).resolve()) for name in plan.PATHS if values.get(name)}}
+    values = {**values, **{name: job_data.resolved(values[name]) for name in plan.PATHS if values.get(name)}}
     differ = [name for name in values if values[name] != known.get(name) and values[name] != settings.AUTO]
     refused = [name for name in differ if name not in FREE]
     if refused:

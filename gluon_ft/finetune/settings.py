@@ -33,15 +33,22 @@ class JobSettings(TrainConfig):
 
     # Data
     data: str | None = setting(
-        None, "Folder with one subfolder a class, or with train/ and val/ (or test/) of that form; or a .lst.",
+        None, "Folder with one subfolder a class, or with train/ and val/ (or test/) of that form; or a list "
+        "(.lst, .csv, .tsv, .txt).",
         path=True, option=None)
-    train: str | None = setting(None, "Training images instead of PHOTOS: a folder, a .lst or a .rec; split where no "
-                                "--val goes with it, unless a .rec.", path=True)
-    val: str | None = setting(None, "Validation images that go with --train.", path=True)
+    train: str | None = setting(None, "Training images instead of PHOTOS: a folder, a list or a .rec; split where no "
+                                "--val goes with it, unless a .rec. Several are joined: given again, with ';' between, "
+                                "by a pattern or as a folder of records.", path=True, several=True)
+    val: str | None = setting(None, "Validation images that go with --train, one source or several.", path=True,
+                              several=True)
     validation: float = setting(0.2, "Share of each class that is held out where the split is made here; 0: none.",
                                 least=0, below=1)
-    root: str | None = setting(None, "Folder that the paths of a .lst begin at; by default its own.", path=True)
+    root: str | None = setting(None, "Folder that the paths of a list begin at; by default its own.", path=True)
     exclude: tuple[str, ...] = setting((), "Classes of a folder to leave out, with commas.")
+    labels_from: str = setting("folder", "Where the classes of a folder's images stand: folder (one subfolder a class) "
+                               "or name (cat.0.jpg, as Kaggle packs them).", choices=("folder", "name"))
+    classes_are_folders: bool = setting(False, "Take every subfolder for a class, also those called train, val, test "
+                                        "and the like.")
     audit: str = setting("fix", "fix (leave out bad files, keep copies on one side of the split), report (only say so) "
                          "or none.", choices=AUDITS)
     # Network
@@ -146,13 +153,12 @@ def collect(config: str | os.PathLike | None = None, assignments: Iterable[str] 
             if name == "pretrained" and isinstance(value, bool):
                 # As `fine_tune_net` takes it.
                 value = AUTO if value else "none"
+            if known[name].about.several and isinstance(value, (list, tuple)):
+                value = ";".join(map(str, value))
             path = config if origin == "config" else None
             values[name], origins[name] = _coerced(name, value, known[name], path), origin
-    # A folder named in a stronger layer replaces the lists of a weaker one, and the other way round.
-    for one, others in (("data", ("train", "val")), ("train", ("data",))):
-        for other in others:
-            if values.get(one) is not None and values.get(other) is not None and _stronger(origins, one, other, layers):
-                del values[other], origins[other]
+    if values.get("data") is not None:
+        _one_set_of_images(values, origins)
     return values, origins
 
 
@@ -165,9 +171,16 @@ def _coerced(name, value, one, path):
                           remedy=error.remedy) from None
 
 
-def _stronger(origins, one, other, layers):
-    order = [origin for origin, _ in layers]
-    return order.index(origins[one]) > order.index(origins[other])
+def _one_set_of_images(values: dict, origins: dict) -> None:
+    """Training images replace the PHOTOS of a config; whatever else names two sets is refused, and nothing dropped."""
+    others = [name for name in ("train", "val") if values.get(name) is not None]
+    if origins["data"] == "config" and "train" in others and origins["train"] != "config":
+        del values["data"], origins["data"]
+    elif others:
+        raise ConfigError(f"two sets of images: PHOTOS and {others[0]}", expected="one of them",
+                          found=f"{values['data']} ({origins['data']}) and {others[0]} {values[others[0]]} "
+                          f"({origins[others[0]]})", remedy="give --train and --val in the place of PHOTOS, or leave "
+                          f"{others[0]} out")
 
 
 def read_config(path: str | os.PathLike) -> dict:

@@ -42,6 +42,8 @@ class Setting:
         The command-line option; by default the name with dashes. None: the setting has none.
     path : bool
         Whether it names a file or a folder.
+    several : bool
+        Whether several paths may be given, which are kept in one text with ';' between them.
     table : bool
         Whether a TOML or JSON table is taken and kept as JSON text.
     """
@@ -55,6 +57,7 @@ class Setting:
     default_words: str | None = None
     option: str | None = ""
     path: bool = False
+    several: bool = False
     table: bool = False
 
     def range(self, kind: str) -> str:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from gluon_ft.data.sources.files import FileSource
+from gluon_ft.data.sources.joined import SEPARATOR, JoinedRecords
 from gluon_ft.data.sources.records import RecordSource
 from gluon_ft.errors import DataError
 from gluon_ft.io import atomic
@@ -36,7 +37,7 @@ def describe(parts: dict[str, FileSource | RecordSource], classes: list[str], le
     dict
         `classes`, `left_out` and `weights` as given; `sha256` of the whole; and `parts`: name -> {source, root, images,
         sha256, files}. `files` are [path, label, SHA-256 of its bytes], or None for packed records, whose hash is that
-        of the whole .rec.
+        of the whole .rec, or of the hashes of several (`source` has them with ';' between).
 
     Raises
     ------
@@ -50,6 +51,10 @@ def describe(parts: dict[str, FileSource | RecordSource], classes: list[str], le
 
 
 def _part(part: FileSource | RecordSource) -> dict:
+    if isinstance(part, JoinedRecords):
+        sums = [sha256_of(each.path) for each in part.parts]
+        return {"source": SEPARATOR.join(str(each.path) for each in part.parts), "root": None, "images": len(part),
+                "sha256": hashlib.sha256("".join(sums).encode()).hexdigest(), "files": None}
     if isinstance(part, RecordSource):
         return {"source": str(part.path), "root": None, "images": len(part), "sha256": sha256_of(part.path),
                 "files": None}

@@ -13,6 +13,7 @@ import pytest
 from conftest import cli_runner
 
 from gluon_ft.cli import console
+from gluon_ft.cli import main as cli_main
 from gluon_ft.errors import DataError
 from gluon_ft.finetune import settings
 
@@ -230,3 +231,28 @@ def test_progress_is_drawn_where_asked_only(monkeypatch, capfd):
     assert list(console.progress(range(3))) == [0, 1, 2]
     assert "3" in capfd.readouterr().err
 
+
+
+@pytest.mark.parametrize("arguments, wording", [
+    (["split", "a", "b", "--seed", "1", "--seed", "2"], "option --seed is given twice"),
+    (["pack", "a", "b", "--resize", "64", "--quality", "9", "--resize", "32"], "option --resize is given twice"),
+    (["audit", "a", "--root", "x", "--root", "y"], "option --root is given twice"),
+    (["train", "a", "--lr", "1", "--lr=2"], "option --lr is given twice"),
+    (["train", "a", "--ema", "0.9", "--val", "b", "--ema", "0.99"], "option --ema is given twice"),
+    (["train", "a", "--allow-empty-classes", "--no-allow-empty-classes"], "--allow-empty-classes is given twice"),
+    (["predict", "a", "b", "--top", "1", "--top", "1"], "option --top is given twice"),
+])
+def test_an_option_that_is_given_twice_is_not_dropped(arguments, wording):
+    result = cli_runner().invoke(cli_main.main, arguments)
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1), result.output
+    assert wording in result.stderr
+
+
+@pytest.mark.parametrize("arguments, wording", [
+    (["split", "none", "b", "--exclude", "x", "--exclude", "y", "--force", "--force"], "none: not a folder"),
+    (["train", "--train", "a.rec", "--train", "b.rec"], "a.rec: no such file"),
+    (["train", "--val", "v.rec"], "no images"),
+])
+def test_options_that_join_may_be_repeated(arguments, wording, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert wording in cli_runner().invoke(cli_main.main, arguments).stderr

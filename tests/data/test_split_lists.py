@@ -90,7 +90,7 @@ def test_command(tmp_path, capsys):
     assert out[0].split() == ["class", "train", "val", "test"]
     assert "... 17 more" in out[10]
     assert out[15].split() == ["all", "29", "58", "58", "29"]
-    assert "left out, not an image by its suffix or not in a class: 1 files, the first 'readme.txt'" in out
+    assert "left out: 1 files are not images by their suffix, or outside of any class, the first readme.txt" in out
     result = json.loads(out[-1])
     assert {part: f.get("images", f.get("classes")) for part, f in result["files"].items()} == \
         {"train": 58, "val": 58, "test": 29, "classes": 29}

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import mxnet as mx
 import numpy as np
@@ -102,7 +103,7 @@ def test_options_out_of_range(net, photos, tmp_path):
     with pytest.raises(ConfigError, match="top out of range"):
         predict(net, photos, top=0)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"empty: no images in the folder; expected files ending in \.bmp"):
+    with pytest.raises(DataError, match=r"empty: no images in the folder; expected files ending in \.apng"):
         predict(net, tmp_path / "empty")
     bare = gluon_ft.fine_tune_net("cifar_resnet20_relu", 3)
     with pytest.raises(ConfigError, match="not known what the network takes"):
@@ -125,7 +126,10 @@ def test_the_command(net, photos, tmp_path, run):
     path = save_model(net, tmp_path / "run" / "best.params")
     printed = run(path, photos, "--top", 2, "--json", "--device", "cpu")
     result = json.loads(printed.out.splitlines()[-1])
-    assert [len(result["predictions"]), result["unreadable"], printed.err] == [8, [], ""]
+    said = (f"left out: 1 files are not images by their suffix, the first {photos / 'notes.txt'} (1 .txt); 1 files "
+            f"left out, hidden ({photos / '.hidden.png'})\n")
+    assert [len(result["predictions"]), result["unreadable"], printed.err] == [8, [], said]
+    assert [Path(one["path"]).name for one in result["left_out"]] == [".hidden.png", "notes.txt"]
     first = result["predictions"][0]
     assert first["path"] == str(photos / "a" / "0.jpg") and first["class"] in CLASSES
     assert first["top"][0] == {"class": first["class"], "probability": first["probability"]}
@@ -136,7 +140,7 @@ def test_the_command(net, photos, tmp_path, run):
 
     (photos / "a" / "0.jpg").write_bytes(b"")
     printed = run(tmp_path / "run", photos, "--json", status=1)
-    assert printed.err == f"not predicted: {photos / 'a' / '0.jpg'}: empty file (0 bytes)\n"
+    assert printed.err == said + f"not predicted: {photos / 'a' / '0.jpg'}: empty file (0 bytes)\n"
     result = json.loads(printed.out.splitlines()[-1])
     assert len(result["predictions"]) == 7 and len(result["unreadable"]) == 1
 

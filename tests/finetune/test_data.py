@@ -159,13 +159,13 @@ def test_a_run_inside_of_the_photos_is_refused(tmp_path):
     job_data.check_outside(tmp_path / "runs", JobSettings(data=str(root)))
 
 
-def test_examined_lists_of_different_roots_need_a_root(tmp_path):
+def test_lists_of_different_roots_are_compared(tmp_path):
     for name in "ab":
         root = photos.make(tmp_path / name, count=3)
         split.write(split.split(root, fraction=0.5), tmp_path / f"{name}l")
-    one, two = job_data.find(JobSettings(train=str(tmp_path / "al-train.lst"), val=str(tmp_path / "bl-val.lst")))
+    one, two = job_data.find(JobSettings(train=str(tmp_path / "al-train.lst"), val=str(tmp_path / "bl-train.lst")))
     one.root, two.root = tmp_path / "a", tmp_path / "b"
-    with pytest.raises(DataError, match="lists of two folders cannot be compared"):
+    with pytest.raises(DataError, match=r"no image is left; found 6 that .* are copies of training images"):
         examine.examine(one, two, "fix")
 
 

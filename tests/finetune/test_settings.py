@@ -60,10 +60,29 @@ def test_later_layers_win_and_origins_say_so(tmp_path):
                        "batch_size": "option"}
 
 
-def test_a_folder_given_later_replaces_the_lists_of_a_config(tmp_path):
+def test_training_images_given_later_replace_the_photos_of_a_config(tmp_path):
     (tmp_path / "c.json").write_text(json.dumps({"train": "a.lst", "val": "b.lst"}))
-    assert collect(tmp_path / "c.json", [], {"data": "photos"})[0] == {"data": "photos"}
     assert collect(tmp_path / "c.json", ["val=c.lst"])[0] == {"train": "a.lst", "val": "c.lst"}
+    (tmp_path / "d.json").write_text(json.dumps({"data": "photos", "train": None, "val": None}))
+    assert collect(tmp_path / "d.json", [], {"data": "others"})[0]["data"] == "others"
+    assert collect(tmp_path / "d.json", ["train=a.lst"])[0] == {"train": "a.lst", "val": None}
+
+
+@pytest.mark.parametrize("config, assignments, options", [
+    ({}, ["val=v.lst"], {"data": "photos"}), ({}, ["train=t.lst"], {"data": "photos"}),
+    ({"train": "t.lst", "val": "v.lst"}, [], {"data": "photos"}), ({"train": "t.lst"}, [], {"data": "photos"}),
+    ({"train": "t.lst"}, ["data=photos"], {}), ({"data": "photos"}, ["val=v.lst"], {}),
+    ({}, ["data=photos"], {"train": "t.lst", "val": "v.lst"}), ({"data": "photos", "train": "t.lst"}, [], {})])
+def test_two_sets_of_images_are_refused_and_none_is_dropped(tmp_path, config, assignments, options):
+    (tmp_path / "c.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match=r"two sets of images: PHOTOS and \w+; .*found photos \(.*\) and \w+ \w\.lst"):
+        collect(tmp_path / "c.json", assignments, options)
+
+
+def test_several_sources_of_a_part_are_one_text(tmp_path):
+    (tmp_path / "c.toml").write_text('train = ["a.rec", "b.rec"]\nval = "c.rec"\n')
+    assert collect(tmp_path / "c.toml")[0] == {"train": "a.rec;b.rec", "val": "c.rec"}
+    assert collect(None, [], {"train": ["a.rec", "b.rec"]})[0] == {"train": "a.rec;b.rec"}
 
 
 @pytest.mark.parametrize("name, text, message", [

@@ -18,6 +18,8 @@ from gluon_ft.data.audit.report import Finding, Pair, Report
 from gluon_ft.data.images import decode, formats, header, near_duplicates
 from gluon_ft.data.records import pool
 from gluon_ft.data.records.manifest import short_hash
+from gluon_ft.data.sources import walk
+from gluon_ft.data.sources.base import ImageSource
 from gluon_ft.data.sources.class_names import normal
 from gluon_ft.errors import ConfigError, DataError
 from gluon_ft.io import reporter
@@ -52,7 +54,7 @@ def audit(sources: Iterable, *, workers: int | None = None, near: int | None = n
     Parameters
     ----------
     sources : paths or ImageSource
-        Each a folder with one subfolder a class, a `.lst`, or a `.rec`; the training part first.
+        Each a folder with one subfolder a class, a list, or a `.rec`; the training part first.
     workers : int, optional
         Processes that decode; default as many as processors can be used, one for up to `FEW_IMAGES` images.
         The result does not depend on it.
@@ -61,7 +63,7 @@ def audit(sources: Iterable, *, workers: int | None = None, near: int | None = n
         copies only. Mirrored and rotated copies, and crops of a few per cent, are found too. Of images below 32 pixels
         and of those without texture exact copies are found only.
     root : path, optional
-        Folder that the paths of every `.lst` begin at; default the list's own folder.
+        Folder that the paths of every list begin at; default the list's own folder.
 
     Returns a Report; `report.leaked` is true where two sources share an image.
 
@@ -94,10 +96,11 @@ def _open_all(sources, workers, near, root) -> list[Source]:
         raise ConfigError("bad distance of near duplicates", expected=f"0 to {MOST_NEAR} bits (--near)", found=near)
     if not sources:
         raise ConfigError("nothing to audit", expected="one source or more: a folder, a .lst or a .rec")
-    real = [os.path.realpath(source) for source in sources]
+    names = [source.name if isinstance(source, ImageSource) else source for source in sources]
+    real = [os.path.realpath(name) for name in names]
     for i, path in enumerate(real):
         if path in real[:i]:
-            raise DataError("source given twice", path=sources[i], remedy="give each part once")
+            raise DataError("source given twice", path=names[i], remedy="give each part once")
     return [open_source(i, source, root) for i, source in enumerate(sources)]
 
 
@@ -174,9 +177,9 @@ def _single_findings(report, sources, items, facts):
         elif fact.turns is None and min(fact.size) >= TINY:
             report.add("flat", Finding(item, "hardly any texture: only exact copies of it can be found"))
     for number, source in enumerate(sources):
-        for name in source.left_out:
-            report.add("left out", Finding(Item(number, name, None, os.path.join(source.path, name)),
-                                           "no image suffix, or outside of any class"))
+        for name, why in source.left_out.items():
+            kind = "unreadable" if why == walk.BROKEN or why.startswith(walk.UNREADABLE) else "left out"
+            report.add(kind, Finding(Item(number, name, None, os.path.join(source.path, name)), why))
 
 
 def _class_findings(report, sources):

@@ -37,7 +37,7 @@ class Source:
     items: list[Item]
     classes: list[str] = field(default_factory=list)
     named: bool = True
-    left_out: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 def open_source(number: int, source: ImageSource | str | os.PathLike[str],

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from gluon_ft.data import lists
+from gluon_ft.data import lists, tables
 from gluon_ft.data.images import decode, header
-from gluon_ft.data.lists import find_class_names, without_suffix
+from gluon_ft.data.lists import without_suffix
 from gluon_ft.data.records import framing, manifest, pool
+from gluon_ft.data.records.record_file import MAX_SHARDS
 from gluon_ft.data.records.writer import Target, with_suffix
 from gluon_ft.errors import ConfigError, DataError
 from gluon_ft.io import reporter
@@ -69,12 +70,13 @@ class UnreadableImages(DataError):
 def pack(lst: AnyPath, root: AnyPath, out_prefix: AnyPath | None = None, *, resize: int = 0, center_crop: bool = False,
          quality: int | None = None, color: int = 1, encoding: str = ".jpg", pass_through: bool = False,
          max_megapixels: float = header.MAX_MEGAPIXELS, workers: int | None = 1, shards: int = 1,
-         shard: int | None = None, on_error: str = "fatal", force: bool = False) -> list[Packed]:
+         shard: int | None = None, on_error: str = "fatal", allow_outside: bool = False, force: bool = False
+         ) -> list[Packed]:
     """Packs the images of a list; the result is the same, byte for byte, whatever the number of workers.
 
     Parameters
     ----------
-    lst : path of a `.lst`; class names are read from `<prefix>.classes.txt` beside it where there is one
+    lst : path of a list in a form that `tables.load` reads; class names are those of its `<prefix>.classes.txt`
     root : folder that the list's paths begin at
     out_prefix : `<out_prefix>.rec`, `.idx` and `.manifest.json` are written; default the list's path without `.lst`
     resize : shorter edge in pixels; 0 (default) keeps the size
@@ -89,6 +91,7 @@ def pack(lst: AnyPath, root: AnyPath, out_prefix: AnyPath | None = None, *, resi
         file. `ImageRecordIter(path_imgrec='a_0.rec;a_1.rec', num_parts=..., part_index=...)` reads them
     shard : i, from 0, writes only that one of `shards`, the same bytes
     on_error : 'fatal' packs nothing if one image cannot be read, 'skip' leaves it out; all are tried and listed
+    allow_outside : read images outside of `root` too, which a list may name by an absolute path or by `..`
     force : replace an earlier result
 
     Returns
@@ -106,9 +109,10 @@ def pack(lst: AnyPath, root: AnyPath, out_prefix: AnyPath | None = None, *, resi
     if not os.path.isdir(root):
         raise DataError("no such folder", path=root, expected="the folder that the list's paths begin at")
     prefix = Path(out_prefix) if out_prefix is not None else without_suffix(lst)
-    entries = lists.read(lst)
-    classes = find_class_names(lst)
+    entries, classes = tables.load(lst)
     _check_labels(entries, classes, lst)
+    if not allow_outside:
+        _check_inside(entries, root, lst)
     parts = _parts(len(entries), shards, shard)
     names = {i: prefix if shards == 1 else Path(f"{prefix}_{i}") for i in parts}
     _check_other_shards(prefix, shards)
@@ -251,8 +255,8 @@ def _options(resize, center_crop, quality, color, encoding, pass_through, max_me
 
 def _check_run(workers, shards, shard, on_error):
     pool.check_workers(workers)
-    if not (isinstance(shards, int) and 1 <= shards <= 10_000):
-        raise ConfigError("bad number of shards", expected="1 to 10000", found=shards)
+    if not (isinstance(shards, int) and 1 <= shards <= MAX_SHARDS):
+        raise ConfigError("bad number of shards", expected=f"1 to {MAX_SHARDS}", found=shards)
     if shard is not None and not (isinstance(shard, int) and 0 <= shard < shards):
         raise ConfigError("bad shard", expected=f"0 to {shards - 1} of {shards}", found=shard)
     if on_error not in ("fatal", "skip"):
@@ -275,6 +279,16 @@ def _check_other_shards(prefix, shards):
         if number and int(number[1]) >= shards:
             raise DataError("belongs to another number of shards", path=path, expected=f"shards 0 to {shards - 1}",
                             remedy="remove it with its .idx and .manifest.json, or choose another name")
+
+
+def _check_inside(entries, root, lst):
+    """A list from elsewhere must not bring files of this machine into records that are passed on."""
+    top = os.path.abspath(root)
+    for entry in entries:
+        place = os.path.normpath(os.path.join(top, entry.path))
+        if (os.path.isabs(entry.path) or ".." in entry.path) and os.path.commonpath([top, place]) != top:
+            raise DataError("an image outside of the folder", path=lst, expected=f"paths below {root}",
+                            found=lists.shown(entry.path), remedy="correct the list or ROOT, or --allow-outside")
 
 
 def _check_labels(entries, classes, lst):

@@ -18,6 +18,7 @@ from gluon_ft.data.records import framing, manifest
 from gluon_ft.data.records.framing import Damage, Damaged, Record
 from gluon_ft.errors import DataError
 
+MAX_SHARDS = 10_000
 INDEX, MANIFEST = ".idx", ".manifest.json"
 _HEAD = struct.Struct("<IIIfQQ")  # magic, kind and length of the part; number of labels, label, id, second id
 
@@ -105,8 +106,8 @@ class RecordFile:
 
     @functools.cached_property
     def class_names(self) -> list[str] | None:
-        """Class names in label order: the manifest's, or without one those of the list's `.classes.txt` beside it."""
-        if self.manifest is not None:
+        """Class names in label order: the manifest's, or where it has none those of the `.classes.txt` beside it."""
+        if self.manifest is not None and self.manifest.classes is not None:
             return self.manifest.classes
         return lists.find_class_names(beside(self.path, ".lst"))
 
@@ -114,6 +115,18 @@ class RecordFile:
     def sha256(self) -> str | None:
         """What the manifest says of the file's SHA-256, or None."""
         return None if self.manifest is None else self.manifest.rec_sha256
+
+    @property
+    def shard(self) -> tuple[int, int, str] | None:
+        """(number from 0, number of shards, SHA-256 of the list packed) where it is one of several; else None."""
+        known = {} if self.manifest is None else self.manifest.data
+        shard, packed = known.get("shard"), known.get("list")
+        if not isinstance(shard, dict) or not isinstance(packed, dict):
+            return None
+        number, of = shard.get("number"), shard.get("of")
+        if isinstance(number, int) and isinstance(of, int) and 0 <= number < of <= MAX_SHARDS:
+            return number, of, str(packed.get("sha256"))
+        return None
 
     # Its records, by position
 
@@ -142,7 +155,13 @@ class RecordFile:
         labels = self.labels
         wrong = np.flatnonzero(labels < 0)
         if len(wrong):
-            found = " ".join(f"{x:g}" for x in self.labels_of(int(wrong[0]))[:8])
+            own = self.labels_of(int(wrong[0]))
+            found = " ".join(f"{x:g}" for x in own[:8])
+            if np.isfinite(own).all():  # such records are whole, and made for other ends
+                what = "several labels an image" if len(own) > 1 else "a label that is no class"
+                raise DataError(what, path=self.path, expected=f"{lists.ONE_CLASS}, a whole number from 0",
+                                found=f"label {found} in record {wrong[0]} at byte {self.offsets[wrong[0]]}",
+                                remedy=lists.SEVERAL if len(own) > 1 else "correct the list and pack again")
             raise self.damaged(f"record {wrong[0]} at byte {self.offsets[wrong[0]]}: expected one class, a whole "
                                f"number from 0; found label {found}")
         return labels

@@ -4,7 +4,7 @@ from __future__ import annotations
 import copy
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -16,6 +16,8 @@ from gluon_ft.data.sampler import digest
 from gluon_ft.data.sources import class_names
 from gluon_ft.errors import DataError
 from gluon_ft.io.paths import AnyPath
+
+MAX_UNNAMED = 1 << 16  # classes that are numbered where nothing names them; ImageNet-21k has 21,843
 
 Source = TypeVar("Source", bound="ImageSource")
 
@@ -57,15 +59,16 @@ class ImageSource(ABC):
         In label order; None where nothing names the classes.
     numbered : bool
         Whether `class_names` are numbers that stand in for names, which nothing tells.
-    left_out : list of str
-        Files beside the images that were not taken.
+    left_out : dict of str to str
+        Files beside the images that were not taken -> why.
     """
 
     kind, numbered = "images", False
     remedy = "mend it, or remove it from the data"  # for an image that cannot be read
 
-    def __init__(self, name, labels, class_names: Sequence[str] | None = None, left_out: Sequence[str] = ()):
-        self.name, self.left_out = str(name), list(left_out)
+    def __init__(self, name, labels, class_names: Sequence[str] | None = None,
+                 left_out: Mapping[str, str] | None = None):
+        self.name, self.left_out = str(name), dict(left_out or {})
         self.labels = np.asarray(labels, dtype=np.int64)
         self.class_names = None if class_names is None else list(class_names)
 
@@ -225,3 +228,16 @@ def check_labels(labels: np.ndarray, names: Sequence[str], source: AnyPath, leas
         raise DataError(f"{len(wrong)} labels outside the classes", path=source, found=int(labels[wrong[0]]),
                         expected=f"0 to {len(names) - 1}: {class_names.describe(names)}",
                         remedy=f"the first is image {wrong[0]}; name every class, or correct the labels")
+
+
+def numbered_classes(labels: np.ndarray, name: AnyPath) -> list[str]:
+    """Class names where nothing names them: the numbers from 0 to the largest label.
+
+    Raises DataError where that would be more than `MAX_UNNAMED` classes.
+    """
+    largest = max(0, int(labels.max()))
+    if largest >= MAX_UNNAMED:
+        raise DataError("labels outside the classes that are numbered where they have no names", path=name,
+                        expected=f"0 to {MAX_UNNAMED - 1}", found=largest,
+                        remedy="number the classes from 0 on, or name them in a .classes.txt, one a line")
+    return [str(number) for number in range(largest + 1)]

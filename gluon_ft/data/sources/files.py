@@ -3,12 +3,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from gluon_ft.data import lists
+from gluon_ft.data import tables
 from gluon_ft.data.images import header
 from gluon_ft.data.sampler import digest
 from gluon_ft.data.sources.base import ImageRef, ImageSource
@@ -30,7 +30,7 @@ class FileSource(ImageSource):
     """
 
     def __init__(self, path, root, names: Sequence[str], labels, class_names: Sequence[str] | None = None, *,
-                 kind: str = "folder", left_out: Sequence[str] = ()):
+                 kind: str = "folder", left_out: Mapping[str, str] | None = None):
         super().__init__(path, labels, class_names, left_out)
         self.path, self.root, self.names, self.kind = Path(path), Path(root), list(names), kind
         self._hashes: tuple[list, list[str], str] | None = None
@@ -110,7 +110,7 @@ def _stamp(path: str) -> tuple[int, ...]:
 
 
 def from_list(path: AnyPath, root: AnyPath | None = None, one_label: bool = True) -> FileSource:
-    """Opens the images of a list (`.lst`), with the class names of the `.classes.txt` beside it, if there is one.
+    """Opens the images of a list in any form that `tables.load` reads, with its class names.
 
     Whether the files are there is not looked at.
 
@@ -125,17 +125,18 @@ def from_list(path: AnyPath, root: AnyPath | None = None, one_label: bool = True
     Returns
     -------
     FileSource
-        `class_names` is None without a `.classes.txt`.
+        `class_names` is None where neither a `.classes.txt` nor the labels name them.
 
     Raises
     ------
     DataError
-        As of `lists.read`; or an image with several labels, if `one_label`.
+        As of `tables.load`; or an image with several labels, if `one_label`.
     """
     path = Path(path)
     names, labels = [], []
-    for entry in lists.read(path):
+    entries, class_names = tables.load(path)
+    for entry in entries:
         names.append(entry.path)
         labels.append(entry.label if one_label or len(entry.labels) == 1 else -1)
-    return FileSource(path, path.parent if root is None else root, names, labels, lists.find_class_names(path),
+    return FileSource(path, path.parent if root is None else root, names, labels, class_names,
                       kind="list")

@@ -1,36 +1,33 @@
 """Finds the images of a folder: one subfolder a class, or file names that begin with their class."""
 from __future__ import annotations
 
-import contextlib
-import os
-import unicodedata
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from gluon_ft.data.images.formats import has_image_suffix, suffix_list
+from gluon_ft.data.lists import check_spelling, sort_key
 from gluon_ft.data.sources.files import FileSource
-from gluon_ft.errors import DataError, near
+from gluon_ft.data.sources.walk import LOOSE, SUFFIX, Walker
+from gluon_ft.errors import ConfigError, DataError, near
 from gluon_ft.io.paths import AnyPath
 
-PART_NAMES = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
-
 LAYOUT = "one subfolder a class, with the images of that class in it"
+NAMED = re.compile(r"([^.]+)\..*\.[^.]+")  # cat.0.jpg: its class, anything, its suffix
+_PART = re.compile(r"(train|val|test)(?:ing|id|idation)?(?:[-_ ]?(?:set|data|images|part))?[-_ ]?[0-9]*")
 
 
-def sort_key(name: str) -> tuple[str, str]:
-    """Orders names by code point, whatever the locale and however the file system composes accents.
-
-    macOS may store 'é' as two code points (NFD) where Linux has one (NFC); both sort as NFC. The name itself comes
-    second, for two names that are equal but for that.
-    """
-    return unicodedata.normalize("NFC", name), name
+def part_of(name: str) -> str | None:
+    """'train', 'val' or 'test' for a folder that is called as a part of a split is ('Training', 'valid', 'test1')."""
+    found = _PART.fullmatch(name.lower())
+    return found[1] if found else None
 
 
-def scan(root: AnyPath, exclude: Iterable[str] = (), partial: bool = False) -> FileSource:
+def scan(root: AnyPath, exclude: Iterable[str] = (), partial: bool = False, *, classes_are_folders: bool = False,
+         strict: bool = True) -> FileSource:
     """Lists the images under `root`: each subfolder is a class, with all that is below it.
 
-    Hidden files and folders (a leading dot) are left out, and so are files without an image suffix (`SUFFIXES`, in
-    any case). Links are followed, but for loops. No image is opened.
+    Which files are taken, and which links followed, is the rule of `walk.Walker`. No image is opened.
 
     Parameters
     ----------
@@ -39,41 +36,60 @@ def scan(root: AnyPath, exclude: Iterable[str] = (), partial: bool = False) -> F
         Names of classes to leave out.
     partial : bool, default False
         True for images that are not trained on: there may be one class only, and classes without an image.
+    classes_are_folders : bool, default False
+        Take subfolders for classes also where they are called train, val, test and the like.
+    strict : bool, default True
+        A broken link or a folder that cannot be read is an error; else it is among `left_out`.
 
     Returns
     -------
     FileSource
         Class names are the subfolders' names in label order: sorted by code point, after NFC. Images are sorted by
-        label, then by path. `left_out` are files that are neither hidden nor taken: not an image by their suffix, or
-        outside of any class.
+        label, then by path. `left_out` has what was not taken, with the reason.
 
     Raises
     ------
     DataError
         `root` is not a folder, cannot be read or is empty; there is one class only, or a class has no image (both but
-        for `partial`); the subfolders are `train`, `test` and the like; two classes differ only by case (or by Unicode
-        composition); an excluded class does not exist; a link is broken or puts one folder into two classes; a name is
-        not valid UTF-8.
+        for `partial`); a subfolder is called `train`, `test` and the like; two classes differ only by case (or by
+        Unicode composition); an excluded class does not exist; a link is broken or puts one folder into two classes; a
+        name is not valid UTF-8.
     """
     root = Path(root)
-    folders, loose = _top(root)
+    walker = Walker(root, strict)
+    folders, loose = _top(root, walker)
     classes = _keep(root, folders, exclude)
-    _check_case(root, classes)
+    check_spelling(classes, root)
     if len(classes) < (1 if partial else 2):
         raise DataError("one class only" if classes else "no class left", path=root, expected=f"two or more: {LAYOUT}",
                         found=f"'{classes[0]}'" if classes else "none")
-    if {name.lower() for name in classes} <= PART_NAMES:
-        raise DataError("parts of a split, not classes", path=root, expected=LAYOUT, found=", ".join(classes),
-                        remedy=f"give one of them, for example {root / classes[-1]}")
-    paths, labels, left_out, owner = [], [], list(loose), {}
+    if not classes_are_folders:
+        _check_no_parts(root, classes)
+    paths, labels = [], []
     for label, name in enumerate(classes):
-        images = _walk(root, name, left_out, owner)
+        images = walker.below(name)
         if not images and not partial:
             raise DataError("class without an image", path=root / name, expected=f"files ending in {suffix_list()}",
                             found="none", remedy=f"add images, or leave the class out (exclude '{name}')")
         paths += sorted(images, key=sort_key)
         labels += [label] * len(images)
-    return FileSource(root, root, paths, labels, classes, left_out=sorted(left_out, key=sort_key))
+    left_out = {**dict.fromkeys(loose, LOOSE), **walker.left_out, **walker.problems}
+    return FileSource(root, root, paths, labels, classes,
+                      left_out={path: left_out[path] for path in sorted(left_out, key=sort_key)})
+
+
+def _check_no_parts(root: Path, classes: list[str]) -> None:
+    parts = [name for name in classes if part_of(name)]
+    if len(parts) == len(classes):
+        raise DataError("parts of a split, not classes", path=root, expected=LAYOUT, found=", ".join(classes),
+                        remedy=f"give one of them, for example {root / classes[-1]}, or --classes-are-folders where "
+                        "they are classes")
+    if parts:
+        others = [name for name in classes if name not in parts]
+        raise DataError(f"'{parts[0]}' is called as a part of a split is, and stands beside other folders", path=root,
+                        expected=LAYOUT, found=f"{', '.join(parts[:4])} beside {', '.join(others[:4])}",
+                        remedy=f"give the parts themselves, such as {root / parts[0]}, or --classes-are-folders where "
+                        "all of them are classes")
 
 
 def scan_names(folder: AnyPath) -> FileSource:
@@ -83,46 +99,83 @@ def scan_names(folder: AnyPath) -> FileSource:
     DataError where no image is named so, or all are of one class.
     """
     folder = Path(folder).absolute()
-    names = sorted((entry.name for entry in os.scandir(folder) if not entry.name.startswith(".") and entry.is_file()),
-                   key=sort_key) if folder.is_dir() else []
+    walker = Walker(folder)
+    subfolders, names = walker.top() if folder.is_dir() else ([], [])
     images = [name for name in names if has_image_suffix(name)]
-    named = [name for name in images if name.count(".") >= 2]
-    classes = sorted({name.partition(".")[0] for name in named}, key=sort_key)
+    named = {name: found[1] for name, found in ((name, NAMED.fullmatch(name)) for name in images) if found}
+    classes = sorted(set(named.values()), key=sort_key)
     if len(classes) < 2:
         raise DataError("not images of two classes by name", path=folder, expected="files such as cat.0.jpg, dog.0.jpg",
                         found=f"{len(images)} images" + (f", all '{classes[0]}'" if classes else ""))
-    files = sorted(((f"{folder.name}/{name}", classes.index(name.partition(".")[0])) for name in named),
+    check_spelling(classes, folder)
+    files = sorted(((f"{folder.name}/{name}", classes.index(own)) for name, own in named.items()),
                    key=lambda file: (file[1], sort_key(file[0])))
+    left_out = {name: SUFFIX if name not in images else "not named by a class" for name in names if name not in named}
+    left_out.update(dict.fromkeys(subfolders, "a folder beside images that are named by their class"))
     return FileSource(folder, folder.parent, [path for path, _ in files], [label for _, label in files], classes,
-                      left_out=[name for name in names if name not in named])
+                      left_out={**left_out, **walker.left_out})
+
+
+def scan_by(folder: AnyPath, labels_from: str = "folder", exclude: Iterable[str] = (), **options: bool) -> FileSource:
+    """`scan_names` or `scan`, as is asked for.
+
+    Parameters
+    ----------
+    folder : path-like
+    labels_from : {'folder', 'name'}
+        Where the classes stand: in the subfolders' names, or in the files'.
+    exclude : iterable of str
+        Classes to leave out, of subfolders only.
+    **options
+        `classes_are_folders` and `strict` of `scan`.
+
+    Raises
+    ------
+    ConfigError
+        Classes to leave out where the files name them.
+    DataError
+        As of both.
+    """
+    if labels_from != "name":
+        return scan(folder, exclude, **options)
+    if exclude:
+        raise ConfigError("classes can be excluded from a folder of classes only", found=", ".join(exclude),
+                          remedy="leave out exclude, or labels-from name")
+    return scan_names(folder)
+
+
+def named_by_class(folder: AnyPath) -> bool:
+    """Whether a folder holds images that are named by their class, such as `cat.0.jpg`."""
+    folder = Path(folder)
+    return folder.is_dir() and any(has_image_suffix(name) and NAMED.fullmatch(name)
+                                   for name in Walker(folder, strict=False).top()[1])
 
 
 def scan_either(folder: AnyPath) -> FileSource:
     """`scan_names` of a folder of images named by class, or of its `train`; else `scan`, of its `train` too."""
     folder = Path(folder)
     for place in (folder, folder / "train"):
-        if place.is_dir() and any(entry.name.count(".") >= 2 and has_image_suffix(entry.name)
-                                  for entry in os.scandir(place) if entry.is_file()):
+        if named_by_class(place):
             return scan_names(place)
-    inside = sorted(p.name.lower() for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
-    parts = bool(inside) and set(inside) <= PART_NAMES
+    inside = Walker(folder, strict=False).top()[0] if folder.is_dir() else []
+    parts = bool(inside) and all(map(part_of, inside))
     return scan(folder / "train" if parts and (folder / "train").is_dir() else folder)
 
 
-def _top(root: Path) -> tuple[list[str], list[str]]:
+def _top(root: Path, walker: Walker) -> tuple[list[str], list[str]]:
     """The names of the subfolders of `root`, and of the files beside them."""
     if not root.is_dir():
         found = "a file" if root.exists() else "nothing there"
         raise DataError("not a folder", path=root, expected=f"a folder with {LAYOUT}", found=found)
-    folders, loose = [], []
-    for entry in _entries(root, root):
-        (folders if _is_folder(entry) else loose).append(entry.name)
+    folders, loose = walker.top()
     if not folders:
-        images = sum(has_image_suffix(name) for name in loose)
+        images = sum(map(has_image_suffix, loose))
         found = f"{images} images in the folder itself" if images else "an empty folder" if not loose else \
             f"{len(loose)} files and no subfolder"
-        raise DataError("no classes", path=root, expected=LAYOUT, found=found,
-                        remedy="make one subfolder a class and put its images there" if images else None)
+        remedy = "make one subfolder a class and put its images there" if images else None
+        if any(has_image_suffix(name) and NAMED.fullmatch(name) for name in loose):
+            remedy = f"{remedy}, or --labels-from name where names such as {loose[0]} begin with the class"
+        raise DataError("no classes", path=root, expected=LAYOUT, found=found, remedy=remedy)
     return folders, loose
 
 
@@ -134,79 +187,3 @@ def _keep(root: Path, folders: list[str], exclude: Iterable[str]) -> list[str]:
             raise DataError(f"no class '{name}' to exclude", path=root, remedy=near(name, folders))
     out = {sort_key(name)[0] for name in exclude}
     return sorted((name for name in folders if sort_key(name)[0] not in out), key=sort_key)
-
-
-def _check_case(root: Path, classes: list[str]) -> None:
-    seen: dict[str, str] = {}
-    for name in classes:
-        # A second NFC: folding can leave a base letter and an accent apart.
-        folded = unicodedata.normalize("NFC", sort_key(name)[0].casefold())
-        if folded in seen:
-            how = "case" if sort_key(name)[0] != sort_key(seen[folded])[0] else "Unicode composition"
-            raise DataError(f"two classes differ only by {how}", path=root, found=f"'{seen[folded]}' and '{name}'",
-                            remedy="merge or rename one: not every file system keeps them apart")
-        seen[folded] = name
-
-
-def _walk(root: Path, name: str, left_out: list[str], owner: dict[str, str]) -> list[str]:
-    """The images below the class `root`/`name`; other files are added to `left_out`.
-
-    `owner` holds which class each real folder belongs to. A folder that is met again is not entered again, and a link
-    to a folder above is not followed: both would go round for ever, or give this class the images of the others.
-    Linked folders come last, so that the path taken does not depend on which name is listed first.
-    """
-    above = _and_above(os.path.realpath(root)) | _and_above(os.path.dirname(os.path.realpath(root / name)))
-    images, folders, links = [], [(name, os.path.realpath(root / name))], []
-    while folders or links:
-        inside, real = folders.pop() if folders else links.pop(0)
-        if real in above or owner.get(real) == name:
-            continue
-        if real in owner:
-            raise DataError("one folder in two classes, by a link", path=root / inside,
-                            found=f"classes '{owner[real]}' and '{name}'", remedy="remove the link")
-        owner[real] = name
-        for entry in _entries(root, root / inside):
-            path = f"{inside}/{entry.name}"
-            if not _is_folder(entry):
-                (images if _is_image(entry) else left_out).append(path)
-            elif entry.is_symlink():
-                links.append((path, os.path.realpath(entry.path)))
-            else:
-                # Asking the system for the real path of every folder is slow in deep trees.
-                folders.append((path, os.path.join(real, entry.name)))
-    return images
-
-
-def _and_above(path: str) -> set[str]:
-    return {path, *map(str, Path(path).parents)}
-
-
-def _entries(root: Path, folder: Path) -> list[os.DirEntry]:
-    try:
-        with os.scandir(folder) as listing:
-            entries = sorted((e for e in listing if not e.name.startswith(".")), key=lambda e: sort_key(e.name))
-    except OSError as error:
-        raise DataError("folder cannot be read", path=folder, found=error.strerror or str(error),
-                        remedy="check its permissions") from error
-    for entry in entries:
-        try:
-            entry.name.encode("utf-8")
-        except UnicodeEncodeError:
-            raise DataError("name is not valid UTF-8", path=root, found=ascii(os.path.relpath(entry.path, root)),
-                            remedy="rename it") from None
-    return entries
-
-
-def _is_folder(entry: os.DirEntry) -> bool:
-    with contextlib.suppress(OSError):
-        if entry.is_dir():
-            return True
-    if entry.is_symlink() and not os.path.exists(entry.path):
-        # It may have been a whole class, on a disk that is not there today.
-        raise DataError("broken link", path=entry.path, expected="an image or a folder at its end",
-                        found="nothing", remedy="remove the link, or put back what it leads to")
-    return False
-
-
-def _is_image(entry: os.DirEntry) -> bool:
-    return has_image_suffix(entry.name) and entry.is_file()

@@ -23,6 +23,8 @@ class RecordSource(ImageSource):
         What the manifest says of the whole file; None without one.
     stored : ndarray
         int64 (n,), the labels as they are in the file, where `labels` were renumbered by other class names.
+    shard : (int, int, str) or None
+        As of `RecordFile.shard`.
     """
 
     kind = "records"
@@ -32,6 +34,7 @@ class RecordSource(ImageSource):
         super().__init__(path, labels, class_names)
         self.path, self.offsets, self.sha256, self._label_names = Path(path), offsets, sha256, label_names
         self.stored = self.labels
+        self.shard: tuple[int, int, str] | None = None
         self.remedy = f"see all of it with gluon-ft verify {path}"
 
     def where(self, position: int) -> str:
@@ -62,7 +65,9 @@ def open_records(path: AnyPath) -> RecordSource:
         not fit the records.
     """
     records = RecordFile(path)
-    return RecordSource(path, records.offsets, records.class_labels(), records.class_names, records.sha256)
+    found = RecordSource(path, records.offsets, records.class_labels(), records.class_names, records.sha256)
+    found.shard = records.shard
+    return found
 
 
 def scan_records(path: AnyPath) -> RecordSource:

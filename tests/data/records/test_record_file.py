@@ -61,9 +61,13 @@ def test_labels_that_are_no_class(tmp_path):
     records = RecordFile(write(tmp_path / "a.rec", labels))
     assert records.labels.tolist() == [1, -1, -1, -1, -1, -1]
     assert records.labels_of(1) == (0.0, 2.0) and records.labels_of(2) == (1.5,)
-    with pytest.raises(DataError, match=r"a\.rec: damaged: record 1 at byte 40: expected one class, a whole number "
-                       r"from 0; found label 0 2; see all of it with gluon-ft verify"):
+    with pytest.raises(DataError, match=r"a\.rec: several labels an image; expected one class an image, a whole number "
+                       r"from 0; found label 0 2 in record 1 at byte 40; training here takes one class"):
         records.class_labels()
+    for label, wording in ((1.5, "a label that is no class; .*found label 1.5 in record 0"), (-1.0, "found label -1"),
+                           (float("nan"), "damaged: record 0 at byte 0: expected one class, a whole number from 0")):
+        with pytest.raises(DataError, match=wording):
+            RecordFile(write(tmp_path / f"{label}.rec", [(label,)])).class_labels()
 
 
 def test_an_index_that_does_not_cover_the_file(packed):

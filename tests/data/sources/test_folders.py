@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from class_folders import make
 
-from gluon_ft.data.sources import folders
+from gluon_ft.data.sources import folders, walk
 from gluon_ft.errors import DataError
 
 
@@ -22,7 +22,8 @@ def test_scan_takes_images_in_code_point_order(tmp_path):
     assert found.files == [("C/1.jpe", 0), ("C/ß.tiff", 0), ("a/1.webp", 1), ("a/10.pgm", 1), ("a/2.ppm", 1),
                            ("b/Z.bmp", 2), ("b/a b.png", 2), ("b/deep/er/1.tif", 2), ("b/t\tab.jpeg", 2),
                            ("b/x.JPG", 2), ("b/ä.gif", 2)]
-    assert found.left_out == ["b/noending", "b/notes.txt", "readme.jpg"]
+    assert found.left_out == {"b/.git/x.jpg": walk.HIDDEN, "b/.hidden.jpg": walk.HIDDEN, "b/noending": walk.SUFFIX,
+                              "b/notes.txt": walk.SUFFIX, "readme.jpg": walk.LOOSE}
     assert found.of_class(1) == ["a/1.webp", "a/10.pgm", "a/2.ppm"]
     assert folders.scan(tmp_path, exclude=["a"]).class_names == ["C", "b"]
 
