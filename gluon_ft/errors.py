@@ -27,6 +27,11 @@ class UserError(ValueError):
         self.message, self.path, self.expected, self.found, self.remedy = message, path, expected, found, remedy
         super().__init__(self._line())
 
+    def at(self, path: str | os.PathLike | None, remedy: str | None = None) -> UserError:
+        """The same error about a file or folder; `remedy` counts where it has none of its own."""
+        return type(self)(self.message, path=path, expected=self.expected, found=self.found,
+                          remedy=self.remedy or remedy)
+
     def _line(self) -> str:
         parts = [self.message if self.path is None else f"{escaped(self.path)}: {self.message}"]
         if self.expected is not None:

@@ -24,16 +24,11 @@ import click
 import numpy as np
 
 import gluon_ft
+from gluon_ft import Run, datasets, demo_weights, linear, penultimate, summarise
+from gluon_ft import folds as cross_validation
 from gluon_ft.cli import console
-from gluon_ft.data.audit import checks
-from gluon_ft.data.datasets import catalog
-from gluon_ft.evaluation import folds as cross_validation
-from gluon_ft.evaluation import linear
 from gluon_ft.evaluation.calibration import log_loss
-from gluon_ft.evaluation.features import penultimate
-from gluon_ft.finetune import demo_weights
 from gluon_ft.finetune.pictures import draw_confusion
-from gluon_ft.reporting import Run, summarise
 
 HELD_OUT = ("test", "val", "valid", "validation")
 QUICK = ("cat", "dog", "donut")  # the drawings of a trial without --data
@@ -81,7 +76,7 @@ def find(data, quick):
         return [demo_weights.pictures(QUICK, 24, seed=0)]
     folder = Path(data or "")
     if data is None or folder.is_file():
-        folder = catalog.get("hot-dog", source=data)
+        folder = datasets.get("hot-dog", source=data)
     held_out = [folder / name for name in HELD_OUT if (folder / name).is_dir()]
     return [folder / "train", held_out[0]] if held_out and (folder / "train").is_dir() else [folder]
 
@@ -100,7 +95,7 @@ class Images:
             classes = opened[0].classes
         self.groups = np.arange(sum(len(loader.labels) for loader in opened))
         if all(isinstance(source, Path) for source in sources):
-            found = checks.audit(sources)
+            found = gluon_ft.audit(sources)
             self.groups = cross_validation.groups_of(found, *opened)
             self.notes += [f"{count} validation images are copies of others, see gluon-ft audit"
                            for count in found.leaked_images.values()]

@@ -22,16 +22,12 @@ from dataclasses import replace
 import click
 import mxnet as mx
 
-from gluon_ft import symbolic
+from gluon_ft import Run, folds, lists, split, summarise, symbolic
 from gluon_ft.cli import console
-from gluon_ft.data import lists, split
 from gluon_ft.data.datasets import caltech
-from gluon_ft.data.records import pack as records
-from gluon_ft.evaluation import folds
 from gluon_ft.finetune import choice
-from gluon_ft.reporting import Run, summarise
 from gluon_ft.runtime.processors import threads
-from gluon_ft.symbolic.sources import INPUTS, with_size
+from gluon_ft.symbolic.sources import INPUTS
 
 
 @console.recipe(__doc__, quick="A trial: four training images a class, two for validation, one epoch.",
@@ -100,14 +96,14 @@ def find(options):
     if not any(named.values()) and (here := choice.best_at_hand(None, gpu=False)):
         named["pretrained"] = here.name
     source = symbolic.find_source(*named.values(), takes)
-    return replace(source, preprocessing=with_size(source.preprocessing, size)) if size else source
+    return replace(source, preprocessing=source.preprocessing.with_size(size)) if size else source
 
 
 def pack(drawn, folder):
     """Training and validation records, as im2rec makes them with --resize 256 --quality 90."""
     folder.mkdir()
     split.write(drawn, folder / "images")
-    return {part: records.pack(lists.list_file(folder / "images", part), drawn.root, resize=256, quality=90,
+    return {part: gluon_ft.pack(lists.list_file(folder / "images", part), drawn.root, resize=256, quality=90,
                                workers=threads())[0].rec for part in ("train", "val")}
 
 

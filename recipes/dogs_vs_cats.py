@@ -25,14 +25,10 @@ from pathlib import Path
 import click
 
 import gluon_ft
+from gluon_ft import Run, datasets, demo_weights, folds, split, summarise, tasks
 from gluon_ft.cli import console
-from gluon_ft.data import split
-from gluon_ft.data.datasets import catalog
 from gluon_ft.data.sources import class_names, folders
 from gluon_ft.errors import ConfigError
-from gluon_ft.evaluation import folds, task
-from gluon_ft.finetune import demo_weights
-from gluon_ft.reporting import Run, summarise
 from gluon_ft.reporting.plots import first_and_last
 
 PHASE_1 = gluon_ft.TrainConfig(epochs=3, optimizer="rmsprop", lr=1e-3, wd=0.0, top_k=0)
@@ -66,7 +62,7 @@ def main(runs, as_json, **options):
                                      "weights": source.weights.source, "preprocessing": str(source.preprocessing)})
     rows, pictures = [], []
     for seed in range(options["seed"], options["seed"] + options["seeds"]):
-        work = task.make(find_images(seed, **options), run.folder / f"data-{seed}", source.preprocessing,
+        work = tasks.make(find_images(seed, **options), run.folder / f"data-{seed}", source.preprocessing,
                          options["batch_size"], CLASSES)
         pictures = pictures or [first_and_last(work.sets(seed).plain, run.folder / "first_and_last.png")]
         rows += train_task(work, seed, configs, options, ctx, run)
@@ -101,7 +97,7 @@ def find_images(draw, data, quick, validation, per_class, **_):
                      for number, count in enumerate((per_class, 16)))
     if not 0 < validation < 1:
         raise ConfigError("--validation out of range", expected="a number between 0 and 1", found=validation)
-    folder = folders.scan_either(catalog.get("dogs-vs-cats") if data is None else Path(data))
+    folder = folders.scan_either(datasets.get("dogs-vs-cats") if data is None else Path(data))
     return split.split(folder, fraction=1 - validation, cap=per_class, seed=draw)
 
 

@@ -27,17 +27,12 @@ from pathlib import Path
 import click
 
 import gluon_ft
+from gluon_ft import Run, datasets, demo_weights, folds, linear, lr_finder, split, summarise, tasks
 from gluon_ft.cli import console
-from gluon_ft.data import split
-from gluon_ft.data.datasets import catalog
 from gluon_ft.data.sources import class_names
 from gluon_ft.errors import ConfigError, DataError
-from gluon_ft.evaluation import folds, linear, task
-from gluon_ft.finetune import demo_weights
-from gluon_ft.reporting import Run, summarise
 from gluon_ft.reporting.plots import first_and_last
 from gluon_ft.reporting.rate_plots import rate_curve
-from gluon_ft.training import lr_finder
 from gluon_ft.training.feature_cache import features
 
 PUBLISHED = gluon_ft.TrainConfig(epochs=5, lr=0.01, momentum=0.0, wd=0.001, top_k=0)
@@ -66,7 +61,7 @@ def main(runs, as_json, **options):
     # All are built once before the run's folder is, so that what cannot be built is said at once.
     first, *_ = [network(name, options, ctx) for name in options["networks"] if name != "scratch"]
     run = Run(runs, "hot_dog", {**options, "config": config.to_dict(), "weights": first.weights.source})
-    work = task.make(images, run.folder, first.preprocessing, options["batch_size"], CLASSES)
+    work = tasks.make(images, run.folder, first.preprocessing, options["batch_size"], CLASSES)
     configs = [replace(config, seed=seed) for seed in range(options["seed"], options["seed"] + options["seeds"])]
     pictures = [first_and_last(work.sets(0).plain, run.folder / "first_and_last.png")]
 
@@ -113,7 +108,7 @@ def find_images(data, quick, seed, **_):
     if quick and data is None:
         return tuple(demo_weights.pictures(CLASSES, 24, seed + number) for number in (0, 500))
     if data is None or Path(data).is_file():
-        data = catalog.get("hot-dog", source=data)
+        data = datasets.get("hot-dog", source=data)
     found = split.own_parts(data, cap=24 if quick else None, seed=seed)
     if not class_names.same(found.classes, CLASSES):
         raise DataError("other classes than hot dog or not", path=data, expected=" and ".join(CLASSES),

@@ -26,11 +26,10 @@ import click
 import mxnet as mx
 import numpy as np
 
+from gluon_ft import Run, digits, folds, summarise
 from gluon_ft.cli import console
-from gluon_ft.data.datasets import digits
-from gluon_ft.evaluation import folds
 from gluon_ft.io import paths
-from gluon_ft.reporting import Run, image_grid, summarise
+from gluon_ft.reporting import image_grid
 
 # Label smoothing draws the ten outputs of each digit together, so that a linear layer over them can tell odd from even
 # after fifty images: without it the logistic regression on these outputs ends between 0.85 and 0.93.

@@ -50,3 +50,9 @@ def test_near():
     assert near("--nosuch", ["--epochs", "--runs"]) == "known: --epochs, --runs"
     assert near("--epoch", ["--epochs", "--runs"]) == "did you mean --epochs?"
     assert near("a", []) == "there are none"
+
+
+def test_an_error_is_told_of_a_file_in_its_own_kind():
+    error = DataError("bad", expected=1, found=2).at("x.jpg", "remove it")
+    assert type(error) is DataError and str(error) == "x.jpg: bad; expected 1; found 2; remove it"
+    assert error.at("y.jpg", "another").remedy == "remove it"

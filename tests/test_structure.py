@@ -131,3 +131,18 @@ def test_mx_of_the_root_still_works_with_a_warning():
 
     with pytest.warns(DeprecationWarning, match=r"write `import mxnet as mx` after `import gluon_ft`"):
         assert gluon_ft.mx is mxnet
+
+
+def private_attributes(tree: ast.Module) -> set[str]:
+    """Names of private attributes that code asks of anything but itself."""
+    return {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr.startswith("_")
+            and not node.attr.startswith("__") and not (isinstance(node.value, ast.Name) and node.value.id in (
+                "self", "cls"))}
+
+
+def test_only_one_file_names_the_private_attributes_of_gluon_and_module():
+    adapter = PACKAGE / "runtime" / "gluon_internals.py"
+    theirs = private_attributes(ast.parse(adapter.read_text(encoding="utf-8")))
+    assert {"_children", "_params", "_kvstore"} <= theirs
+    assert {str(path.relative_to(PACKAGE)): sorted(found) for path in MODULES if path != adapter
+            if (found := theirs & private_attributes(ast.parse(path.read_text(encoding="utf-8"))))} == {}

@@ -14,6 +14,7 @@ from collections.abc import Collection, Sequence
 import click
 
 from gluon_ft.errors import ConfigError, UserError, escaped, near
+from gluon_ft.io import signals
 from gluon_ft.io.reporter import progress
 from gluon_ft.io.settings import check_value, plain
 from gluon_ft.io.tables import table, terminal_width
@@ -305,7 +306,8 @@ def _run(main, args, prog_name, standalone_mode, **extra):
     os.environ.pop("MPLBACKEND", None)
     own, warnings.formatwarning = warnings.formatwarning, _warning_line
     try:
-        code = main(args, prog_name, standalone_mode=False, **extra)
+        with signals.raised("interrupted"):
+            code = main(args, prog_name, standalone_mode=False, **extra)
         # A reader that went away is noticed here rather than when Python closes.
         sys.stdout.flush()
     except click.ClickException as error:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from gluon_ft.errors import UserError
 from gluon_ft.io import locks
+from gluon_ft.io.paths import InUse
+from gluon_ft.training import checkpoint
 
 
 @contextlib.contextmanager
@@ -40,33 +42,36 @@ def claimed(folder: str | os.PathLike, made: bool = False) -> Iterator[Path]:
         found = "a file" if folder.is_file() else error.strerror or str(error)
         raise UserError("cannot write the run's folder", path=folder, expected="a folder that can be written",
                         found=found, remedy="name another one, or make room in it") from error
-    fresh, empty = state(folder) == "new", False
+    in_use = InUse(folder)
     try:
         with lock:
+            fresh = state(folder) == "new"
             try:
                 yield folder
-            except BaseException:
-                if fresh and not _begun(folder):
+            except BaseException as error:
+                if fresh and in_use.is_there() and not _begun(folder, refused=isinstance(error, UserError)):
                     _clear(folder)
                 raise
-            finally:
-                empty = [path.name for path in folder.iterdir()] == [locks.RUN]
-                if empty:
-                    (folder / locks.RUN).unlink()
     finally:
-        if empty and not there:
-            with contextlib.suppress(OSError):
+        if not there and in_use.is_there():
+            with contextlib.suppress(OSError):  # not empty, or gone
                 folder.rmdir()
 
 
-def _begun(folder) -> bool:
-    """Whether something of training is in the folder: an epoch's record, a checkpoint, or parameters."""
-    return (folder / "metrics.jsonl").exists() or any(folder.glob("*.params")) or any(folder.glob("checkpoints/*"))
+def _begun(folder, refused: bool) -> bool:
+    """Whether something of training is in the folder: an epoch's record, parameters, or a checkpoint.
+
+    The checkpoint before the first step counts as nothing where the settings were `refused`: a run that they cannot
+    train can never go on.
+    """
+    store = checkpoint.Store(folder)
+    return ((folder / "metrics.jsonl").exists() or any(folder.glob("*.params"))
+            or (store.begun() if refused else bool(store.paths())))
 
 
 def _clear(folder):
     """Removes everything but hidden files, which may have been there before."""
-    for path in folder.iterdir():
+    for path in list(folder.iterdir()):
         if not path.name.startswith("."):
             with contextlib.suppress(OSError):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -75,7 +80,10 @@ def _clear(folder):
 def state(folder: str | os.PathLike) -> str:
     """'new' (nothing in it but hidden files), 'unfinished', 'finished', or 'other' (something that is no run)."""
     folder = Path(folder)
-    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")} if folder.is_dir() else set()
+    try:
+        names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    except (FileNotFoundError, NotADirectoryError):  # not there, or removed by another process just now
+        names = set()
     if not names:
         return "new"
     if "config.json" not in names:

@@ -105,7 +105,7 @@ def input_of(net: mx.gluon.HybridBlock, size: int | None) -> Preprocessing:
     """
     known = getattr(net, "preprocessing", None) or registry.usual_preprocessing(_entry(net))
     if size is not None and size != known.size:
-        known = replace(known, size=size, resize=max(size, round(size * (known.resize or known.size) / known.size)))
+        known = known.with_size(size)
     return known if known.resize is not None else replace(known, resize=known.size)
 
 

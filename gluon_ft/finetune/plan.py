@@ -27,7 +27,9 @@ from gluon_ft.models.spec import ModelSpec
 from gluon_ft.models.stages import stages
 from gluon_ft.runtime import devices
 from gluon_ft.runtime.processors import threads
+from gluon_ft.training import rates
 from gluon_ft.training.config import TrainConfig
+from gluon_ft.training.feature_cache import select
 
 # What training by steps takes and a classifier fitted to features does not; with the value that means 'not used'.
 BY_STEPS = {**{name: one.default for name, one in described(TrainConfig).items()
@@ -105,6 +107,9 @@ def check(wanted: JobSettings, values: dict, origins: dict) -> tuple:
     _check_augment(wanted.augment)
     contexts = devices.contexts(wanted.devices)
     precision.check(wanted.precision, contexts)
+    devices.check_kvstore(wanted.kvstore, len(contexts))
+    if "epochs" in values:
+        wanted.training()
     strategy = network.strategy_of(wanted)
     check_strategy(strategy, by_steps(wanted, values, origins), wanted)
     _check_network(wanted, strategy, contexts)
@@ -173,10 +178,21 @@ def begin(wanted: JobSettings, values: dict, origins: dict, found: tuple, say: C
     for reason in decided.reasons.values():
         say(f"  {reason}")
     network.apply(net, decided.settings)
+    _check_training(net, decided.settings)
     config = {**decided.settings.to_dict(),
               ORIGINS: {name: origins.get(name, decided.origins.get(name, "default")) for name in settings.described()},
               REASONS: {"network": chosen.reason, **decided.reasons}}
     return Job(decided.settings, config, data, net, contexts, [*notes, *data.lines], say)
+
+
+def _check_training(net, chosen):
+    """What `fit` would refuse of settings and network, before anything is written."""
+    if chosen.strategy in advice.ON_FEATURES:
+        return
+    training, size = chosen.training(), net.preprocessing.size
+    select.check(net, training)
+    rates.unfreezing(net, training.head_epochs, training.unfreeze, training.epochs,
+                     (1, net.preprocessing.channels, size, size))
 
 
 def _say_data(data, say):

@@ -7,7 +7,7 @@ import shlex
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from gluon_ft.finetune import folder as folders
 from gluon_ft.finetune import job_data, network, pictures, plan, settings
 from gluon_ft.finetune.advice import ON_FEATURES
 from gluon_ft.finetune.settings import ORIGINS, REASONS, JobSettings
+from gluon_ft.io import signals
 from gluon_ft.io.paths import AnyPath
 from gluon_ft.models.spec import resolve
 from gluon_ft.reporting import Run, data_record, report, run_files
@@ -87,24 +88,44 @@ def train(data: AnyPath | None = None, *, run: AnyPath | None = None, runs: AnyP
     UserError
         of all kinds: what is wrong with the settings, the images, the weights, the folder, the training.
     """
+    begun = time.perf_counter()
     values, origins = settings.collect(config, assignments, {**options, **({} if data is None else {"data": data})})
     going_on = _goes_on(run, resume, values)
     place, wanted, found = Path(run if run is not None else runs), None, None
-    if not going_on:
-        wanted = JobSettings(**values)
-        job_data.check_outside(place, wanted)
-        found = plan.check(wanted, values, origins)
-    source = None if config is None else data_record.read(Path(config).parent)
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(folders.claimed(place) if run is not None else folders.claimed(
-            reporting.new_folder(runs, _name(wanted)), made=True))
+        stack.enter_context(signals.raised("stopped"))
+        if not going_on:
+            wanted = JobSettings(**values)
+            job_data.check_outside(place, wanted)
+            found = plan.check(wanted, values, origins)
+        source = None if config is None else data_record.read(Path(config).parent)
+        place = place if run is not None else reporting.new_folder(runs, _name(wanted))
+        stack.enter_context(_told_how_to_go_on(place))
+        folder = stack.enter_context(folders.claimed(place, made=run is None))
         if going_on and folders.state(folder) == "finished":
             return _finished(folder, values, say)
         _refuse_other(folder, going_on)
         job = _resumed(folder, values, say) if going_on else _begun(folder, wanted, values, origins, found, say)
         if source is not None:
             _note_other_data(job, config, source)
-        return _carried_out(job, going_on)
+        return _carried_out(job, going_on, begun)
+
+
+@contextlib.contextmanager
+def _told_how_to_go_on(folder: Path) -> Iterator[None]:
+    """An interruption says what is left of the run: the command that resumes it, or nothing."""
+    try:
+        yield
+    except Interrupted as stop:
+        state = folders.state(folder)
+        if state == "finished":
+            raise
+        left = f": {_resuming(folder)}" if state == "unfinished" else "; nothing is left of the run"
+        raise Interrupted(f"{stop}{left}", stop.status) from None
+
+
+def _resuming(folder) -> str:
+    return f"gluon-ft train --run {shlex.quote(str(folder))} --resume"
 
 
 def find_lr(data: AnyPath | None = None, *, lowest: float = 1e-6, highest: float = 10.0, steps: int = 100,
@@ -225,45 +246,44 @@ def _same(folder, known, values) -> dict:
     return {name: values[name] for name in differ if name in FREE}
 
 
-def _carried_out(job, going_on) -> Outcome:
-    begun = time.perf_counter()
+def _carried_out(job, going_on, begun) -> Outcome:
     result = (_on_features if job.settings.strategy in ON_FEATURES else _by_training)(job, going_on)
-    job.net.load_parameters(str(job.run.folder / BEST), ctx=job.contexts)
+    with job.run.writing():
+        job.net.load_parameters(str(job.run.folder / BEST), ctx=job.contexts)
     shown, more = _looked_at(job)
-    history = result.pop("history")
+    history, before = result.pop("history"), result.pop("seconds_before")
     row = {"name": job.settings.strategy, "seed": job.settings.seed, "train_accuracy": result["train_accuracy"],
            "validation_accuracy": result["validation_accuracy"], "seconds": result["seconds"]}
     summary = {**result, **more, REASONS: job.run.config.get(REASONS, {}),
                "strategy": job.settings.strategy, "backbone": job.settings.backbone,
                "pretrained": job.settings.pretrained, "classes": len(job.data.class_names),
-               "images": {name: len(part) for name, part in job.data.parts.items()}, "audit": job.data.facts,
-               "total_seconds": round(time.perf_counter() - begun, 1)}
-    _save_cards(job, history)
+               "images": {name: len(part) for name, part in job.data.parts.items()}, "audit": job.data.facts}
+    with job.run.writing():
+        _save_cards(job, history)
     job.run.config = _explained(job.run.config)
     command = f"gluon-ft train --config {shlex.quote(str(job.run.folder / 'config.json'))}"
-    report = job.run.finish([row], summary, shown, job.notes, title=job.run.folder.resolve().name, command=command)
-    return Outcome(job.run.folder, job.settings, {**summary, "rows": [row]}, report)
+    report = job.run.finish([row], summary, shown, job.notes, title=job.run.folder.resolve().name, command=command,
+                            begun=begun - before)
+    return Outcome(job.run.folder, job.settings, run_files.read(job.run.folder / "result.json"), report)
 
 
 def _by_training(job, going_on) -> dict:
-    """Trains by gradient descent; `history` and what result.json holds of it."""
+    """Trains by gradient descent; what result.json holds of it, and `history` and `seconds_before`, of the training
+    before an interruption."""
     chosen = job.settings
     inputs = (job.net, job.loader("train", True), job.loader("validation", False))
     job.say(network.describe(job.net))
-    has_begun = bool(checkpoint.Store(job.run.folder).paths())
-    try:
-        found = fit(*inputs, chosen.training(), ctx=job.contexts, save_to=job.run.folder, resume=going_on and has_begun,
-                    on_epoch=lambda record: _log(job, record), name=job.run.name)
-    except Interrupted as stop:
-        command = f"gluon-ft train --run {shlex.quote(str(job.run.folder))} --resume"
-        raise Interrupted(f"{stop}: {command}", stop.status) from None
+    has_begun, begun = bool(checkpoint.Store(job.run.folder).paths()), time.perf_counter()
+    found = fit(*inputs, chosen.training(), ctx=job.contexts, save_to=job.run.folder, resume=going_on and has_begun,
+                on_epoch=lambda record: _log(job, record), name=job.run.name)
+    before = found.seconds - (time.perf_counter() - begun)
     last, best = found.history[-1], found.history[found.best_epoch - 1]
     if found.stopped:
         job.notes.append(f"stopped after epoch {last['epoch']}: {found.stopped}")
     return {"history": found.history, "train_accuracy": last["train_accuracy"],
             "validation_accuracy": last.get("validation_accuracy"), "epochs": last["epoch"],
             "best_epoch": found.best_epoch, "best_validation_accuracy": best.get("validation_accuracy"),
-            "seconds": round(found.seconds, 2)}
+            "seconds": round(found.seconds, 2), "seconds_before": max(0.0, before)}
 
 
 def _log(job, record):
@@ -291,7 +311,7 @@ def _on_features(job, going_on) -> dict:
             "validation_accuracy": None if validation is None else evaluate(job.net, validation).accuracy,
             **({"classifier": linear.WORDS[found.kind, found.scaling]} if strategy == "linear" else {}),
             "epochs": 0, "best_epoch": 0, "C": found.C, "cross_validated_accuracy": best["mean"],
-            "seconds": round(time.perf_counter() - begun, 2)}
+            "seconds": round(time.perf_counter() - begun, 2), "seconds_before": 0.0}
 
 
 def _looked_at(job) -> tuple[list[Path], dict]:
@@ -302,8 +322,9 @@ def _looked_at(job) -> tuple[list[Path], dict]:
         return [], {}
     probabilities, labels = pictures.predictions(job.net, loader, job.contexts, job.settings.precision)
     folder, classes = job.run.folder, job.data.class_names
-    shown = [pictures.draw_confusion(probabilities, labels, classes, folder / "confusion_matrix_of_validation.png"),
-             pictures.draw_mistakes(probabilities, labels, loader, folder / "most_confident_mistakes.png")]
+    with job.run.writing():
+        shown = [pictures.draw_confusion(probabilities, labels, classes, folder / "confusion_matrix_of_validation.png"),
+                 pictures.draw_mistakes(probabilities, labels, loader, folder / "most_confident_mistakes.png")]
     return [path for path in shown if path], {"confusions": pictures.confusions(probabilities, labels, classes)}
 
 

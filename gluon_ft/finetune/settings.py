@@ -88,8 +88,11 @@ class JobSettings(TrainConfig):
         if self.val is not None and self.train is None:
             raise ConfigError("val without train", found=self.val, expected="--train TRAIN --val VAL")
 
+    def check_epochs(self) -> None:
+        """Nothing yet, since the advice may set the number of epochs; `training` checks it."""
+
     def training(self) -> TrainConfig:
-        """The part of it that `fit` takes."""
+        """The part of it that `fit` takes; ConfigError where a phase of it is longer than the training."""
         return TrainConfig(**{name: getattr(self, name) for name in schema.described(TrainConfig)})
 
     def to_dict(self) -> dict:
@@ -167,8 +170,7 @@ def _coerced(name, value, one, path):
     try:
         return schema.coerce(name, value, one.kind, one.about.table)
     except ConfigError as error:
-        raise ConfigError(error.message, path=path, expected=error.expected, found=error.found,
-                          remedy=error.remedy) from None
+        raise error.at(path) from None
 
 
 def _one_set_of_images(values: dict, origins: dict) -> None:

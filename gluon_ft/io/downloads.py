@@ -184,9 +184,13 @@ def _copy(address: str, part: Path, limit: int) -> None:
     source = Path(url2pathname(where.path))
     if where.netloc not in ("", "localhost") or not source.is_file():
         raise _Failed("no such file")
-    if source.stat().st_size > limit:
-        raise _Failed(f"{source.stat().st_size} bytes, expected at most {limit}")
-    shutil.copyfile(source, part)
+    try:
+        size = source.stat().st_size
+        if size > limit:
+            raise _Failed(f"{size} bytes, expected at most {limit}")
+        shutil.copyfile(source, part)
+    except FileNotFoundError as error:  # removed just now
+        raise _Failed("no such file") from error
 
 
 class _Part:
@@ -307,7 +311,10 @@ def _notes(part: Path) -> Path:
 
 
 def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _remove(*paths: Path) -> None:

@@ -1,9 +1,11 @@
 """Locks between processes, as files; the system lets go of a lock when its process ends, however it ends."""
 from __future__ import annotations
 
+import contextlib
 import os
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from gluon_ft.errors import UserError
 from gluon_ft.io import reporter
@@ -21,7 +23,7 @@ def beside(path: str | os.PathLike) -> Path:
 
 def acquire(file: str | os.PathLike, *, busy: UserError | None = None,
             waiting: str | None = None) -> AbstractContextManager:
-    """Takes the lock at once, and releases it at the end of a `with` block.
+    """Takes the lock at once; at the end of a `with` block it is released, and its file is gone.
 
     Parameters
     ----------
@@ -37,24 +39,55 @@ def acquire(file: str | os.PathLike, *, busy: UserError | None = None,
     import filelock
 
     lock = filelock.FileLock(os.fspath(file))
-    try:
-        return lock.acquire(timeout=0 if busy is not None else _PATIENCE)
-    except filelock.Timeout:
-        if busy is not None:
-            raise busy from None
-    if waiting is not None:
-        reporter.notice(waiting)
-    return lock.acquire()
+    while True:
+        try:
+            lock.acquire(timeout=0 if busy is not None else _PATIENCE)
+        except filelock.Timeout:
+            if busy is not None:
+                raise busy from None
+            if waiting is not None:
+                reporter.notice(waiting)
+            lock.acquire()
+        if not _removed(lock):
+            return _Held(lock)
+        lock.release()
+
+
+def _removed(lock) -> bool:
+    """Whether the file that is locked has lost its name, so that it keeps nobody out: its last holder removed it."""
+    # Newer versions of filelock look themselves; 3.19, the last for Python 3.9, does not.
+    number = getattr(getattr(lock, "_context", None), "lock_file_fd", None)
+    return number is not None and os.fstat(number).st_nlink == 0
+
+
+class _Held(AbstractContextManager):
+    """A lock that is held; its file is removed before the release, since whoever waits looks whether it is there."""
+
+    def __init__(self, lock: Any) -> None:
+        self.lock, self.known = lock, _identity(lock.lock_file)
+
+    def __exit__(self, *_) -> None:
+        with contextlib.suppress(OSError):
+            # Not the file of another process, where the folder was removed and made again.
+            if _identity(self.lock.lock_file) == self.known:
+                os.unlink(self.lock.lock_file)
+        self.lock.release()
+
+
+def _identity(file):
+    about = os.stat(file)
+    return about.st_dev, about.st_ino
 
 
 def is_held(file: str | os.PathLike) -> bool:
     """Whether a process holds the lock, or that cannot be told; a lock file that is not there is held by nobody."""
-    import filelock
-
     if not Path(file).is_file():
         return False
     try:
-        with filelock.FileLock(os.fspath(file)).acquire(timeout=0):
+        # Removes the file again: it was left by a process that was killed, or made here as its holder removed it.
+        with acquire(file, busy=UserError("held")):
             return False
-    except (filelock.Timeout, OSError):
+    except FileNotFoundError:
+        return False
+    except (UserError, OSError):
         return True

@@ -1,11 +1,12 @@
-"""Where gluon_ft keeps what it fetches and prepares once for all projects of a user."""
+"""Where gluon_ft keeps what it fetches and prepares for all projects of a user; folders that vanish while in use."""
 from __future__ import annotations
 
 import os
+import weakref
 from pathlib import Path
 from typing import Union
 
-from gluon_ft.errors import ConfigError
+from gluon_ft.errors import ConfigError, UserError
 
 # What a parameter that names a file or a folder takes.
 AnyPath = Union[str, os.PathLike]
@@ -47,3 +48,49 @@ def expanded(path: AnyPath) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         raise ConfigError("the home folder is not known", path=path, remedy=_REMEDY) from None
+
+
+class InUse:
+    """A folder that is written to for a long time, and may be removed or replaced meanwhile.
+
+    Parameters
+    ----------
+    folder : path-like
+        It must exist.
+    error : kind of UserError
+        Raised by `check`.
+
+    Raises OSError where there is no such folder.
+    """
+
+    def __init__(self, folder: AnyPath, error: type[UserError] = UserError) -> None:
+        self.folder, self.error = Path(folder), error
+        # Open, so that no folder that is made later can have its number.
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY) if hasattr(os, "O_DIRECTORY") else None
+        if handle is not None:
+            weakref.finalize(self, os.close, handle)
+        self._known = _identity(self.folder if handle is None else handle)
+
+    def check(self) -> None:
+        """Raises UserError, of the given kind, unless it is still the same folder; to be asked before each write."""
+        found = self._instead()
+        if found is not None:
+            raise self.error("the folder was removed, or replaced, while it was written to", path=self.folder,
+                             expected="the folder of the beginning", found=found,
+                             remedy="put it back and resume, or start again")
+
+    def is_there(self) -> bool:
+        """Whether it is still the same folder."""
+        return self._instead() is None
+
+    def _instead(self) -> str | None:
+        """What is found in its place; None where it is there."""
+        try:
+            return "another folder" if _identity(self.folder) != self._known else None
+        except OSError as error:
+            return (error.strerror or str(error)).lower()
+
+
+def _identity(place):
+    about = os.stat(place)
+    return about.st_dev, about.st_ino

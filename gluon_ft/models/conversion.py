@@ -202,8 +202,7 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
     except WeightsError as error:
         if error.path is not None:
             raise
-        raise WeightsError(error.message, path=path, expected=error.expected, found=error.found,
-                           remedy=error.remedy) from error
+        raise error.at(path) from error
 
 
 def target_shapes(net: HybridBlock, backbone: str) -> dict[str, tuple[int, ...]]:

@@ -83,10 +83,10 @@ def _text(described):
 def read(folder: AnyPath) -> dict | None:
     """The data.json of a run folder; None where there is none. DataError where it is damaged."""
     path = Path(folder) / NAME
-    if not path.is_file():
-        return None
     try:
         return run_files.parse(path)
+    except FileNotFoundError:
+        return None
     except (OSError, ValueError) as error:
         raise DataError("not the record of a run's data", path=path,
                         found=getattr(error, "strerror", None) or error) from error

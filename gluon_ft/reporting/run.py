@@ -2,21 +2,21 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import re
 import statistics
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from gluon_ft.errors import ConfigError, DataError, UserError, near
-from gluon_ft.io import atomic, documents
+from gluon_ft.io import documents
 from gluon_ft.io.atomic import write as write_atomic
-from gluon_ft.io.paths import AnyPath
+from gluon_ft.io.paths import AnyPath, InUse
 from gluon_ft.io.settings import plain
 from gluon_ft.reporting import plots, report, run_files
 from gluon_ft.reporting.environment import environment
-from gluon_ft.reporting.metrics_log import read_metrics, without_repeats
+from gluon_ft.reporting.metrics_log import MetricsLog, read_metrics, without_repeats
 
 ROW_KEYS = ("name", "seed", "train_accuracy", "validation_accuracy")
 
@@ -56,25 +56,39 @@ class Run:
             first = self.folder / "environment.json"
             if first.is_file():  # a start that was killed at once may not have written it
                 self.environment = _resumed(run_files.read(first), self.environment)
-            with _writing(self.folder):
-                _write_json(self.folder / "environment.json", self.environment)
-            return
-        self.folder = new_folder(root, name) if folder is None else _given_folder(Path(folder))
+        else:
+            self.folder = new_folder(root, name) if folder is None else _given_folder(Path(folder))
         with _writing(self.folder):
-            _write_json(self.folder / "config.json", self.config)
+            self._in_use = InUse(self.folder)
+            if not resume:
+                _write_json(self.folder / "config.json", self.config)
             _write_json(self.folder / "environment.json", self.environment)
+            self._metrics = MetricsLog(self.folder / "metrics.jsonl")
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """For a block that writes into the folder or reads from it: what the file system refuses is a UserError, and so
+        is any failure in a folder that was removed or replaced since the run began."""
+        self._in_use.check()
+        try:
+            with _writing(self.folder):
+                yield
+        except Exception:
+            self._in_use.check()
+            raise
 
     def log(self, series: str, **values) -> None:
-        """Appends one record to `metrics.jsonl` and syncs it to disk, so meant for epochs rather than batches.
+        """Adds one record to `metrics.jsonl` and syncs it to disk, so meant for epochs rather than batches.
+
+        A record of the same series, seed and epoch is replaced.
 
         A record of an epoch has `epoch` (1-based), `train_loss`, `train_accuracy`, `validation_loss`,
         `validation_accuracy`, optionally `seed`, `train_top5`, `validation_top5`, `lr` and `seconds`; accuracies
         are 0..1. Numbers that are not finite are written as null; what was not measured is left out.
         """
         record = plain({"series": series, "time": round(time.time(), 3), **values})
-        with _writing(self.folder), open(self.folder / "metrics.jsonl", "ab") as file:
-            file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
-            atomic.sync(file)
+        with self.writing():
+            self._metrics.append(record)
 
     def history(self) -> list[dict]:
         """Every record logged so far, in order; of an epoch that was done again after an interruption, the last."""
@@ -83,7 +97,7 @@ class Run:
 
     def finish(self, rows: list[dict], summary: dict | None = None, pictures: list[Path] | None = None,
                notes: list[str] | None = None, series: list[str] | None = None, title: str | None = None,
-               command: str | None = None) -> Path:
+               command: str | None = None, begun: float | None = None) -> Path:
         """Writes `result.json`, `curves.png` (where epochs were logged) and `report.html`; returns the report's path.
 
         Parameters
@@ -101,6 +115,9 @@ class Run:
         title : str, default the run's name
         command : str, optional
             What reproduces the run; default: the command that this process was started by.
+        begun : float, optional
+            When the run began, on `time.perf_counter`'s clock: the summary then has `total_seconds`, the report's
+            pictures included.
 
         Raises DataError where a row lacks one of the keys or a series was not logged, UserError where the folder
         cannot be written.
@@ -109,19 +126,23 @@ class Run:
         rows, notes, history = plain(rows), list(notes or []), self.history()
         drawn = _by_series(history, series)
         notes += _gap_notes(history) + _row_notes(rows)
-        with _writing(self.folder):
+        with self.writing():
             shown = self._curves(drawn)
             for path in map(Path, pictures or []):
                 try:
                     shown.append(report.Picture(path.read_bytes(), path.stem.replace("_", " ").replace("-", " ")))
                 except (OSError, ValueError) as error:
                     notes.append(f"The picture {path.name} could not be shown: {error}")
-            page = report.render(title=title or self.name, rows=rows, summary=summarise(rows), pictures=shown,
-                               config=self.config, environment=self.environment, extra=plain(summary or {}),
-                               notes=notes, command=command)
+        found: dict = plain(summary or {})
+        if begun is not None:
+            found["total_seconds"] = round(time.perf_counter() - begun, 1)
+        page = report.render(title=title or self.name, rows=rows, summary=summarise(rows), pictures=shown,
+                             config=self.config, environment=self.environment, extra=found, notes=notes,
+                             command=command)
+        with self.writing():
             written = write_atomic(self.folder / "report.html", page.encode("utf-8", "backslashreplace"))
             # Last, since it is by this file that a run counts as finished.
-            _write_json(self.folder / "result.json", {**plain(summary or {}), "rows": rows})
+            _write_json(self.folder / "result.json", {**found, "rows": rows})
             return written
 
     def _curves(self, series: dict[str, list[dict]]) -> list[report.Picture]:

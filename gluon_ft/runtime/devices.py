@@ -1,6 +1,7 @@
 """Devices by name: 'cpu', 'cpu:2' (two contexts on one CPU), 'gpu', 'gpu:8' (the first eight)."""
 from __future__ import annotations
 
+import os
 import re
 
 import mxnet as mx
@@ -26,6 +27,37 @@ def contexts(spec: str = "auto") -> list[mx.Context]:
         raise ConfigError(f"device '{spec}' is not there", expected=f"{count} GPUs", found=f"{gpus} that MXNet can use",
                           remedy="see gluon-ft doctor, or use cpu")
     return [mx.cpu(i) if kind == "cpu" else mx.gpu(i) for i in range(count)]
+
+
+def check_kvstore(kind: str, devices: int) -> None:
+    """Makes sure that MXNet can add up gradients with a KVStore type here, which it finds out in the first step only.
+
+    Parameters
+    ----------
+    kind : str
+        A KVStore type, such as 'device' or 'dist_sync'.
+    devices : int
+        How many train; with one, only the types for several machines count.
+
+    Raises
+    ------
+    ConfigError
+        MXNet was built without it, its package is not imported, or this process was not started for it.
+    """
+    if kind == "dist_async":
+        raise ConfigError("kvstore 'dist_async' is not for fit", expected="gradients that are added up before a step",
+                          remedy="use 'dist_sync' or 'dist_device_sync'")
+    if kind.startswith("dist") and "DMLC_ROLE" not in os.environ:
+        raise ConfigError(f"kvstore '{kind}' is for training on several machines", expected="a process that MXNet's "
+                          "tools/launch.py has started", found="no DMLC_ROLE in the environment",
+                          remedy="start it so, or use 'device'")
+    if kind == "nccl" and devices > 1 and not mx.runtime.Features().is_enabled("NCCL"):
+        raise ConfigError("kvstore 'nccl' is not there", expected="an MXNet that was built with NCCL",
+                          found=f"mxnet {mx.__version__} without it", remedy="use 'device'")
+    if kind in ("horovod", "byteps") and kind not in mx.kvstore.KVStoreBase.kv_registry:
+        # MXNet would take the type 'local' without a word.
+        raise ConfigError(f"kvstore '{kind}' is not there", expected=f"{kind}, imported before the training",
+                          remedy="install and import it, or use 'device'")
 
 
 def of(net: Block) -> list[mx.Context]:

@@ -1,4 +1,4 @@
-"""The private attributes of MXNet's Gluon that the package needs, each behind a plain function.
+"""The private attributes of MXNet's Gluon and Module that the package needs, each behind a plain function.
 
 Gluon has no public way to exchange a layer, to ask whether a parameter has a value, or to drop a cached graph. Written
 for MXNet 1.9.1, the last release; nothing else in the package names these attributes.
@@ -197,6 +197,16 @@ def set_array(parameter: Parameter, value: mx.nd.NDArray | np.ndarray, ctx: mx.C
     parameter._load_init(value, ctx, cast_dtype=True)
 
 
+def is_differentiable(parameter: Parameter) -> bool:
+    """Whether a parameter has a gradient by its nature; running statistics, which move all the same, have none."""
+    return parameter._differentiable
+
+
+def trainer_attribute() -> str:
+    """The name of the attribute in which a parameter keeps the Trainer that it belongs to."""
+    return "_trainer"
+
+
 def gradients(parameter: Parameter) -> list[mx.nd.NDArray] | None:
     """A parameter's gradients, one a device; None where it has none."""
     return parameter._grad
@@ -233,11 +243,42 @@ def updaters(trainer: Trainer) -> list[Any]:
     return trainer._updaters
 
 
-def optimizer_of(trainer: Trainer) -> mx.optimizer.Optimizer:
-    """A Trainer's optimiser."""
-    return trainer._optimizer
+def trained_parameters(trainer: Trainer) -> list[Parameter]:
+    """A Trainer's parameters, in the order of its indices."""
+    return trainer._params
 
 
-def update_counts(optimizer: mx.optimizer.Optimizer) -> Mapping[int, Mapping[int, int]]:
-    """Device -> parameter's index -> how often the optimiser has updated it."""
-    return optimizer._all_index_update_counts
+def update_counts(trainer: Trainer) -> Mapping[int, int]:
+    """A parameter's index in the Trainer -> how often it was updated; of several devices, which agree, the first."""
+    return trainer._optimizer._all_index_update_counts.get(0, {})
+
+
+def set_update_counts(trainer: Trainer, counts: Mapping[int, int]) -> None:
+    """Sets on every device how often each parameter was updated, as `update_counts` gave it."""
+    optimizer = trainer._optimizer
+    optimizer.begin_num_update = 0
+    optimizer._all_index_update_counts = {number: dict(counts) for number in range(len(trainer._updaters))}
+    optimizer._index_update_count = optimizer._all_index_update_counts[0]
+
+
+def rates_of(optimizer: mx.optimizer.Optimizer, key: int | str) -> tuple[float, float]:
+    """The learning rate and the weight decay that an optimiser uses for a parameter, multipliers included."""
+    return optimizer._get_lrs([key])[0], optimizer._get_wds([key])[0]
+
+
+# --------------------------------------------------------------------------------------------------------- Module
+
+
+def updates_on_kvstore(module: mx.mod.Module) -> bool:
+    """Whether a module's key-value store makes the updates."""
+    return bool(module._update_on_kvstore)
+
+
+def module_updater(module: mx.mod.Module) -> Any:
+    """What holds the optimiser's state of a module: its key-value store's updater, or its own."""
+    return module._kvstore._updater if module._update_on_kvstore else module._updater
+
+
+def module_parameters(module: mx.mod.Module) -> list[str]:
+    """Names of a bound module's parameters, in the order of the updater's keys."""
+    return module._exec_group.param_names

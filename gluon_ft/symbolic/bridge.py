@@ -1,4 +1,4 @@
-"""Between Gluon and symbols: a network as symbol and parameters, and the way back, with the output exchanged or not."""
+"""From Gluon to symbols and back: a network as symbol and parameters, or as a block, with or without a new output."""
 from __future__ import annotations
 
 import re

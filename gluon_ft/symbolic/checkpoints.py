@@ -16,6 +16,7 @@ import mxnet as mx
 from gluon_ft.errors import CheckpointError
 from gluon_ft.io import atomic, documents
 from gluon_ft.io.checksums import sha256_of
+from gluon_ft.io.paths import InUse
 from gluon_ft.io.settings import plain
 from gluon_ft.io.shapes import anything, each, listed, maybe, named, number, one_of, text, whole
 from gluon_ft.symbolic import legacy
@@ -74,6 +75,12 @@ def params_path(folder: str | Path, epoch: int) -> Path:
     return legacy.parameter_file(Path(folder) / PREFIX, epoch)
 
 
+def made(folder: str | Path) -> InUse:
+    """Makes the folder of the checkpoints where it is missing; CheckpointError where that cannot be done."""
+    with checkpoint.saving(params_path(folder, 0), "the checkpoint could not be saved"):
+        return InUse(folder, CheckpointError)
+
+
 def save(folder: str | Path, symbol: mx.sym.Symbol, arg_params: dict, aux_params: dict, optimizer_states: dict,
          state: State) -> Path:
     """Writes all files of one epoch, each whole or not at all. Earlier epochs stay as they are.
@@ -122,7 +129,7 @@ def epochs(folder: str | Path) -> list[int]:
 
 
 def load_state(folder: str | Path, epoch: int) -> State:
-    """What was saved of an epoch, with the files beside it compared with their hashes.
+    """The state saved after an epoch, once the files beside it agree with their hashes.
 
     Raises CheckpointError where it is damaged or a file is missing or another.
     """

@@ -1,4 +1,4 @@
-"""`get_fine_tune_model`: a symbol's last layer exchanged, and exactly those parameters kept that still belong to it."""
+"""`get_fine_tune_model`: replaces a symbol's last layer and keeps exactly the parameters that the new symbol has."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -91,7 +91,7 @@ def _check_names(below: mx.sym.Symbol, head_name: str, output_name: str) -> None
 
 
 def check_parameters(below: mx.sym.Symbol, wanted: Sequence[str], arg_params: Mapping[str, mx.nd.NDArray]) -> None:
-    """Makes sure that parameters are there and have the shapes that their layers say.
+    """Makes sure that parameters are there and have the shapes of their layers.
 
     Parameters
     ----------

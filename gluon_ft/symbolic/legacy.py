@@ -117,7 +117,7 @@ def check_aux(symbol: mx.sym.Symbol, aux_params: Container[str], path: str | Pat
 
 
 def _beside(path):
-    """What of the kind is in the same folder, for an error."""
+    """Similar files in the same folder, for an error."""
     kind = "*-symbol.json" if path.name.endswith(".json") else "*.params"
     known = [p.name for p in path.parent.glob(kind)] if path.parent.is_dir() else []
     return near(path.name, known) if known else f"no {kind} in {path.parent}"

@@ -1,4 +1,4 @@
-"""The `mx.mod.Module` of a plan: bound, filled, its optimiser's multipliers checked; steps and predictions."""
+"""Makes the `mx.mod.Module` of a plan, checks that its optimiser uses the multipliers, and runs its steps."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import mxnet as mx
 from gluon_ft.data.batches import Batch
 from gluon_ft.errors import ConfigError, TrainingError
 from gluon_ft.models import graph
-from gluon_ft.runtime.gluon_internals import settle
+from gluon_ft.runtime.gluon_internals import module_parameters, module_updater, rates_of, settle, updates_on_kvstore
 from gluon_ft.symbolic.head import DATA
 from gluon_ft.symbolic.iterators import filled
 from gluon_ft.symbolic.legacy import Parameters
@@ -30,7 +30,7 @@ class Trainee:
     @property
     def updater(self) -> mx.optimizer.Updater:
         """What holds the optimiser's state: the key-value store's, or the module's own."""
-        return self.module._kvstore._updater if self.module._update_on_kvstore else self.module._updater
+        return module_updater(self.module)
 
 
 def make(plan: Plan, shape: tuple[int, ...], arg_params: Parameters, aux_params: Parameters,
@@ -116,8 +116,8 @@ def rows_for(images: int, devices: int) -> int:
 
 
 def _keys(module, plan):
-    names, count = module._exec_group.param_names, len(plan.contexts)
-    if module._update_on_kvstore:
+    names, count = module_parameters(module), len(plan.contexts)
+    if updates_on_kvstore(module):
         return {name: name for name in names if name in plan.lr}
     return {i * count + k: name for i, name in enumerate(names) for k in range(count) if name in plan.lr}
 
@@ -126,7 +126,7 @@ def _check_multipliers(trainee):
     """TrainingError where the optimiser would not use a multiplier, as it silently does without parameter names."""
     optimizer, plan = trainee.optimizer, trainee.plan
     for key, name in trainee.keys.items():
-        rates = (optimizer._get_lrs([key])[0], optimizer._get_wds([key])[0])
+        rates = rates_of(optimizer, key)
         wanted = (plan.config.lr * plan.lr[name], plan.config.wd * plan.wd[name])
         if any(abs(r - w) > 1e-9 * abs(w) for r, w in zip(rates, wanted)):
             raise TrainingError(f"the optimiser does not use the multipliers of '{name}'", found=rates,

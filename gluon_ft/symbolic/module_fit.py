@@ -5,6 +5,7 @@ that fill up the last batch, does not keep the number of updates, and has no pla
 """
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 import warnings
@@ -20,7 +21,7 @@ from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.data.sources import class_names
 from gluon_ft.engine import fused
 from gluon_ft.errors import CheckpointError, ConfigError, DataError
-from gluon_ft.io import reporter
+from gluon_ft.io import reporter, signals
 from gluon_ft.io.settings import plain
 from gluon_ft.models import graph
 from gluon_ft.runtime import seeds
@@ -88,7 +89,8 @@ def fit(symbol: mx.sym.Symbol, arg_params: legacy.Parameters, aux_params: legacy
     batchnorm : 'frozen' (default) holds the running statistics of BatchNorm layers whose parameters are all frozen and
         normalises by them; 'train' lets them follow the batches, as the published program does
     initializer : of the last layer where it is missing, default Xavier(gaussian, in, 2)
-    save_to : folder for a checkpoint of every epoch, see `symbolic.checkpoints`
+    save_to : folder for a checkpoint of every epoch, see `symbolic.checkpoints`; SIGINT and SIGTERM then raise
+        `errors.Interrupted`, which says what is saved
     resume : go on from the last complete one in `save_to`, to the same result as without the interruption
     preprocessing : what `train` was made with, kept in the checkpoints
     on_epoch : callable(record), such as `run.log`; records have the keys of `gluon_ft.training.fit.Result`
@@ -102,53 +104,66 @@ def fit(symbol: mx.sym.Symbol, arg_params: legacy.Parameters, aux_params: legacy
     """
     if resume and save_to is None:
         raise ConfigError("resume needs the folder of the checkpoints", remedy="give save_to")
-    task = plan.make(symbol, batch_size, ctx, config, head_lr_mult, lr_mult, wd_mult, frozen, batchnorm)
-    done = _last_checkpoint(save_to, task, train) if resume else None
-    if done is not None and save_to is not None:
-        arg_params, aux_params = legacy.load_params(Path(save_to) / checkpoints.PREFIX, done.epoch)
-    begun = done.epoch if done else 0
-    train, val, names = plan.named(train, val, done.classes if done else None)
-    stream, first = _stream(train, config.seed, begun + 1)
-    labels, val_labels = plan.check(task, arg_params, aux_params, train, val, first.data.shape, names)
-    if config.seed is not None:
-        seeds.seed_all(config.seed)
-    trainee = module.make(task, first.data.shape, arg_params, aux_params, initializer)
-    if done is not None and save_to is not None:
-        module.restore(trainee, checkpoints.load_optimizer(save_to, begun), done.updates)
-    result = SymbolicResult(history=list(done.history) if done else [], best_epoch=done.best_epoch if done else 0,
-                            symbol=symbol, frozen=task.frozen, held=task.held, classes=names)
-    arg_params, aux_params = module.parameters(trainee)
-    rate = LearningRate(config, train)
-    started = time.perf_counter()
-    for epoch in range(begun + 1, config.epochs + 1):
-        at, where = time.perf_counter(), f"{name}, epoch {epoch}"
-        if epoch > begun + 1:
-            stream, first = _stream(train, config.seed, epoch)
-        _seed_epoch(config.seed, epoch)
-        trained = _train_epoch(trainee, itertools.chain([first], stream), labels, rate, Meter(where, config.top_k),
-                               _speedometer(speedometer, batch_size), epoch, f"{name} {epoch}/{config.epochs}")
-        labels.end_of_epoch()
-        arg_params, aux_params = module.synchronised(trainee)
-        validated = None if val is None else _evaluate(
-            trainee.module, task.contexts, every_image(val, "the validation set"), val_labels,
-            Meter(f"{where}, validation", config.top_k))
-        record = epoch_record(epoch, trained, validated, rate.at(1, trainee.updates - 1), time.perf_counter() - at,
-                              config.top_k)
-        result.history.append(record)
-        result.best_epoch = best_epoch(result.history)
-        if save_to is not None:
-            state = checkpoints.State(epoch, trainee.updates, getattr(train, "epoch", None), task.settings(),
-                                      result.history, result.best_epoch, names,
-                                      preprocessing.to_dict() if preprocessing else None)
-            checkpoints.save(save_to, symbol, arg_params, aux_params, module.saved_state(trainee), state)
-        if on_epoch is not None:
-            on_epoch(record)
+    with contextlib.ExitStack() as stack:
+        stop = signals.Stop() if save_to is None else stack.enter_context(signals.caught())
+        with stop.at_once(f"{name}: stopped before training"):
+            task = plan.make(symbol, batch_size, ctx, config, head_lr_mult, lr_mult, wd_mult, frozen, batchnorm)
+            done = _last_checkpoint(save_to, task, train) if resume else None
+            if done is not None and save_to is not None:
+                arg_params, aux_params = legacy.load_params(Path(save_to) / checkpoints.PREFIX, done.epoch)
+            begun = done.epoch if done else 0
+            train, val, names = plan.named(train, val, done.classes if done else None)
+            stream, first = _stream(train, config.seed, begun + 1)
+            labels, val_labels = plan.check(task, arg_params, aux_params, train, val, first.data.shape, names)
+            if config.seed is not None:
+                seeds.seed_all(config.seed)
+            trainee = module.make(task, first.data.shape, arg_params, aux_params, initializer)
+            if done is not None and save_to is not None:
+                module.restore(trainee, checkpoints.load_optimizer(save_to, begun), done.updates)
+            result = SymbolicResult(symbol=symbol, frozen=task.frozen, held=task.held, classes=names)
+            if done is not None:
+                result.history, result.best_epoch = list(done.history), done.best_epoch
+            arg_params, aux_params = module.parameters(trainee)
+            rate = LearningRate(config, train)
+            folder = None if save_to is None else checkpoints.made(save_to)
+        started = time.perf_counter()
+        for epoch in range(begun + 1, config.epochs + 1):
+            at, where = time.perf_counter(), f"{name}, epoch {epoch}"
+            with stop.at_once(_stopped(name, epoch, save_to)):
+                if epoch > begun + 1:
+                    stream, first = _stream(train, config.seed, epoch)
+                _seed_epoch(config.seed, epoch)
+                trained = _train_epoch(trainee, itertools.chain([first], stream), labels, rate,
+                                       Meter(where, config.top_k), _speedometer(speedometer, batch_size), epoch,
+                                       f"{name} {epoch}/{config.epochs}")
+                labels.end_of_epoch()
+                arg_params, aux_params = module.synchronised(trainee)
+                validated = None if val is None else _evaluate(
+                    trainee.module, task.contexts, every_image(val, "the validation set"), val_labels,
+                    Meter(f"{where}, validation", config.top_k))
+            record = epoch_record(epoch, trained, validated, rate.at(1, trainee.updates - 1),
+                                  time.perf_counter() - at, config.top_k)
+            result.history.append(record)
+            result.best_epoch = best_epoch(result.history)
+            if folder is not None:
+                state = checkpoints.State(epoch, trainee.updates, getattr(train, "epoch", None), task.settings(),
+                                          result.history, result.best_epoch, names,
+                                          preprocessing.to_dict() if preprocessing else None)
+                folder.check()
+                checkpoints.save(folder.folder, symbol, arg_params, aux_params, module.saved_state(trainee), state)
+            if on_epoch is not None:
+                on_epoch(record)
     if save_to is not None:
         result.best, result.last = (checkpoints.params_path(save_to, e) for e in
                                     (result.best_epoch, result.history[-1]["epoch"]))
     result.arg_params, result.aux_params = arg_params, aux_params
     result.seconds = time.perf_counter() - started
     return result
+
+
+def _stopped(name, epoch, save_to) -> str:
+    kept = f"the epochs before are saved in {save_to}; resume to go on" if epoch > 1 else "nothing was saved yet"
+    return f"{name}: stopped in epoch {epoch}; {kept}"
 
 
 def _stream(train, seed, epoch):
@@ -168,7 +183,7 @@ def _seed_epoch(seed, epoch):
 
 
 def _last_checkpoint(save_to, task, train):
-    """The state of the last complete epoch, None where there is none; the loader set to go on behind it."""
+    """The state of the last complete epoch, None where there is none; sets the loader to go on after it."""
     known = checkpoints.epochs(save_to)
     if not known:
         return None

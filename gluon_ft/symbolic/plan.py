@@ -16,6 +16,7 @@ from gluon_ft.data.batches import by_names
 from gluon_ft.data.sources import class_names
 from gluon_ft.errors import ConfigError, DataError, NetworkError, TrainingError, WeightsError, last_line
 from gluon_ft.models import freezing, graph
+from gluon_ft.runtime import devices
 from gluon_ft.symbolic.head import DATA
 from gluon_ft.symbolic.legacy import Parameters, check_aux
 from gluon_ft.training.config import TrainConfig
@@ -107,6 +108,7 @@ def make(symbol: mx.sym.Symbol, batch_size: int, ctx: mx.Context | list[mx.Conte
     if "dist" in config.kvstore:
         raise ConfigError(f"kvstore '{config.kvstore}' is not for symbolic.fit", expected="'device' or 'local'",
                           remedy="train on several machines with Gluon")
+    devices.check_kvstore(config.kvstore, len(contexts))
     label, head = graph.label_name(symbol), graph.find_head(symbol).parameters
     names = [name for name in symbol.list_arguments() if name not in (DATA, label)]
     if DATA not in symbol.list_arguments():

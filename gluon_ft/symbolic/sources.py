@@ -3,13 +3,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 
 from gluon_ft.data.images.preprocessing import Preprocessing
-from gluon_ft.errors import ConfigError, WeightsError
+from gluon_ft.errors import ConfigError
 from gluon_ft.models import freezing, graph, heads, pretrained, registry
 from gluon_ft.models.freezing import Group
 from gluon_ft.models.spec import ModelSpec, resolve
@@ -206,19 +206,10 @@ def _of_checkpoint(prefix: str | os.PathLike[str], epoch: int | str, preprocessi
 
 
 def normalises_itself(symbol: mx.sym.Symbol) -> bool:
-    """Whether the first thing that happens to 'data' is BatchNorm, as in the published ResNets ('bn_data')."""
+    """Whether BatchNorm is the first operator on 'data', as in the published ResNets ('bn_data')."""
     nodes = graph.nodes(symbol)
     data = {n.index for n in nodes if n.op == "null" and n.name == "data"}
     users = [n for n in nodes if data & set(n.inputs)]
     while len(users) == 1 and users[0].op in ("identity", "_copy", "Cast"):
         users = [n for n in nodes if users[0].index in n.inputs]
     return bool(users) and all(n.op in graph.BATCHNORM for n in users)
-
-
-def with_size(preprocessing: Preprocessing, size: int) -> Preprocessing:
-    """The same for input of `size` pixels, with the shorter edge resized in proportion."""
-    edge = None if preprocessing.resize is None else round(size * preprocessing.resize / preprocessing.size)
-    try:
-        return replace(preprocessing, size=size, resize=edge)
-    except ConfigError as error:
-        raise WeightsError(f"the network cannot take images of {size} pixels", found=error.message) from error

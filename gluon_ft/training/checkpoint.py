@@ -17,12 +17,14 @@ import safetensors.numpy
 
 from gluon_ft.errors import CheckpointError, near
 from gluon_ft.io import atomic, documents, locks
+from gluon_ft.io.paths import InUse
 from gluon_ft.io.settings import plain
 from gluon_ft.runtime.gluon_internals import (
     device_arrays,
-    optimizer_of,
     parameters_by_path,
+    set_update_counts,
     settle,
+    trained_parameters,
     update_counts,
     updaters,
     values_of,
@@ -44,6 +46,10 @@ FOLDER = "checkpoints"
 FREE = ("save_every", "save_minutes", "keep", "top_k", "allow_empty_classes", "kvstore")
 _VALUES, _TENSORS = "state.json", "tensors.safetensors"
 _NAME = re.compile(r"epoch-(\d{4,})-batch-(\d{6,})\.ckpt")
+
+
+def _name(epoch: int, batch: int) -> str:
+    return f"epoch-{epoch:04d}-batch-{batch:06d}.ckpt"
 
 
 @dataclass(frozen=True)
@@ -136,16 +142,35 @@ class Store:
     def __init__(self, folder: str | Path, keep: int = 2) -> None:
         self.folder, self.keep = Path(folder), keep
         self.last, self.best = self.folder / "last.params", self.folder / "best.params"
+        self._in_use: InUse | None = None
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other processes out while one trains here; CheckpointError where another one does."""
+        """Keeps other processes out while one trains here; CheckpointError where another one does.
+
+        What was made here is removed again where nothing was saved in it.
+        """
         place = self.folder / FOLDER
+        made = [folder for folder in (place, self.folder) if not folder.exists()]
         with saving(place / locks.CHECKPOINTS):
-            place.mkdir(exist_ok=True)
-        with locks.acquire(place / locks.CHECKPOINTS, busy=CheckpointError(
-                "another process is training here", path=self.folder, remedy="wait for it, or name another folder")):
-            yield
+            lock = locks.acquire(place / locks.CHECKPOINTS, busy=CheckpointError(
+                "another process is training here", path=self.folder, remedy="wait for it, or name another folder"))
+        try:
+            with lock:
+                self._in_use = InUse(self.folder, CheckpointError)
+                yield
+        finally:
+            for folder in made:
+                with contextlib.suppress(OSError):  # not empty, or gone
+                    folder.rmdir()
+
+    def begun(self) -> bool:
+        """Whether a step has been saved, and not only the beginning."""
+        return any(path.name != _name(1, 0) for path in self.paths())
+
+    def _check(self):
+        if self._in_use is not None:
+            self._in_use.check()
 
     def paths(self) -> list[Path]:
         """The checkpoints, oldest first."""
@@ -154,6 +179,7 @@ class Store:
 
     def save_parameters(self, net: Block, is_best: bool) -> tuple[Path, Path]:
         """Writes `last.params`, and `best.params` where `is_best`; returns both paths."""
+        self._check()
         save_parameters(net, self.last)
         if is_best:
             save_parameters(net, self.best)
@@ -181,10 +207,11 @@ class Store:
         Raises
         ------
         CheckpointError
-            It cannot be written.
+            It cannot be written, or the folder was removed meanwhile.
         """
-        path = write(self.folder / FOLDER / f"epoch-{epoch:04d}-batch-{batch:06d}.ckpt", bundle)
-        best = f"epoch-{best_epoch + 1:04d}-batch-000000.ckpt"
+        self._check()
+        path = write(self.folder / FOLDER / _name(epoch, batch), bundle)
+        best = _name(best_epoch + 1, 0)
         for old in self.paths()[:-self.keep]:
             if old.name != best:
                 old.unlink(missing_ok=True)
@@ -407,19 +434,14 @@ def restore_optimizer(updater: mx.optimizer.Updater, names: dict, flat: dict[str
 
 def _trainer_state(trainer, paths):
     """(arrays, updates of each parameter so far) of a Gluon Trainer; of several devices, which agree, the first."""
-    counts = {paths[index]: count for index, count in
-              update_counts(optimizer_of(trainer)).get(0, {}).items()}
+    counts = {paths[index]: count for index, count in update_counts(trainer).items()}
     return optimizer_state(updaters(trainer)[0], paths), counts
 
 
 def _restore_trainer(trainer, paths, arrays, counts):
     known = {index: path for index, path in paths.items() if path in counts}
     for number, updater in enumerate(updaters(trainer)):
-        weights = {path: device_arrays(trainer._params[index])[number] for index, path in known.items()}
+        weights = {path: device_arrays(trained_parameters(trainer)[index])[number] for index, path in known.items()}
         placed = {name: array.as_in_context(next(iter(weights.values())).context) for name, array in arrays.items()}
         restore_optimizer(updater, known, placed, weights, max(counts.values(), default=0))
-    optimizer = optimizer_of(trainer)
-    optimizer.begin_num_update = 0
-    optimizer._all_index_update_counts = {number: {index: counts[path] for index, path in known.items()}
-                                          for number in range(len(updaters(trainer)))}
-    optimizer._index_update_count = optimizer._all_index_update_counts[0]
+    set_update_counts(trainer, {index: counts[path] for index, path in known.items()})

@@ -91,6 +91,18 @@ class TrainConfig:
             raise ConfigError("unfreeze out of range", expected="rising epochs from 2 on, such as 2,4",
                               found=self.unfreeze)
         self.lr_schedule()
+        self.check_epochs()
+
+    def check_epochs(self) -> None:
+        """Raises ConfigError where warm-up, or a phase in which stages are frozen, is longer than the training."""
+        whole = f"0 to {self.epochs}, the epochs"
+        for name in ("warmup", "head_epochs"):
+            if getattr(self, name) > self.epochs:
+                raise ConfigError(f"{name} out of range", expected=whole, found=getattr(self, name),
+                                  remedy="train for more epochs, or lower it")
+        if self.unfreeze and self.unfreeze[-1] > self.epochs:
+            raise ConfigError("unfreeze out of range", expected=f"epochs from 2 to {self.epochs}, the last",
+                              found=self.unfreeze, remedy="train for more epochs, or leave the later ones out")
 
     @property
     def in_phases(self) -> bool:

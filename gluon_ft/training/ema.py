@@ -9,7 +9,13 @@ import numpy as np
 from mxnet.gluon import Block
 
 from gluon_ft.errors import CheckpointError, ConfigError, NetworkError
-from gluon_ft.runtime.gluon_internals import device_arrays, is_initialised, parameters_by_path, values_of
+from gluon_ft.runtime.gluon_internals import (
+    device_arrays,
+    is_differentiable,
+    is_initialised,
+    parameters_by_path,
+    values_of,
+)
 
 COUNT = "#updates"  # not a parameter's path, since these have no '#'
 
@@ -118,7 +124,7 @@ class Average:
 
     def _moves(self, path, parameter):
         # Running statistics have no gradient and move all the same.
-        if path not in self._moving and (parameter.grad_req != "null" or not parameter._differentiable):
+        if path not in self._moving and (parameter.grad_req != "null" or not is_differentiable(parameter)):
             self._moving.add(path)
         return path in self._moving
 
@@ -133,7 +139,7 @@ def _value(parameter):
     values = device_arrays(parameter)
     if parameter.dtype in ("float16", np.float16):
         values = [value.astype("float32") for value in values]
-    if len(values) == 1 or parameter._differentiable:
+    if len(values) == 1 or is_differentiable(parameter):
         return values[0]
     return mx.nd.add_n(*(value.as_in_context(values[0].context) for value in values)) / len(values)
 

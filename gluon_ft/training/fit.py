@@ -14,7 +14,7 @@ import numpy as np
 from gluon_ft.data.batches import batches, by_names
 from gluon_ft.data.sources import class_names
 from gluon_ft.errors import ConfigError
-from gluon_ft.io import reporter
+from gluon_ft.io import reporter, signals
 from gluon_ft.runtime import devices, seeds
 from gluon_ft.runtime.gluon_internals import is_deferred
 from gluon_ft.training import checkpoint, stopping
@@ -106,7 +106,7 @@ def fit(net: HybridBlock, train: Any, val: Any = None, config: TrainConfig | Non
     with contextlib.ExitStack() as stack:
         if store is not None:
             stack.enter_context(store.locked())
-        stop = None if store is None else stack.enter_context(stopping.caught())
+        stop = None if store is None else stack.enter_context(signals.caught())
         stack.enter_context(stopping.out_of_memory_explained(name, getattr(train, "batch_size", None)))
         training = _Training(net, train, val, config, ctx, store, stop, on_epoch, name)
         stack.callback(training.stepper.finish)
@@ -128,7 +128,7 @@ class _Training:
     """A training and how far it is; see `fit` for the arguments."""
 
     def __init__(self, net, train, val, config: TrainConfig, ctx, store: checkpoint.Store | None,
-                 stop: stopping.Stop | None, on_epoch, name: str) -> None:
+                 stop: signals.Stop | None, on_epoch, name: str) -> None:
         self.given = train
         train, val = _by_names(net, train, val)
         self.net, self.train, self.val, self.config, self.name = net, train, val, config, name

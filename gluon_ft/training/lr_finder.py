@@ -22,6 +22,7 @@ from gluon_ft.runtime.gluon_internals import (
     is_deferred,
     is_initialised,
     restore_deferred,
+    trainer_attribute,
     values_of,
 )
 from gluon_ft.training.config import TrainConfig
@@ -305,7 +306,7 @@ def _kept(net, train, seed):
 class _KeptParameter:
     """One parameter: its values on each device, or that it has none yet, and its settings."""
 
-    ATTRIBUTES = ("lr_mult", "wd_mult", "_undiscriminated", "_trainer")
+    ATTRIBUTES = ("lr_mult", "wd_mult", "_undiscriminated", trainer_attribute())
 
     def __init__(self, parameter):
         self.parameter, self.grad_req = parameter, parameter.grad_req

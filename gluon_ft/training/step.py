@@ -11,7 +11,8 @@ from gluon_ft.data.batches import Batch
 from gluon_ft.engine import fused, precision
 from gluon_ft.errors import ConfigError, NetworkError, TrainingError
 from gluon_ft.models import tracing
-from gluon_ft.runtime.gluon_internals import parameters_by_path
+from gluon_ft.runtime import devices
+from gluon_ft.runtime.gluon_internals import parameters_by_path, trained_parameters
 from gluon_ft.training import ema, rates
 from gluon_ft.training.config import TrainConfig
 from gluon_ft.training.feature_cache import select
@@ -63,6 +64,8 @@ class Stepper:
                  classes: int | None, input_shape: tuple[int, ...] | None = None) -> None:
         self.net, self.config, self.contexts, self.train, self.val = net, config, contexts, train, val
         precision.check(config.precision, contexts)
+        devices.check_kvstore(config.kvstore, len(contexts))
+        select.check(net, config)
         _configure_loader(train, config)
         if config.layer_decay < 1:
             rates.discriminative(net, config.layer_decay, input_shape)
@@ -94,7 +97,7 @@ class Stepper:
         """Prepares for an epoch (from 1), before its first step: unfreezes stages as planned, caches features."""
         if self.plan.apply(epoch) or self.form is None:
             self.release()
-            for parameter in self.trainer._params:
+            for parameter in trained_parameters(self.trainer):
                 if parameter.grad_req != "null":
                     parameter.grad_req = "write" if self.config.accumulate == 1 else "add"
             self.running = select.select(self.net, self.train, self.val, self.config, self.contexts)
@@ -145,7 +148,7 @@ class Stepper:
     def _update(self, epoch, step):
         self.trainer.set_learning_rate(self.rate(epoch, step))
         self.trainer.allreduce_grads()
-        moving = [p for p in self.trainer._params if p.grad_req != "null"]
+        moving = [p for p in trained_parameters(self.trainer) if p.grad_req != "null"]
         scale = self.pending * (self.scaler.scale_of_step if self.scaler else 1.0)
         if self.scaler is None or self.scaler.ready(moving):
             if self.config.clip_norm:
@@ -167,7 +170,7 @@ class Stepper:
     def finish(self) -> None:
         """Leaves the network as one that is not being trained here."""
         self.release()
-        for parameter in self.trainer._params:
+        for parameter in trained_parameters(self.trainer):
             if parameter.grad_req == "add":
                 parameter.grad_req = "write"
 

@@ -1,88 +1,18 @@
-"""What ends a training early: SIGINT and SIGTERM, early stopping, and running out of memory."""
+"""What ends a training early: scores that no longer rise, and too little memory. Signals: `io.signals`."""
 from __future__ import annotations
 
 import contextlib
 import math
-import os
 import re
-import signal
-import threading
 from collections.abc import Callable, Iterator
 
 import mxnet as mx
 
-from gluon_ft.errors import ConfigError, Interrupted, TrainingError
+from gluon_ft.errors import ConfigError, TrainingError
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Failed allocations: MXNet's on CPUs, in its pool of pinned memory, and on GPUs; C++'s own exception.
 _OUT_OF_MEMORY = re.compile(r"out of memory|failed to allocate|memory allocation|bad_alloc|cannot allocate",
                             re.IGNORECASE)
-
-
-class Stop:
-    """Whether training has been asked to stop: true once a signal came; `signal` is its number, None before."""
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-        self._message: str | None = None
-
-    def __bool__(self) -> bool:
-        return self.signal is not None
-
-    @contextlib.contextmanager
-    def at_once(self, message: str) -> Iterator[None]:
-        """Inside, where there is nothing to save, the first signal raises `error(message)` at once."""
-        self._message = message
-        try:
-            if self:
-                raise self.error(message)
-            yield
-        finally:
-            self._message = None
-
-    def came(self, number: int) -> None:
-        """Notes a signal; the handlers of `caught` call it."""
-        self.signal = number
-        if self._message is not None:
-            raise self.error(self._message)
-
-    def error(self, message: str) -> Interrupted:
-        """The error to raise once everything is saved; its exit status is 128 and the signal's number, as in shells."""
-        number = self.signal or signal.SIGINT
-        return Interrupted(f"{message} (after {signal.Signals(number).name})", 128 + number)
-
-
-@contextlib.contextmanager
-def caught() -> Iterator[Stop]:
-    """Yields a Stop that the first SIGINT or SIGTERM sets, while a second one ends the process at once.
-
-    The earlier handlers are put back at the end. Outside the main thread Python allows no handlers, and signals act as
-    before.
-    """
-    stop = Stop()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def handle(number, frame):
-        if stop:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        stop.came(number)
-
-    before = {number: signal.signal(number, handle) for number in SIGNALS}
-    ended = False
-    try:
-        yield stop
-    except Interrupted:
-        ended = True
-        raise
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if stop.signal is not None and not ended:
-            # It came too late to stop here, but the caller must not miss it.
-            os.kill(os.getpid(), stop.signal)
 
 
 class Patience:
@@ -131,10 +61,6 @@ class Patience:
         """Takes over what `state` returned."""
         self.best = -math.inf if state["best"] is None else float(state["best"])
         self.waited = int(state["waited"])
-
-
-# MXNet on CPUs, in its pool of pinned memory, and on GPUs; C++'s own exception.
-_SIGNS = re.compile(r"out of memory|failed to allocate|memory allocation|bad_alloc|cannot allocate", re.IGNORECASE)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
 from dataclasses import replace
 
 import mxnet as mx
@@ -13,7 +16,7 @@ from test_symbolic_fit import CLASSES, QUIET, fit, model, pictures, vgg
 from gluon_ft import symbolic
 from gluon_ft.data.batches import ArrayLoader
 from gluon_ft.data.images.preprocessing import Preprocessing
-from gluon_ft.errors import CheckpointError, DataError
+from gluon_ft.errors import CheckpointError, DataError, Interrupted
 
 
 def loader(count=18, shuffle=True, classes=None):
@@ -183,3 +186,36 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="the checkpoint could not be saved"):
         fit(vgg(), loader(), batch_size=6, save_to=tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize("number, at", [(signal.SIGTERM, 5), (signal.SIGINT, 2), (signal.SIGTERM, 1)])
+def test_a_signal_ends_it_with_what_is_saved(tmp_path, number, at):
+    """In a batch of the second epoch, of the first, and in the one that shows the images' shape."""
+    class Interrupting(ArrayLoader):
+        left = at
+
+        def __iter__(self):
+            for batch in super().__iter__():
+                self.left -= 1
+                if self.left == 0:
+                    os.kill(os.getpid(), number)
+                yield batch
+
+    net, shared = vgg(), {"config": replace(QUIET, epochs=2), "batch_size": 6}
+    folder, before = tmp_path / "run", signal.getsignal(number)
+    with pytest.raises(Interrupted) as stop:
+        fit(net, Interrupting(*pictures(18), 6, shuffle=True, seed=3), None, save_to=folder, **shared)
+    assert stop.value.status == 128 + number and signal.getsignal(number) == before
+    assert {5: f"stopped in epoch 2; the epochs before are saved in {folder}", 1: "stopped before training",
+            2: "stopped in epoch 1; nothing was saved yet"}[at] in str(stop.value)
+    assert bool(list(folder.glob("*.json"))) == (at == 5) and not list(folder.glob(".*"))
+    whole = fit(net, loader(), None, **shared)
+    same(fit(net, loader(), None, save_to=folder, resume=True, **shared).arg_params, whole.arg_params)
+
+
+def test_a_folder_that_disappears_ends_it(tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(CheckpointError, match="the folder was removed, or replaced, while it was written to"):
+        fit(vgg(), loader(), None, save_to=folder, config=replace(QUIET, epochs=2), batch_size=6,
+            on_epoch=lambda record: shutil.rmtree(folder))
+    assert not folder.exists()

@@ -1,4 +1,4 @@
-"""Caltech-256 as it is handed out: the archive unpacked once, and its folder of pictures of no category."""
+"""Caltech-256: its archive, unpacked once, and its folder of clutter."""
 from __future__ import annotations
 
 from pathlib import Path

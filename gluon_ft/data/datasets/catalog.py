@@ -20,7 +20,7 @@ _TABLE = Path(__file__).with_name("catalog.toml")
 
 @dataclass(frozen=True)
 class DataFile:
-    """One file of a data set: its name, the addresses that give it, what is published about it.
+    """One file of a data set: its name, its addresses, its published checksums.
 
     unverified : it was not fetched while the table was written. archive : it is unpacked.
     """
@@ -173,7 +173,7 @@ def _copy_at_hand(data, file, source):
 
 
 def _prepare(data, files, folder):
-    """Everything unpacked and laid out under a temporary name, then moved to `folder`."""
+    """Unpacks and arranges everything under a temporary name, then moves it to `folder`."""
     try:
         with atomic.replacing_folder(folder) as temporary:
             if any(file.archive for file in data.files):

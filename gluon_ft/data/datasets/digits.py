@@ -69,7 +69,7 @@ class Digits:
 
 @dataclass(frozen=True)
 class OddEven:
-    """The parts of the odd/even task; no image of `validation` or of `source_held_out` has its equal in another part.
+    """The parts of the odd/even task; no image of `validation` or `source_held_out` has a copy in another part.
 
     `train` and `validation` have the classes 'even' (0) and 'odd' (1), `source_train` and `source_held_out` the ten
     digits.

@@ -81,7 +81,7 @@ THINGS = tuple(_THINGS)
 
 
 def draw(things: Sequence[str], seed: int = 0, size: int = 32, noise: float = 8.0) -> np.ndarray:
-    """Pictures of the things named, each with its own colours, place, angle, size and background.
+    """Draws a picture of each thing named, with colours, place, angle, size and background of its own.
 
     Parameters
     ----------

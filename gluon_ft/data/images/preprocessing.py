@@ -1,7 +1,7 @@
 """Preprocessing: what a network's input must look like; it travels with weights, manifests, checkpoints and exports."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gluon_ft.errors import ConfigError, near
 from gluon_ft.io import settings
@@ -95,6 +95,10 @@ class Preprocessing:
     def crop_fraction(self) -> float:
         """Size over resize: the share of the shorter edge that the centre crop keeps (0.875 for 224 of 256)."""
         return 1.0 if self.resize is None else self.size / self.resize
+
+    def with_size(self, size: int) -> Preprocessing:
+        """The same for an input of `size` pixels, with the edge before the crop in proportion."""
+        return replace(self, size=size, resize=self.resize and round(size * self.resize / self.size))
 
     def to_dict(self) -> dict:
         """Plain values only, for JSON and TOML; `mirror` where it is true, since older files are without it."""

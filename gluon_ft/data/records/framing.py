@@ -1,4 +1,4 @@
-"""MXNet's RecordIO framing and image header: written, read and checked without trusting a single length.
+"""MXNet's RecordIO framing and image header, written, and read without trusting any length in the file.
 
 A record is one part or more; a part is the magic number, a word (3 bits: place of the part, 29 bits: length), its
 bytes, and zeros up to a multiple of 4. A payload that holds the magic number at a multiple of 4 is cut there and the
@@ -30,7 +30,7 @@ _INDEX_LINE = re.compile(rb"([0-9]{1,19})\t([0-9]{1,19})\r?\n?")
 
 
 class Damaged(ValueError):
-    """A record that is not as it should be; the text says how. Internal: `scan` turns it into a `Damage`."""
+    """A damaged record; the text says how. Internal: `scan` turns it into a `Damage`."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def scan(file: BinaryIO, size: int) -> Iterator[Record | Damage]:
 
 
 def _leads_on(file, at, size) -> bool:
-    """Whether the file ends at `at` or has a magic number there, or what a cut has left of one."""
+    """Whether the file ends at `at`, or a magic number stands there, whole or cut short."""
     file.seek(at)
     return at >= size or MAGIC_BYTES.startswith(file.read(4))
 

@@ -54,7 +54,7 @@ class Contents:
 
 
 def inspect(rec: str | os.PathLike) -> Contents:
-    """Reads the headers of all records and of their images, and decodes none.
+    """Reads the headers of all records and of their images; decodes no image.
 
     Raises DataError where a record is damaged, with its number and byte, or the manifest cannot be used.
     """

@@ -138,7 +138,7 @@ class _Job:
 
 
 def _fill(jobs, entries, root, options, workers, stop):
-    """Converts the images and writes them in order; after a failure that is to stop it, only looks for more of them."""
+    """Converts the images and writes them in order; once a failure has stopped it, only looks for further ones."""
     read = functools.partial(_read_chunk, os.fspath(root))
     convert = functools.partial(_convert_chunk, options)
     failed = False

@@ -90,7 +90,7 @@ def _one_ahead(prepare, tasks):
 
 
 class _Workers:
-    """Worker processes, each spoken to by one thread of this process."""
+    """Worker processes, each served by one thread of this process."""
 
     def __init__(self, count: int, prepare: Callable | None, function: Callable):
         work = pickle.dumps((prepare, function), pickle.HIGHEST_PROTOCOL)
@@ -161,7 +161,7 @@ def serve() -> None:
 
 
 def _answer(prepare, function, task) -> bytes:
-    """(result, None) or (None, what was raised), pickled."""
+    """(result, None) or (None, exception), pickled."""
     try:
         result = function(task if prepare is None else prepare(task))
         return pickle.dumps((result, None), pickle.HIGHEST_PROTOCOL)

@@ -151,7 +151,7 @@ def _take(report, known, index, seen, header, reason):
 
 
 def _numbered(seen, offsets):
-    """Damage may have swallowed several records: the index knows which one this is."""
+    """The record with its number by the index, since damage may have swallowed several records."""
     position = bisect.bisect_left(offsets, seen.offset)
     found = position < len(offsets) and offsets[position] == seen.offset
     return replace(seen, number=position) if found else seen

@@ -109,9 +109,6 @@ class Target:
             with contextlib.suppress(OSError):
                 file.close()
         self._remove_temporaries()
-        # filelock sees when the file that it has locked is no longer there, so it can be removed while it is held.
-        with contextlib.suppress(OSError):
-            os.unlink(locks.beside(self.prefix))
         self._lock.close()
 
     def _remove_temporaries(self):

@@ -62,6 +62,32 @@ def select(net: HybridBlock, train: Any, val: Any, config: TrainConfig, contexts
     return prepare(net, train, val, config, views=config.views, store=config.cache_features, ctx=contexts)
 
 
+def check(net: HybridBlock, config: TrainConfig) -> None:
+    """Raises ConfigError where `select` would: caching was asked for, and mixing or the network does not allow it."""
+    if config.cache_features != "none":
+        _refuse_mixing(config)
+        if not config.in_phases:
+            _parts(net)
+
+
+def _refuse_mixing(config):
+    if config.mixup or config.cutmix:
+        raise ConfigError("kept features cannot be mixed as images are", expected="mixup=0 and cutmix=0",
+                          found=f"mixup={config.mixup:g}, cutmix={config.cutmix:g}", remedy="train on images, or "
+                                                                                            "without mixing")
+
+
+def _parts(net):
+    """The frozen part of the network and the rest; ConfigError where there is no frozen part."""
+    parts = cut(net)
+    if parts is None:
+        raise ConfigError("no part of the network can be computed once and kept",
+                          expected="its first layers frozen, BatchNorm included, and no dropout among them",
+                          found=obstacle(net),
+                          remedy="freeze them (gluon_ft.freeze, freeze_stages), or train on images")
+    return parts
+
+
 def prepare(net: HybridBlock, train: Any, val: Any = None, config: TrainConfig | None = None, *, views: int = 0,
             store: str | os.PathLike = "memory", ctx: list[mx.Context] | None = None,
             limit_bytes: int = features_store.MEMORY_BYTES, disk_bytes: int = features_store.DISK_BYTES) -> Running:
@@ -95,16 +121,8 @@ def prepare(net: HybridBlock, train: Any, val: Any = None, config: TrainConfig |
         mixup and cutmix; and as `features.cached`, whose other errors are raised as well.
     """
     config = config or TrainConfig()
-    if config.mixup or config.cutmix:
-        raise ConfigError("kept features cannot be mixed as images are", expected="mixup=0 and cutmix=0",
-                          found=f"mixup={config.mixup:g}, cutmix={config.cutmix:g}", remedy="train on images, or "
-                                                                                            "without mixing")
-    parts = cut(net)
-    if parts is None:
-        raise ConfigError("no part of the network can be computed once and kept",
-                          expected="its first layers frozen, BatchNorm included, and no dropout among them",
-                          found=obstacle(net),
-                          remedy="freeze them (gluon_ft.freeze, freeze_stages), or train on images")
+    _refuse_mixing(config)
+    parts = _parts(net)
     options = {"exact": config.in_phases or not _only_output_trained(net), "precision": config.precision,
                "store": store, "ctx": ctx or devices.of(net), "disk_bytes": disk_bytes}
     trained = features.cached(train, parts, views=views, limit_bytes=limit_bytes, title="training features", **options)

@@ -147,8 +147,7 @@ def refusing(path: Path) -> Iterator[None]:
     except WeightsError as error:
         if error.path is not None:
             raise
-        raise WeightsError(error.message, path=path, expected=error.expected, found=error.found,
-                           remedy=error.remedy or DAMAGED) from error.__cause__
+        raise error.at(path, DAMAGED) from error.__cause__
     except MemoryError as error:
         raise WeightsError("there is not enough memory to read it", path=path,
                            remedy="close other programs, or read it on a larger machine") from error

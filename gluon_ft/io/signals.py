@@ -1,0 +1,111 @@
+"""SIGINT and SIGTERM: both raise `errors.Interrupted` at once, or set a flag where a state must be saved first."""
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+
+from gluon_ft.errors import Interrupted
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_AGAIN = 0.01  # seconds after which a signal whose exception went nowhere is sent again
+
+
+class Stop:
+    """Whether this process was asked to stop: true once a signal came; `signal` is its number, None before."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._message: str | None = None
+
+    def __bool__(self) -> bool:
+        return self.signal is not None
+
+    @contextlib.contextmanager
+    def at_once(self, message: str) -> Iterator[None]:
+        """Inside, where there is nothing to save, the first signal raises `error(message)` at once."""
+        self._message = message
+        try:
+            if self:
+                raise self.error(message)
+            yield
+        finally:
+            self._message = None
+
+    def came(self, number: int) -> None:
+        """Notes a signal; the handlers of `caught` call it."""
+        self.signal = number
+        if self._message is not None:
+            raise self.error(self._message)
+
+    def error(self, message: str) -> Interrupted:
+        """The error to raise once everything is saved; its exit status is 128 and the signal's number, as in shells."""
+        number = self.signal or signal.SIGINT
+        return Interrupted(f"{message} (after {signal.Signals(number).name})", 128 + number)
+
+
+@contextlib.contextmanager
+def caught() -> Iterator[Stop]:
+    """Yields a Stop that the first SIGINT or SIGTERM sets, while a second one ends the process at once.
+
+    The earlier handlers are put back at the end. Outside the main thread Python allows no handlers, and signals act as
+    before.
+    """
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def handle(number, frame):
+        if stop:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        stop.came(number)
+
+    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    ended = False
+    try:
+        with _lost_ones_sent_again(stop):
+            yield stop
+    except Interrupted:
+        ended = True
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if stop.signal is not None and not ended:
+            # It came too late to stop here, but the caller must not miss it.
+            os.kill(os.getpid(), stop.signal)
+
+
+@contextlib.contextmanager
+def _lost_ones_sent_again(stop: Stop) -> Iterator[None]:
+    """Sends a signal again whose exception Python dropped, as it does in `__del__` and in callbacks from C.
+
+    MXNet frees each array in a `__del__`, so that this is not rare.
+    """
+    before = sys.unraisablehook
+
+    def hook(dropped):
+        if not isinstance(dropped.exc_value, Interrupted) or stop.signal is None:
+            before(dropped)
+            return
+        number, stop.signal = stop.signal, None
+        # From another thread, since here it would be raised into this hook.
+        threading.Timer(_AGAIN, os.kill, (os.getpid(), number)).start()
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
+@contextlib.contextmanager
+def raised(message: str) -> Iterator[None]:
+    """Inside, the first SIGINT or SIGTERM raises Interrupted with that message, and a second one ends the process."""
+    with caught() as stop, stop.at_once(message):
+        yield
