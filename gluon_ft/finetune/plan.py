@@ -187,7 +187,7 @@ def begin(wanted: JobSettings, values: dict, origins: dict, found: tuple, say: C
 
 def _check_training(net, chosen):
     """What `fit` would refuse of settings and network, before anything is written."""
-    if chosen.strategy in advice.ON_FEATURES:
+    if chosen.strategy in ON_FEATURES:
         return
     training, size = chosen.training(), net.preprocessing.size
     select.check(net, training)
