@@ -8,7 +8,7 @@ from mxnet.gluon import Parameter
 
 from gluon_ft.errors import ConfigError, NetworkError, near
 from gluon_ft.runtime import hardware
-from gluon_ft.runtime.gluon_internals import gradients
+from gluon_ft.runtime.gluon_internals import all_finite, gradients
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 # MXNet 1.9.1 has no bfloat16 on GPUs, and float16 on CPUs is emulated.
@@ -109,7 +109,7 @@ class LossScaler:
         Waits for the gradients.
         """
         per_parameter = [found for found in map(gradients, parameters) if found is not None]
-        finite = all(_finite([found[i] for found in per_parameter]) for i in range(len(parameters[0].list_ctx())))
+        finite = all(all_finite([found[i] for found in per_parameter]) for i in range(len(parameters[0].list_ctx())))
         if not finite:
             self.scale, self.good = max(1.0, self.scale / 2), 0
             self.skipped += 1
@@ -128,13 +128,3 @@ class LossScaler:
         self.scale, self.every = float(state["scale"]), int(state["every"])
         self.good, self.skipped = int(state["good"]), int(state["skipped"])
         self.scale_of_step = self.scale
-
-
-def _finite(arrays: Sequence[mx.nd.NDArray]) -> bool:
-    flag = mx.nd.ones((1,), ctx=arrays[0].context)
-    # As many arrays at once as MXNet's own scaler takes.
-    for begin in range(0, len(arrays), 200):
-        part = arrays[begin:begin + 200]
-        mx.nd.multi_all_finite(*part, num_arrays=len(part), init_output=False, out=flag)
-    return bool(flag.asscalar())
-

@@ -6,7 +6,7 @@ for MXNet 1.9.1, the last release; nothing else in the package names these attri
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import mxnet as mx
@@ -165,6 +165,16 @@ def device_arrays(parameter: Parameter) -> list[mx.nd.NDArray]:
     return parameter.list_data()
 
 
+def all_finite(arrays: Sequence[mx.nd.NDArray]) -> bool:
+    """Whether no array of one device and type holds NaN or infinity; looked for on the device."""
+    flag = mx.nd.ones((1,), ctx=arrays[0].context)
+    # MXNet's operator has room for so many arrays, and writes beyond it without a check.
+    for begin in range(0, len(arrays), 200):
+        part = arrays[begin:begin + 200]
+        mx.nd.multi_all_finite(*part, num_arrays=len(part), init_output=False, out=flag)
+    return bool(flag.asscalar())
+
+
 def first_not_finite(arrays: Mapping[str, mx.nd.NDArray]) -> str | None:
     """The name of the first array that holds NaN or infinity, None where there is none; looked for on their devices."""
     kinds: dict = {}
@@ -172,7 +182,7 @@ def first_not_finite(arrays: Mapping[str, mx.nd.NDArray]) -> str | None:
         if np.dtype(array.dtype).kind == "f":
             kinds.setdefault((array.context, np.dtype(array.dtype)), {})[name] = array
     for group in kinds.values():
-        if not mx.nd.multi_all_finite(*group.values(), num_arrays=len(group)).asscalar():
+        if not all_finite([*group.values()]):
             return next(name for name, array in group.items() if not mx.nd.all_finite(array).asscalar())
     return None
 

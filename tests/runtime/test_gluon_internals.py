@@ -65,3 +65,13 @@ def test_a_graph_is_kept_until_it_is_cleared():
     assert internals.cached_symbol(net).list_arguments()[0] == "data"
     internals.clear_cached_graph(net)
     assert not internals.has_cached_graph(net)
+
+
+@pytest.mark.parametrize("count", [1, 200, 201, 700])
+def test_the_first_array_that_is_not_finite(count):
+    """Of as many as there are: MXNet's operator writes beyond its memory for more than it has room for."""
+    arrays = {f"p{i}": mx.nd.ones((3, 2)) for i in range(count)}
+    assert internals.first_not_finite(arrays) is None
+    arrays[f"p{count - 1}"][1, 1] = np.nan
+    assert internals.first_not_finite(arrays) == f"p{count - 1}"
+    assert internals.first_not_finite({**arrays, "half": mx.nd.ones((2,), dtype="float16")}) == f"p{count - 1}"
