@@ -40,9 +40,11 @@ def test_the_same_names(first, second, expected):
     assert class_names.same(first, second) is expected
 
 
-@pytest.mark.parametrize("label", [2, 0.5, float("nan"), -3, 10 ** 12])
-def test_a_label_that_no_name_has_is_refused(label):
-    with pytest.raises(DataError, match="1 labels that none of its class names has; expected 0 to 1; found "):
+@pytest.mark.parametrize("label, message", [
+    *((label, "1 labels that none of its class names has; expected 0 to 1; found ") for label in (2, -3, 10 ** 12)),
+    *((label, "1 labels are not class numbers; expected whole numbers from 0; ") for label in (0.5, float("nan")))])
+def test_a_label_that_no_name_has_is_refused(label, message):
+    with pytest.raises(DataError, match=message):
         class_names.renumbered(np.array([0, 1, label]), np.array([5, 3]), "x")
 
 
