@@ -1,7 +1,7 @@
-"""Looks for what spoils a data set: copies within it and across its parts, two labels on one image, bad files.
+"""Audits a data set: copies within it and across its parts, contradictory labels, unreadable and odd files.
 
-The images are decoded in worker processes, JPEG at reduced scale; what is kept of each is a thumbnail and some hashes,
-about 2 KB. Pairs that may be equal pixel by pixel are decoded once more, in full.
+Worker processes decode the images, JPEG at reduced scale; of each one a thumbnail and some hashes are kept, about 2 KB.
+Pairs that may be equal pixel by pixel are decoded once more, in full.
 """
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from gluon_ft.io import reporter
 from gluon_ft.io.paths import AnyPath
 from gluon_ft.runtime.processors import usable_processors
 
-TINY = near_duplicates.SIDE  # pixels; an image with a shorter edge has less detail than what confirms near duplicates
+TINY = near_duplicates.SIDE  # pixels; an image with a shorter edge has too little detail for near duplicates
 CONSTANT = 2  # levels of 255 by which the pixels of a 'constant' image may differ, in each colour
-MOST_NEAR = 64  # bits; two unrelated hashes differ in about so many
-_MAYBE_EQUAL = 8  # bits of hash up to which two images of one size are compared pixel by pixel
+MOST_NEAR = 64  # bits, the largest distance allowed; two unrelated hashes differ in about so many
+_MAYBE_EQUAL = 8  # bits, the hash distance up to which two images of the same size are compared pixel by pixel
 _CHUNK = 8
-FEW_IMAGES = 200  # that one process examines as fast as several, which have to start first
+FEW_IMAGES = 200  # up to so many, one process is as fast as several, which first have to start
 
 
 class Facts(NamedTuple):
-    """What is known of one image; `error` says why it could not be read, and the rest is then empty."""
+    """What is known about one image. Where it could not be read, `error` says why, and the rest is empty."""
 
     error: str | None
     digest: bytes = b""  # of the file's bytes
     size: tuple[int, int] = (0, 0)  # width, height, upright
     format: str = ""
     thumbnail: np.ndarray | None = None
-    turns: np.ndarray | None = None  # hashes of the eight orientations, None for a flat or tiny image
+    turns: np.ndarray | None = None  # hashes in the eight orientations; None for a flat or tiny image
     pixels: bytes | None = None  # hash of the pixels, only where `turns` is None
     constant: bool = False
 
@@ -56,14 +56,14 @@ def audit(sources: Iterable, *, workers: int | None = None, near: int | None = n
     sources : paths or ImageSource
         Each a folder with one subfolder a class, a list, or a `.rec`; the training part first.
     workers : int, optional
-        Processes that decode; default as many as processors can be used, one for up to `FEW_IMAGES` images.
-        The result does not depend on it.
+        Decoding processes; default one per usable processor, and a single one for up to `FEW_IMAGES` images. The
+        result does not depend on it.
     near : int or None, default 28
         Largest Hamming distance, in bits of 128, at which two images are compared more closely; None looks for exact
-        copies only. Mirrored and rotated copies, and crops of a few per cent, are found too. Of images below 32 pixels
-        and of those without texture exact copies are found only.
+        copies only. Mirrored and rotated copies, and crops of a few per cent, are found too. For images below 32 pixels
+        and images without texture, only exact copies are found.
     root : path, optional
-        Folder that the paths of every list begin at; default the list's own folder.
+        Folder that the paths in lists are relative to; default each list's own folder.
 
     Returns a Report; `report.leaked` is true where two sources share an image.
 
@@ -119,7 +119,7 @@ def _examine_chunk(items):
 
 
 def examine(item: Item) -> Facts:
-    """Reads one image; see Facts. Never raises for a bad image."""
+    """Reads one image, see `Facts`. Never raises for a bad image."""
     try:
         data = item.read()
         info = header.probe(data)
@@ -213,13 +213,13 @@ def _pair_findings(report, sources, items, facts, good, workers):
 
 
 def _near(report, facts, rows):
-    """(first, second, NearPair) of the images `rows`, in order."""
+    """The near duplicates among the images `rows`, as (first, second, NearPair), in order."""
     if report.near is None or len(rows) < 2:
         return []
     with reporter.progress(total=100, desc="compare", bar_format="{desc}: {percentage:3.0f}%|{bar}|") as bar:
-        search = near_duplicates.near_pairs(np.stack([facts[i].turns for i in rows]),
-                                   np.stack([facts[i].thumbnail for i in rows]), report.near,
-                                   tick=lambda share: bar.update(100 * share))
+        search = near_duplicates.near_pairs(
+            np.stack([facts[i].turns for i in rows]), np.stack([facts[i].thumbnail for i in rows]), report.near,
+            tick=lambda share: bar.update(100 * share))
     if search.stopped:
         report.notes.append(f"stopped {search.stopped}: the images are too much alike for near duplicates to mean "
                             "anything (digits, video frames); look for exact copies only (--exact), or lower --near")
@@ -227,15 +227,15 @@ def _near(report, facts, rows):
 
 
 def _join_same_pixels(groups, items, facts, found, workers):
-    """Joins those pairs of `found` that are equal pixel by pixel, and returns the others."""
-    def maybe(first, second, pair):
+    """Joins the pairs of `found` that are equal pixel by pixel; returns the others, one for each pair of groups."""
+    def may_be_equal(first, second, pair):
         return not pair.turn and pair.distance <= _MAYBE_EQUAL and facts[first].size == facts[second].size
 
-    wanted = sorted({i for entry in found if maybe(*entry) for i in entry[:2]})
+    wanted = sorted({i for entry in found if may_be_equal(*entry) for i in entry[:2]})
     chunks = [[items[i] for i in wanted[k:k + _CHUNK]] for k in range(0, len(wanted), _CHUNK)]
     pixels = dict(zip(wanted, (h for c in pool.ordered(_pixels_of_chunk, chunks, workers=workers) for h in c)))
     for first, second, pair in found:
-        if maybe(first, second, pair) and pixels[first] == pixels[second]:
+        if may_be_equal(first, second, pair) and pixels[first] == pixels[second]:
             groups.join(first, second, "same pixels")
     best = {}
     for first, second, pair in found:
@@ -246,7 +246,7 @@ def _join_same_pixels(groups, items, facts, found, workers):
 
 
 class _Groups:
-    """Images that are equal: each belongs to the group of its `head`, the first of them in order."""
+    """Groups of equal images: `head` has the first image of each image's group."""
 
     def __init__(self, rows):
         self.head = {i: i for i in rows}
@@ -273,10 +273,10 @@ def _join_equal(groups, rows, key, kind):
 
 
 def _count_leaked(report, groups, items, near):
-    units = [members for members in groups.members.values() if len(members) > 1]
-    units += [groups.members[first] + groups.members[second] for first, second, _ in near]
+    copies = [members for members in groups.members.values() if len(members) > 1]
+    copies += [groups.members[first] + groups.members[second] for first, second, _ in near]
     leaked = defaultdict(set)
-    for members in units:
+    for members in copies:
         earliest = min(items[i].source for i in members)
         for i in members:
             if items[i].source > earliest:

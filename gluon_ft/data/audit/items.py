@@ -1,4 +1,4 @@
-"""The images that `audit` looks at, one by one: which source they belong to, and what they are called there."""
+"""The images that `audit` examines: the source, name and label of each."""
 from __future__ import annotations
 
 import os
@@ -11,10 +11,10 @@ from gluon_ft.errors import DataError
 
 @dataclass(frozen=True)
 class Item:
-    """One image of a source: where it is, and the label that it has there.
+    """One image of a source: its place and its label.
 
-    `offset` is the byte of its record, None for a file of its own. `label` is a class's name, or its number as text
-    where the names are not known, or None where it has several labels.
+    `offset` is the byte at which its record begins, None for an image file. `label` is a class name, or the class's
+    number as text where names are not known, or None where the image has several labels.
     """
 
     source: int
@@ -30,7 +30,7 @@ class Item:
 
 @dataclass
 class Source:
-    """A folder with one subfolder a class, a `.lst`, or a `.rec`; `named` says whether labels are class names."""
+    """A folder with one subfolder per class, a `.lst` or a `.rec`; `named` says whether labels are class names."""
 
     path: str
     kind: str
@@ -51,17 +51,17 @@ def open_source(number: int, source: ImageSource | str | os.PathLike[str],
     source : ImageSource or path-like
         A path is opened by `open_unchecked`: a folder of classes, a `.lst` or a `.rec`.
     root : path-like, optional
-        Folder that the paths of a `.lst` begin at; default the list's own. Only looked at where `source` is a path.
+        Folder that the paths in a `.lst` are relative to; default the list's own. Used only where `source` is a path.
 
     Returns
     -------
     Source
-        Where no class names are known, `named` is False and `classes` are the numbers found, as text.
+        Where no class names are known, `named` is False and `classes` are the label numbers found, as text.
 
     Raises
     ------
     DataError
-        The images are in memory; or as of `open_unchecked`.
+        The images are in memory, or `open_unchecked` refuses the path.
     """
     found = source if isinstance(source, ImageSource) else open_unchecked(source, root)
     references = [found.ref(i) for i in range(len(found))]
@@ -69,6 +69,6 @@ def open_source(number: int, source: ImageSource | str | os.PathLike[str],
         raise DataError("images in memory cannot be audited", path=found.name, expected="a folder, a .lst or a .rec")
     items = [Item(number, found.image_name(i), found.label_name(i), where.path, where.offset)
              for i, where in enumerate(references) if where is not None]
-    numbers = sorted({item.label for item in items if item.label is not None}, key=float) \
+    classes = sorted({item.label for item in items if item.label is not None}, key=float) \
         if found.class_names is None else found.class_names
-    return Source(found.name, found.kind, items, numbers, found.class_names is not None, found.left_out)
+    return Source(found.name, found.kind, items, classes, found.class_names is not None, found.left_out)

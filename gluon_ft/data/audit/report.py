@@ -1,4 +1,4 @@
-"""What `audit` found: as text, as JSON, and as a contact sheet of the pairs."""
+"""The results of an audit: as text, as JSON, and as a contact sheet of the pairs."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -14,10 +14,10 @@ from gluon_ft.errors import DataError, escaped
 from gluon_ft.io import tables
 from gluon_ft.io.paths import AnyPath
 
-UNBALANCED = 3.0  # largest class over smallest from which a source is called unbalanced
+UNBALANCED = 3.0  # ratio of the largest to the smallest class from which on a source is called unbalanced
 MOST_SHOWN = 60  # pairs on a contact sheet
 _THUMB = 300  # pixels; wide enough for a caption of about 50 letters
-# Kind of finding -> how it is headed in the text, in the order of the text.
+# Kind of finding -> its heading, in the order in which the text shows them.
 KINDS = {"missing": "files of a list that are not there", "unreadable": "unreadable images",
          "wrong suffix": "file names whose suffix is not that of their content",
          "constant": "images of one colour", "tiny": "images smaller than 32 pixels", "flat": "images without texture",
@@ -26,7 +26,7 @@ KINDS = {"missing": "files of a list that are not there", "unreadable": "unreada
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of one image: `detail` says it in words."""
+    """A finding about one image; `detail` says it in words."""
 
     item: Item
     detail: str
@@ -34,11 +34,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two images that are the same picture, the first in the order of the sources first.
+    """Two images that show the same picture, in the order of the sources.
 
-    `kind` is 'same file' (bytes), 'same pixels' or 'near'; `turn` what was done to the first to get the second ('',
-    'mirrored', 'rotated 90' anticlockwise, ...); `distance` in bits of 128; `correlation` of their thumbnails.
-    Of a group of equal images each is paired with the first one only.
+    `kind` is 'same file' (equal bytes), 'same pixels' or 'near'; `turn` is what was done to the first to get the second
+    ('', 'mirrored', 'rotated 90' anticlockwise, ...); `distance` is that of their hashes, in bits of 128; `correlation`
+    that of their thumbnails. In a group of equal images each is paired with the first one only.
     """
 
     kind: str
@@ -63,21 +63,21 @@ class Pair:
 
 @dataclass
 class Report:
-    """All that an audit found.
+    """Everything that an audit found.
 
     Attributes
     ----------
     sources, kinds : list of str
-        What each source is called, and what it is ('folder', 'list', 'records').
+        The name of each source, and its kind ('folder', 'list', 'records').
     counts : list of dict
         For each source: class -> number of images.
     near : int or None
-        Most bits by which near duplicates differ; None: not looked for.
+        Largest distance of near duplicates, bits; None: they were not looked for.
     findings : dict of str to list of Finding
         By kind, see `KINDS`.
     pairs : list of Pair
     absent : list of (int, str)
-        Source and class: it has no image of that class, while another source has.
+        Source and class: the source has no image of that class, while another one has.
     leaked_images : dict of int to int
         For each later source: how many of its images have a copy in an earlier one.
     notes : list of str
@@ -94,7 +94,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
     def add(self, kind: str, finding: Finding) -> None:
-        """Notes a finding of one of `KINDS`."""
+        """Adds a finding of one of `KINDS`."""
         self.findings.setdefault(kind, []).append(finding)
 
     @property
@@ -103,12 +103,12 @@ class Report:
         return bool(self.leaked_images)
 
     def imbalance(self, source: int) -> float | None:
-        """Images of the largest class over those of the smallest that has any; None without classes."""
+        """The largest class's number of images over that of the smallest non-empty one; None without classes."""
         counts = [count for count in self.counts[source].values() if count]
         return max(counts) / min(counts) if counts else None
 
     def to_dict(self) -> dict:
-        """Everything, in plain types."""
+        """Everything in plain types, for JSON."""
         def place(item):
             return {"source": self.sources[item.source], "image": item.name, "label": item.label}
 
@@ -126,7 +126,7 @@ class Report:
             "notes": self.notes}
 
     def text(self, most: int = 10) -> str:
-        """For people: the summary, then at most `most` lines of each kind of finding."""
+        """The report for people: a summary, then at most `most` lines of each kind of finding."""
         across = [pair for pair in self.pairs if pair.across]
         within = [pair for pair in self.pairs if not pair.across]
         lines = list(self._verdict(across, within))
@@ -190,7 +190,7 @@ def pair_sheet(report: Report, out: AnyPath, most: int = MOST_SHOWN) -> int:
     out : path-like
         The PNG; it is replaced if it exists. Nothing is written where the report has no pair.
     most : int, default 60
-        At most so many pairs.
+        Largest number of pairs shown.
 
     Returns
     -------

@@ -1,7 +1,7 @@
-"""Which augmentations training uses (`Augmentation`), and those beyond crop and flip, on uint8 images.
+"""Augmentation: its settings (`Augmentation`), and everything beyond crop and flip, on uint8 images.
 
-They follow Pillow's operations, as AutoAugment, RandAugment and torchvision define them; every random number comes
-from the generator that is passed in.
+The operations are Pillow's, as AutoAugment, RandAugment and torchvision use them. Every random number comes from the
+generator that is passed in.
 """
 from __future__ import annotations
 
@@ -17,37 +17,40 @@ from gluon_ft.io import settings
 
 CROPS = ("resized", "random", "centre")
 MAX_MAGNITUDE = 30
+TRIES = 10  # to draw a rectangle that fits; MXNet's `random_size_crop` and torchvision have 10 too
+# Setting -> the setting without which it has no effect.
 _NEEDS = {"scale": "crop", "ratio": "crop", "magnitude": "randaugment", "erasing_area": "erasing",
           "erasing_ratio": "erasing"}
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is drawn at random for each training image; the default is the procedure 'gluon', see `PROCEDURES`.
+    """Random augmentation of training images; the default is the procedure 'gluon', see `PROCEDURES`.
 
     Parameters
     ----------
     crop : {'resized', 'random', 'centre'}
-        'resized': a random part of the image, by `scale` and `ratio`, is resized to the input. 'random': a random
-        place for a crop of the input's size, after the shorter edge was resized. 'centre': as in evaluation.
+        'resized': a random part of the image, by `scale` and `ratio`, is resized to the input. 'random': the shorter
+        edge is resized, then a crop of the input's size is taken at a random place. 'centre': as in evaluation.
     flip : bool
-        Mirror left and right, in half of the images. Off for digits and text.
+        Mirror left and right, in half of the images. Switch it off for digits and text.
     scale, ratio : (low, high)
-        Of crop 'resized': share of the image's area, and width over height.
+        For crop 'resized': the part's share of the image's area, and its width over its height.
     brightness, contrast, saturation : float, default 0 (off)
         The factor is drawn from [max(0, 1 - v), 1 + v].
     hue : float in 0..0.5, default 0
         The shift is drawn from [-v, v], in turns of the colour circle.
     rotation : degrees in 0..180, default 0; the angle is drawn from [-v, v]
     translation : share of width and of height in 0..1, default 0; drawn from [-v, v] for each
-    randaugment : number of operations an image (n), default 0 (off)
-    magnitude : 0..30, their strength (m), default 9
+    randaugment : operations per image (RandAugment's n), default 0 (off)
+    magnitude : their strength (RandAugment's m) in 0..30, default 9
     erasing : probability in 0..1, default 0
     erasing_area, erasing_ratio : (low, high)
-        Share of the image and width over height of the erased rectangle.
-    fill : grey level in 0..255, default 128, of what rotation, translation and shear bring in
+        The erased rectangle's share of the image, and its width over its height.
+    fill : grey level in 0..255 of the areas that rotation, translation and shear leave empty, default 128
 
-    Raises ConfigError for a value out of its range, or set for something that is off.
+    Raises ConfigError for a value out of range, and for a setting that would be ignored because what it belongs to is
+    off.
     """
 
     crop: str = "resized"
@@ -114,7 +117,7 @@ class Augmentation:
 
     @classmethod
     def from_dict(cls, values: dict) -> Augmentation:
-        """The inverse of `to_dict`; what is missing has its default. ConfigError for an unknown key."""
+        """The inverse of `to_dict`; missing keys take their defaults. ConfigError for an unknown key."""
         return settings.from_dict(cls, values, "augmentation ")
 
 
@@ -143,14 +146,14 @@ def apply(image: np.ndarray, augmentation: Augmentation, rng: np.random.RandomSt
     ndarray
         uint8, same shape; `image` itself where nothing was done.
     """
-    on = augmentation.beyond_crop_and_flip
-    if not on:
+    active = augmentation.beyond_crop_and_flip
+    if not active:
         return image
-    if on != ["erasing"]:
+    if active != ["erasing"]:
         picture = Image.fromarray(np.ascontiguousarray(image))
-        if "rotation" in on or "translation" in on:
+        if "rotation" in active or "translation" in active:
             picture = rotate_translate(picture, augmentation.rotation, augmentation.translation, rng, augmentation.fill)
-        if "randaugment" in on:
+        if "randaugment" in active:
             picture = rand_augment(picture, augmentation.randaugment, augmentation.magnitude, rng, augmentation.fill)
         picture = colour_jitter(picture, augmentation.brightness, augmentation.contrast, augmentation.saturation,
                                 augmentation.hue, rng)
@@ -160,7 +163,7 @@ def apply(image: np.ndarray, augmentation: Augmentation, rng: np.random.RandomSt
 
 def rotate_translate(picture: Image.Image, degrees: float, share: float, rng: np.random.RandomState,
                      fill: int = 128) -> Image.Image:
-    """Rotates a picture about its centre and moves it, by random amounts; bilinear, of the same size.
+    """Rotates a picture about its centre and shifts it, by random amounts (bilinear; the size stays).
 
     As torchvision's `RandomAffine(degrees, translate)`.
 
@@ -174,7 +177,7 @@ def rotate_translate(picture: Image.Image, degrees: float, share: float, rng: np
         The shift is uniform in [-share, share] of the width, and of the height.
     rng : numpy.random.RandomState
     fill : int, default 128
-        Grey level, 0..255, of what comes in at the borders.
+        Grey level, 0..255, of the areas left empty.
 
     Returns
     -------
@@ -229,22 +232,19 @@ def _turn_hue(picture, turns):
 
 def erase(image: np.ndarray, probability: float, area: tuple[float, float], ratio: tuple[float, float],
           rng: np.random.RandomState) -> np.ndarray:
-    """Replaces a random rectangle by noise, uniform in 0..255 for each value, in some of the images.
+    """Fills a random rectangle with noise, uniform in 0..255 for each value, with a given probability.
 
     Random Erasing, Zhong et al. 2017, https://arxiv.org/abs/1708.04896 (RE-R; its s_l, s_h = 0.02, 0.4 and r_1 = 0.3
-    are the defaults of `Augmentation`). The ratio is log-uniform, as in torchvision, so that lying and standing
-    rectangles are equally likely. If none of ten tries fits, the image stays as it is.
+    are the defaults of `Augmentation`). If none of ten tries fits, the image stays as it is.
 
     Parameters
     ----------
     image : ndarray
         uint8 (height, width, 3) or (height, width); it is not changed.
     probability : float in 0..1
-        That the image loses a rectangle.
-    area : (low, high)
-        Share of the image that the rectangle covers, 0..1.
-    ratio : (low, high)
-        Its width over its height.
+        That a rectangle is erased.
+    area, ratio : (low, high)
+        As in `draw_size`.
     rng : numpy.random.RandomState
 
     Returns
@@ -255,10 +255,8 @@ def erase(image: np.ndarray, probability: float, area: tuple[float, float], rati
     if not probability or rng.uniform() >= probability:
         return image
     height, width = image.shape[:2]
-    for _ in range(10):
-        pixels = rng.uniform(*area) * height * width
-        aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
-        w, h = round(math.sqrt(pixels * aspect)), round(math.sqrt(pixels / aspect))
+    for _ in range(TRIES):
+        w, h = draw_size(height, width, rng, area, ratio)
         if 0 < w < width and 0 < h < height:
             x, y = rng.randint(0, width - w + 1), rng.randint(0, height - h + 1)
             image = image.copy()
@@ -267,25 +265,49 @@ def erase(image: np.ndarray, probability: float, area: tuple[float, float], rati
     return image
 
 
+def draw_size(height: int, width: int, rng: np.random.RandomState, area: tuple[float, float],
+              ratio: tuple[float, float]) -> tuple[int, int]:
+    """Draws the size of a rectangle in an image; it may be larger than the image, or empty.
+
+    Parameters
+    ----------
+    height, width : int
+        Of the image, pixels.
+    rng : numpy.random.RandomState
+    area : (low, high)
+        The rectangle's share of the image's area is uniform between these.
+    ratio : (low, high)
+        Its width over its height is log-uniform between these, so that wide and tall rectangles are equally likely.
+
+    Returns
+    -------
+    (width, height)
+        In pixels.
+    """
+    pixels = rng.uniform(*area) * height * width
+    aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+    return round(math.sqrt(pixels * aspect)), round(math.sqrt(pixels / aspect))
+
+
 def rand_augment(picture: Image.Image, n: int, m: int, rng: np.random.RandomState, fill: int = 128) -> Image.Image:
     """Applies `n` operations, each drawn from `OPERATIONS` with equal chance, all of strength `m`.
 
     RandAugment, Cubuk et al. 2019, https://arxiv.org/abs/1909.13719, with the 14 operations of its section 3 and
     the ranges of torchvision's `RandAugment` (31 strengths): shear up to 0.3, translation up to 150/331 of the size,
     rotation up to 30 degrees, colour, contrast, brightness and sharpness up to 1 +- 0.9, posterise down to 4 bits,
-    solarise from 255 down to 0. Those with a direction take either with equal chance.
+    solarise from 255 down to 0. Operations with a direction go either way with equal chance.
 
     Parameters
     ----------
     picture : PIL.Image
         Mode RGB or L.
     n : int
-        Number of operations; the same one may come again.
+        Number of operations; the same one may be drawn again.
     m : int in 0..30
-        Their strength, as a part of 30.
+        Their strength: 30 is the far end of the ranges above.
     rng : numpy.random.RandomState
     fill : int, default 128
-        Grey level, 0..255, of what rotation, translation and shear bring in.
+        Grey level, 0..255, of the areas that rotation, translation and shear leave empty.
 
     Returns
     -------

@@ -15,16 +15,23 @@ _MARGIN, _CAPTION = 6, 16  # pixels
 
 def contact_sheet(pictures: Sequence[tuple[Image.Image, str]], *, columns: int = 8, thumb: int = 128,
                   title: str = "") -> Image.Image:
-    """Thumbnails in rows, each with its caption (cut to the width) below.
+    """Draws thumbnails in rows, each with its caption below, cut to the thumbnail's width.
 
     Parameters
     ----------
-    pictures : (image, caption), in order; any size and mode
-    columns : thumbnails in a row
-    thumb : edge of the square that a thumbnail is fitted into, pixels
-    title : a line above
+    pictures : sequence of (PIL.Image, str)
+        Images of any size and mode, with their captions, in order.
+    columns : int, default 8
+        Thumbnails in a row.
+    thumb : int, default 128
+        Edge of the square that a thumbnail is fitted into, pixels.
+    title : str, optional
+        A line above the thumbnails.
 
-    Returns an RGB image.
+    Returns
+    -------
+    PIL.Image
+        RGB.
     """
     columns = max(1, min(columns, len(pictures)))
     rows = -(-len(pictures) // columns)
@@ -44,7 +51,7 @@ def contact_sheet(pictures: Sequence[tuple[Image.Image, str]], *, columns: int =
 
 
 def save(picture: Image.Image, out: AnyPath) -> None:
-    """Writes a sheet as PNG, whole or not at all. Raises DataError where that cannot be done."""
+    """Writes a sheet as PNG, whole or not at all. Raises DataError where it cannot be written."""
     try:
         with atomic.replacing(out) as temporary:
             picture.save(temporary, format="PNG")

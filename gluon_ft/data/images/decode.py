@@ -1,6 +1,6 @@
-"""One image: file bytes in, checked, decoded, oriented, cropped, resized and encoded bytes out.
+"""Decodes, crops, resizes and encodes images: file bytes to upright pixels, and file bytes to the bytes of a record.
 
-Knows nothing of records and never touches MXNet. Safe in threads.
+Thread-safe; knows nothing of the records' format and never touches MXNet.
 """
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from PIL import Image
 from gluon_ft.data.images import opener, orientation
 from gluon_ft.data.images.header import MAX_MEGAPIXELS, Probe, Unreadable, decoding, opened, probe, text_of
 
-# libjpeg leaves out the finer part of each 8x8 block's cosine transform, which is a better low-pass filter than
-# decoding everything and throwing pixels away, and much quicker. See `reduction` for when it may.
+# At reduced scale libjpeg leaves out the high frequencies of each 8x8 block: a better low-pass filter than decoding in
+# full and skipping pixels, and much quicker. `reduction` decides when it is used.
 _REDUCED = {(1, 2): cv2.IMREAD_REDUCED_COLOR_2, (1, 4): cv2.IMREAD_REDUCED_COLOR_4, (1, 8): cv2.IMREAD_REDUCED_COLOR_8,
             (0, 2): cv2.IMREAD_REDUCED_GRAYSCALE_2, (0, 4): cv2.IMREAD_REDUCED_GRAYSCALE_4,
             (0, 8): cv2.IMREAD_REDUCED_GRAYSCALE_8, (1, 1): cv2.IMREAD_COLOR, (0, 1): cv2.IMREAD_GRAYSCALE}
@@ -25,14 +25,14 @@ _BAND_PIXELS = 1 << 20
 
 @dataclass(frozen=True)
 class ImageOptions:
-    """How an image is stored. Values are checked by `records.pack`.
+    """How images are stored in records. `records.pack` checks the values.
 
     Attributes
     ----------
     resize : int
         Shorter edge in pixels; 0 keeps the size.
     center_crop : bool
-        First cut the longer edge, so that the image is square.
+        Cut the image to a square before resizing it.
     quality : int
         JPEG 1..100, PNG compression 0..9.
     color : {1, 0, -1}
@@ -41,7 +41,7 @@ class ImageOptions:
     pass_through : bool
         Keep the file's own bytes.
     max_megapixels : float
-        A larger image is refused.
+        Larger images are refused.
     """
 
     resize: int = 0
@@ -55,14 +55,14 @@ class ImageOptions:
 
 @dataclass(frozen=True)
 class Converted:
-    """An image as it is stored.
+    """An image, encoded as it will be stored.
 
     Attributes
     ----------
     data : bytes
         The encoded file.
     source_size, size : (width, height)
-        Before and after, both as the image is seen (upright); pixels.
+        Of the upright image before and after, pixels.
     orientation : int
         EXIF orientation of the source, 1..8.
     """
@@ -74,17 +74,18 @@ class Converted:
 
 
 def reduction(width: int, height: int, resize: int) -> int:
-    """By how much a JPEG is reduced while it is decoded: 1, 2, 4 or 8 times.
+    """The factor by which a JPEG is reduced while it is decoded: 1, 2, 4 or 8.
 
-    What is left is at least twice the size wanted, or is that size. On the photos of `tests/test_images.py` the result
-    stays closer to a full decode with area averaging than im2rec's bilinear resize does (PSNR, checked there).
+    The reduced image has exactly the wanted size, or at least twice that. On the photos of
+    `tests/data/images/test_decode.py` the result is closer to a full decode with area averaging than im2rec's bilinear
+    resize is (PSNR, checked there).
 
     Parameters
     ----------
     width, height : int
         Of the image in the file, pixels.
     resize : int
-        Shorter edge that is wanted, pixels; 0: no reduction.
+        Wanted length of the shorter edge, pixels; 0: no reduction.
     """
     short, factor = min(width, height), 1
     while resize and factor < 8 and (short >= 4 * factor * resize or short == 2 * factor * resize):
@@ -93,21 +94,21 @@ def reduction(width: int, height: int, resize: int) -> int:
 
 
 def decode(data: bytes, info: Probe, color: int = 1, resize: int = 0) -> np.ndarray:
-    """Decodes an image file to 8 bits a channel, upright.
+    """Decodes an image file to upright pixels of 8 bits per channel.
 
-    16 bits become 8, and an animation is its first frame.
+    16 bits become 8, and only the first frame of an animation is decoded.
 
     Parameters
     ----------
     data : bytes
         The whole file.
     info : Probe
-        What `header.probe` says of `data`.
+        The result of `header.probe(data)`.
     color : {1, 0, -1}
-        1 (default): colour; 0: grey; -1: as in the file, grey or colour, with alpha where it has that. With 1 and 0
+        1 (default): colour; 0: grey; -1: as in the file, grey or colour, with alpha if the file has it. With 1 and 0
         transparent parts become white.
     resize : int, default 0
-        Shorter edge that is wanted, pixels: a JPEG may be decoded at reduced scale, see `reduction`. 0: in full.
+        Wanted length of the shorter edge, pixels: a JPEG may be decoded at reduced scale, see `reduction`. 0: in full.
 
     Returns
     -------
@@ -121,7 +122,7 @@ def decode(data: bytes, info: Probe, color: int = 1, resize: int = 0) -> np.ndar
     """
     with decoding():
         array = _decode_jpeg(data, info, color, resize) if info.format in _JPEG and info.mode in ("L", "RGB") else None
-        if array is None:  # another format, or Pillow is to say what is wrong with this JPEG
+        if array is None:  # another format, or a JPEG of which Pillow's error says what is wrong
             array = _decode_pillow(data, color)
             if array.shape[1::-1] != info.upright:
                 raise Unreadable("damaged: {} x {} pixels, and the header says {} x {}".format(*array.shape[1::-1],
@@ -130,7 +131,7 @@ def decode(data: bytes, info: Probe, color: int = 1, resize: int = 0) -> np.ndar
 
 
 def _decode_jpeg(data, info, color, resize):
-    """As `decode`; None where OpenCV cannot, or finds another size than the header's."""
+    """As `decode`; None where OpenCV fails, or finds another size than the header's."""
     grey = color == 0 or (color == -1 and info.mode == "L")
     factor = reduction(info.width, info.height, resize)
     flag = _REDUCED[(0 if grey else 1, factor)] | cv2.IMREAD_IGNORE_ORIENTATION
@@ -144,7 +145,7 @@ def _decode_jpeg(data, info, color, resize):
 
 
 def decode_rgb(data: bytes, channels: int = 3, resize: int = 0) -> np.ndarray:
-    """An image file's pixels as networks and pictures take them.
+    """Decodes an image file to upright RGB or grey pixels.
 
     Parameters
     ----------
@@ -166,21 +167,21 @@ def decode_rgb(data: bytes, channels: int = 3, resize: int = 0) -> np.ndarray:
 
 def _decode_pillow(data, color):
     with opened(data) as image:
-        # Only a TIFF's metadata are read, and warned of, with its pixels.
+        # Pillow reads a TIFF's metadata, and warns about them, only when it loads the pixels.
         with opener.quiet() if image.format == "TIFF" else contextlib.nullcontext():
             image.load()
         return _pixels(image, orientation.of_image(image), color)
 
 
-def _pixels(image, turned, color):
-    """The upright pixels, made from bands of the image: whole, each step of it would take another 4 bytes a pixel."""
+def _pixels(image, exif_orientation, color):
+    """The upright pixels, converted band by band: on a whole image each step would take another 4 bytes per pixel."""
     rows = max(1, _BAND_PIXELS // image.width)
     if image.height <= rows:
-        return orientation.upright(_band(image, color), turned)
+        return orientation.upright(_band(image, color), exif_orientation)
     channels = _band(image.crop((0, 0, image.width, 1)), color).shape[2:]
-    size = (image.height, image.width) if turned < 5 else (image.width, image.height)
+    size = (image.height, image.width) if exif_orientation < 5 else (image.width, image.height)
     out = np.empty((*size, *channels), np.uint8)
-    stored = orientation.as_stored(out, turned)
+    stored = orientation.as_stored(out, exif_orientation)
     for top in range(0, image.height, rows):
         stored[top:top + rows] = _band(image.crop((0, top, image.width, min(top + rows, image.height))), color)
     return out
@@ -190,7 +191,7 @@ def _band(image, color):
     if image.mode.startswith("I") or image.mode == "F":
         image = _eight_bits(image)
     if image.mode == "LAB":
-        image = image.convert("RGB")  # Pillow has no way from it to grey
+        image = image.convert("RGB")  # Pillow cannot convert LAB to grey
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         if color == -1:
@@ -211,16 +212,16 @@ def _eight_bits(image):
 def shrink(array: np.ndarray, width: int, height: int) -> np.ndarray:
     """Resizes an image without visible aliasing, in about the time of a bilinear resize.
 
-    Up to 2 times smaller: bilinear, which uses every pixel then, and gives what im2rec stores. Up to 4 times:
-    bilinear to twice the size wanted, then 2x2 averages, close to area averaging in a third of its time. Beyond: area
-    averaging. (im2rec is bilinear throughout, and drops pixels.)
+    Up to 2 times smaller: bilinear, which still uses every pixel and gives what im2rec stores. Up to 4 times: bilinear
+    to twice the wanted size, then 2x2 averages, which is close to area averaging in a third of its time. Beyond: area
+    averaging. (im2rec is bilinear throughout, and skips pixels.)
 
     Parameters
     ----------
     array : ndarray
         uint8 (height, width) or (height, width, channels).
     width, height : int
-        Of the result, pixels; larger than the image's is allowed (bilinear).
+        Of the result, pixels; it may be larger than the image (bilinear).
 
     Returns
     -------
@@ -236,7 +237,7 @@ def shrink(array: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def convert(data: bytes, options: ImageOptions) -> Converted:
-    """Image file bytes -> the bytes to be stored, by `options`; sizes as im2rec computes them.
+    """Turns an image file's bytes into the bytes to be stored, by `options`; sizes are computed as im2rec does.
 
     Raises Unreadable with the reason.
     """
@@ -254,21 +255,21 @@ def convert(data: bytes, options: ImageOptions) -> Converted:
     if options.center_crop:
         array = _square(array)
     if min(array.shape[:2]) == min(target):
-        array = array[:target[1], :target[0]]  # a reduced JPEG keeps a last column that is not whole
+        array = array[:target[1], :target[0]]  # reduced decoding rounds up, and may leave one more row or column
     if array.shape[1::-1] != target:
         array = shrink(array, *target)
     return Converted(_encode(array, options), info.upright, target, info.orientation)
 
 
 def target_size(width: int, height: int, options: ImageOptions) -> tuple[int, int]:
-    """The size that an image is stored with: centre crop, then the shorter edge to `options.resize`.
+    """The size that an image is stored with, after the centre crop and the resize of its shorter edge.
 
     Parameters
     ----------
     width, height : int
         Of the upright image, pixels.
     options : ImageOptions
-        Its `center_crop` and `resize` count.
+        Only `center_crop` and `resize` matter.
 
     Returns
     -------
@@ -306,5 +307,5 @@ def _check_pass_through(data, info):
     if info.format not in (*_JPEG, "PNG") or (info.format in _JPEG and info.mode not in ("L", "RGB")):
         raise Unreadable(f"{info.format} ({info.mode}) cannot be passed through; MXNet's decoder takes JPEG (grey or "
                          "colour) and PNG")
-    # Decoded all the same, as small as it goes: the stored bytes must be known to be whole.
+    # Decoded nevertheless, at the smallest scale: damaged bytes must not be stored.
     decode(data, info, resize=1)

@@ -1,4 +1,4 @@
-"""Which files are images: the formats that are read, and the suffixes of their names. The one table of both."""
+"""The image formats that are read, and the suffixes of their file names, in one table."""
 from __future__ import annotations
 
 import os
@@ -6,7 +6,7 @@ import os
 # Pillow's name of a format -> the suffixes of its files, the usual one first. Nothing else is opened as an image.
 FORMATS: dict[str, tuple[str, ...]] = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo"),
-    "MPO": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),  # JPEG with a second picture, of 3D cameras and phones
+    "MPO": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),  # JPEG with a second picture, as 3D cameras and phones write it
     "PNG": (".png", ".apng"),
     "GIF": (".gif",),
     "BMP": (".bmp",),
@@ -27,10 +27,10 @@ def suffix_of(name: str) -> str:
 
 
 def has_image_suffix(name: str) -> bool:
-    """Whether a file of this name is taken for an image."""
+    """Whether a file of this name counts as an image."""
     return suffix_of(name) in SUFFIXES
 
 
 def suffix_list() -> str:
-    """The suffixes that are taken, for an error."""
+    """All image suffixes in one line, for messages."""
     return " ".join(sorted(SUFFIXES))

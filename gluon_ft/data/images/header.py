@@ -1,4 +1,4 @@
-"""An image file's bytes and what its header says, before anything is decoded."""
+"""Reads image files and their headers (format, size, orientation), before any pixel is decoded."""
 from __future__ import annotations
 
 import contextlib
@@ -18,8 +18,8 @@ MAX_SIDE = 65_535  # pixels, the most that a JPEG's header can say
 MAX_FILE_BYTES = 256 << 20
 NO_MEMORY = "not enough memory to decode it"
 
-# Bytes a pixel while it is decoded, measured with Pillow 13: its own four and the result's three; some decoders hold
-# the picture several times.
+# Bytes of memory per pixel while an image is decoded, measured with Pillow 13: four of Pillow's and three of the
+# result; some decoders hold several copies of the picture.
 _USUAL_BYTES, _BYTES = 7, {"WEBP": 16, "JPEG2000": 19, "AVIF": 10, "HEIF": 16}
 _EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 _JPEG_TABLES = (0xC4, 0xDB, 0xDD, 0xFE)  # Huffman, quantisation, restart interval; and comments
@@ -31,7 +31,7 @@ class Unreadable(ValueError):
 
 @dataclass(frozen=True)
 class Probe:
-    """What an image's header says: `format` and `mode` in Pillow's words, size as stored, EXIF orientation 1..8."""
+    """An image's header: `format` and `mode` as Pillow names them, size as stored, EXIF orientation 1..8."""
 
     format: str
     mode: str
@@ -42,7 +42,7 @@ class Probe:
 
     @property
     def upright(self) -> tuple[int, int]:
-        """Width and height as the image is seen."""
+        """Width and height of the upright image."""
         return (self.width, self.height) if self.orientation < 5 else (self.height, self.width)
 
 
@@ -67,10 +67,10 @@ def read_file(path: AnyPath) -> bytes:
 
 
 def probe(data: bytes, max_megapixels: float = MAX_MEGAPIXELS) -> Probe:
-    """Reads the header only; Unreadable where it is no image, or would be too large once it is decoded.
+    """Reads an image's header; raises Unreadable where the data is no image, or too large to be decoded.
 
-    `max_megapixels` are width times height, in 10^6 pixels; a format whose decoder takes more memory than PNG's may
-    have fewer. No edge may be longer than `MAX_SIDE`.
+    `max_megapixels` limits width times height, in 10^6 pixels; the limit is lower for formats whose decoders take more
+    memory than PNG's. No edge may be longer than `MAX_SIDE`.
     """
     info = _probe_jpeg(data) or _probe_any(data)
     _check_size(info, max_megapixels)
@@ -94,7 +94,7 @@ def _check_size(info: Probe, max_megapixels: float) -> None:
 
 def _probe_any(data):
     with opened(orientation.png_metadata_first(data)) as image:
-        # What a TIFF's own tag says is done by Pillow, and is in its size already.
+        # Pillow applies a TIFF's own tag itself, and the size that it gives is already the upright one.
         turned = 1 if orientation.TAG in getattr(image, "tag_v2", ()) else orientation.of_image(image)
         return Probe(image.format or "", image.mode, *image.size, turned,
                      "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa"))
@@ -137,7 +137,7 @@ def _probe_jpeg(data):
 
 @contextlib.contextmanager
 def opened(data: bytes) -> Iterator[ImageFile.ImageFile]:
-    """Pillow's image of some bytes, see `opener.identify`. Raises Unreadable where the bytes are no image."""
+    """Opens image bytes with Pillow, see `opener.identify`. Raises Unreadable where they are no image."""
     try:
         with opener.quiet():
             image = opener.identify(data)
@@ -155,7 +155,7 @@ def opened(data: bytes) -> Iterator[ImageFile.ImageFile]:
 
 @contextlib.contextmanager
 def decoding() -> Iterator[None]:
-    """Whatever a decoder raises inside means that this one image is Unreadable, and nothing beyond it."""
+    """Turns whatever a decoder raises inside into Unreadable: the reason why this one image cannot be used."""
     try:
         yield
     except Unreadable:

@@ -20,8 +20,8 @@ BITS = 128  # of a hash
 NEAR = 28  # default largest Hamming distance of a candidate pair
 LIKE = 0.90  # least correlation of the grey values, aligned, of a confirmed pair
 DETAIL = 0.70  # least correlation of their edges: skies and lawns are alike in grey values only
-SURE = 0.95  # correlation as they lie from which no alignment is looked for
-POSSIBLE = 0.30  # correlation as they lie below which no alignment is tried (costs a few of the 10% crops)
+SURE = 0.95  # correlation without alignment, from which on none is tried
+POSSIBLE = 0.30  # correlation without alignment, below which none is tried (this misses a few of the 10% crops)
 FLAT = 4.0  # standard deviation of a thumbnail's grey values (0..255) below which an image counts as flat
 
 _FLIP = Image.Transpose
@@ -50,7 +50,7 @@ class NearPair:
 
 @dataclass
 class Search:
-    """What `near_pairs` found, in the order of (first, second), and whether it had to stop short."""
+    """The pairs that `near_pairs` found, sorted by (first, second); `stopped` says where it had to stop early."""
 
     pairs: list[NearPair] = field(default_factory=list)
     stopped: str | None = None
@@ -62,7 +62,7 @@ def thumbnail(grey: np.ndarray) -> Image.Image:
 
 
 def hash_turns(small: Image.Image) -> np.ndarray:
-    """Hashes of a thumbnail undone from each of the eight `TURNS`: uint8 of shape (8, 16), 128 packed bits each."""
+    """Hashes of a thumbnail with each of the eight `TURNS` undone: uint8 (8, 16), 128 packed bits each."""
     rows = []
     for _, undo in TURNS:
         turned = small if undo is None else small.transpose(undo)
@@ -84,12 +84,13 @@ def near_pairs(hashes: np.ndarray, thumbnails: np.ndarray, near: int = NEAR, *, 
     near : int, default 28
         Largest Hamming distance of a candidate, 0..64 bits.
     most_pairs, most_alignments : int
-        Bounds on memory and time: the search stops, and says so, after that many pairs; after that many
-        alignments only pairs that agree as they lie are taken.
+        Bounds on memory and time. After `most_pairs` pairs the search stops; after `most_alignments` alignments it
+        takes only pairs that agree without alignment. `Search.stopped` says so.
     tick : callable, optional
-        Called with the share of the work done (adds up to 1).
+        Called with each share of the work that is done; they add up to 1.
 
-    The search is exhaustive: products of blocks of +1/-1 rows give the distances, 30,000 images take seconds.
+    Every pair is compared: Hamming distances are matrix products of hashes written as +1/-1, and 30,000 images take
+    seconds.
     """
     found: dict[tuple[int, int], NearPair] = {}
     state = {"left": most_alignments}
@@ -163,16 +164,16 @@ def normalised(images: np.ndarray) -> np.ndarray:
 
 
 def _edge_correlation(one, other):
-    """Correlation of the differences of neighbouring pixels of two images of one shape."""
+    """Correlation of the differences between neighbouring pixels of two images of the same shape."""
     one, other = (np.concatenate([np.diff(image.astype(np.float32), axis=axis).ravel() for axis in (0, 1)])
                   for image in (one, other))
     return float(one @ other / max(np.linalg.norm(one) * np.linalg.norm(other), 1e-6))
 
 
 def aligned(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
-    """Correlations of grey values and of edges where one thumbnail (32, 32), shrunk by up to a fifth, fits best.
+    """Correlations of the grey values and of the edges of two thumbnails (32, 32) in their best alignment, -1..1.
 
-    Each is tried inside the other, with width and height shrunk separately. Both figures are in -1..1.
+    Each is tried inside the other, its width and height shrunk separately by up to a fifth.
     """
     return max(_best_inside(one, other), _best_inside(other, one))
 

@@ -1,6 +1,6 @@
-"""`identify`, the one function that opens an image with Pillow: as one of the formats in `formats.FORMATS`.
+"""Opens images with Pillow, as one of the formats in `formats.FORMATS`; all of the package goes through `identify`.
 
-Pillow by itself opens whatever it knows, by content: an EPS named `.jpg` would start Ghostscript.
+By itself Pillow opens every format that it knows, by content: an EPS named `.jpg` would start Ghostscript.
 """
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from typing import Any
 
 from PIL import Image, ImageFile
 
-# Pillow's plug-ins register themselves when they are imported; an MPO is opened by JPEG's. The common ones come first.
+# Pillow's plug-ins register themselves when they are imported; JPEG's opens MPO too. Common formats come first.
 _PLUGINS = {"JPEG": "Jpeg", "PNG": "Png", "GIF": "Gif", "BMP": "Bmp", "DIB": "Bmp", "WEBP": "WebP", "TIFF": "Tiff",
             "PPM": "Ppm", "AVIF": "Avif", "JPEG2000": "Jpeg2K"}
-# Major brands of ISO 14496-12 files with HEVC pictures in them (ISO/IEC 23008-12, annex B), and those of any picture.
+# Major brands of ISO 14496-12 files with HEVC pictures (ISO/IEC 23008-12, annex B); mif1 and msf1 stand for any codec.
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1")
 _AVIF_BRANDS = (b"avif", b"avis")
 _NO_HEIF = "HEIC/HEIF, which needs pillow-heif (pip install pillow-heif)"
 _NO_AVIF = "AVIF, which this Pillow cannot read (pip install -U pillow)"
-
-
 _ONE_AT_A_TIME = threading.RLock()
 
 
 class NotInstalled(ValueError):
-    """A format that is known and cannot be read here; the text says what it needs."""
+    """A known format that cannot be read here; the text says what has to be installed."""
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Leaves out Pillow's warnings. Python's filters of warnings belong to the whole process, so that one thread at a
-    time gets past here."""
+    """Suppresses Pillow's warnings in the block.
+
+    Python's warning filters belong to the whole process, so only one thread at a time is inside.
+    """
     with _ONE_AT_A_TIME, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -44,8 +44,8 @@ def quiet() -> Iterator[None]:
 def identify(data: bytes) -> ImageFile.ImageFile | None:
     """Opens image bytes as one of the formats of `FORMATS`, whatever the file is called.
 
-    As `PIL.Image.open(..., formats=...)` but for its limit of an image's size, which is one number for the whole
-    process; `header.probe` has one.
+    As `PIL.Image.open(..., formats=...)`, but without Pillow's limit on an image's size, which is one number for the
+    whole process; `header.probe` checks the size instead.
 
     Parameters
     ----------
@@ -84,15 +84,15 @@ def identify(data: bytes) -> ImageFile.ImageFile | None:
 def _accepted(accept, beginning: bytes) -> bool:
     try:
         verdict = accept is None or accept(beginning)
-    except (SyntaxError, IndexError, TypeError, struct.error):  # of a file of a few bytes
+    except (SyntaxError, IndexError, TypeError, struct.error):  # the file has only a few bytes
         return False
-    return bool(verdict) and not isinstance(verdict, str)  # text: a format that this Pillow was built without
+    return bool(verdict) and not isinstance(verdict, str)  # text says that this Pillow was built without the format
 
 
 def _openers(data: bytes):
     """(accept, factory) of each format, as Pillow's plug-ins register them."""
     for name, module in _PLUGINS.items():
-        with contextlib.suppress(ImportError):  # a Pillow from before it had AVIF
+        with contextlib.suppress(ImportError):  # older Pillows have no AVIF
             importlib.import_module(f"PIL.{module}ImagePlugin")
             if name in Image.OPEN:
                 factory, accept = Image.OPEN[name]
@@ -104,7 +104,7 @@ def _openers(data: bytes):
 
 
 def _is_heif(data: bytes) -> bool:
-    # A file of the brands for any picture lists those for its own behind the major one.
+    # An AVIF file whose major brand stands for any codec has 'avif' among the compatible brands that follow.
     return data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS and b"avif" not in data[8:64]
 
 

@@ -1,7 +1,7 @@
-"""The orientation of an image, 1..8, as the `ImageOps.exif_transpose` of the Pillow installed here takes it.
+"""An image's EXIF orientation, 1..8, read as the installed Pillow's `ImageOps.exif_transpose` reads it.
 
-From EXIF, ImageMagick's raw profile or XMP, in this order. Damaged metadata count as upright: they are no reason to
-refuse a picture.
+It is looked for in EXIF, ImageMagick's raw profile and XMP, in this order. An image with damaged metadata counts as
+upright: that is no reason to refuse it.
 """
 from __future__ import annotations
 
@@ -15,18 +15,21 @@ from gluon_ft.data.images import opener
 
 TAG = 0x0112  # of the orientation, in EXIF and TIFF
 _SHORT = 3  # EXIF's type of a 16-bit number
-_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}  # bytes, by type
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}  # type -> bytes
 _XMP_TAG = b"tiff:Orientation"
-# PNG chunks that can hold it, all allowed behind the pixels (PNG 1.2, 5.6).
+# PNG chunks that can hold the orientation; each may come after the pixels (PNG 1.2, 5.6).
 _PNG_METADATA = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
 
 
 def of_image(image: Image.Image) -> int:
-    """Of an image opened with Pillow, whether its pixels are decoded or not; a PNG first goes through
-    `png_metadata_first`. What a TIFF's own tag says Pillow has done when the pixels are there."""
+    """The orientation of an image opened with Pillow, whose pixels need not be decoded.
+
+    A PNG's bytes go through `png_metadata_first` before it is opened. Pillow applies a TIFF's own tag itself, when it
+    decodes the pixels.
+    """
     try:
         with opener.quiet():
-            # Not the PNG's own method, which would decode it.
+            # A PNG's own `getexif` would decode the pixels.
             value = Image.Image.getexif(image).get(TAG, 1)
     except Exception:  # whatever Pillow raises on damaged metadata
         return 1
@@ -34,9 +37,9 @@ def of_image(image: Image.Image) -> int:
 
 
 def of_jpeg(exif: bytes, xmp: bytes) -> int:
-    """Of a JPEG's EXIF segments, put together as Pillow does it, and its last XMP segment (b'' where it has none).
+    """The orientation of a JPEG, from its EXIF segments, joined as Pillow joins them, and its last XMP segment.
 
-    Quicker than Pillow for what cameras write; Pillow's own answer for all else.
+    Either is b'' where there is none. Quicker than Pillow for what cameras write; all else is left to Pillow.
     """
     tag = _plain(exif) if exif else 0
     if tag:
@@ -49,7 +52,7 @@ def of_jpeg(exif: bytes, xmp: bytes) -> int:
 
 
 def _plain(exif: bytes) -> int | None:
-    """The tag where it is one 16-bit number other than 0; 0 where there is no tag; None where Pillow has to judge.
+    """The tag, if it is a single 16-bit number other than 0; 0 where there is no tag; None where Pillow must decide.
 
     EXIF is a TIFF header and a directory of 12-byte entries: tag, type, count, value (Exif 2.3, 4.6.2).
     """
@@ -72,17 +75,17 @@ def _plain(exif: bytes) -> int | None:
 
 
 def _reaches_beyond(exif, order, entry) -> bool:
-    """Whether an entry's data lie beyond the end: Pillow then reads none of the entries behind it."""
+    """Whether an entry's data extend beyond the end: Pillow then reads none of the entries after it."""
     _, kind, number, value = entry
     size = number * _SIZES.get(kind, 0)
     return size > 4 and 6 + struct.unpack(f"{order}I", value)[0] + size > len(exif)
 
 
 def png_metadata_first(data: bytes) -> bytes:
-    """A PNG with those chunks in front that may hold an orientation and stand behind its pixels.
+    """Moves chunks that may hold an orientation from behind a PNG's pixels to before them.
 
-    Pillow reads on to the end when it has decoded the pixels; for the orientation alone that would take too long.
-    Other data are returned as they are.
+    Pillow reads such chunks only after decoding the pixels, which would take too long for the orientation alone. Other
+    data is returned as it is.
     """
     if not data.startswith(b"\x89PNG\r\n\x1a\n"):
         return data
@@ -113,10 +116,10 @@ def upright(array: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def as_stored(array: np.ndarray, orientation: int) -> np.ndarray:
-    """A view of upright pixels (height, width[, channels]) in which they lie as in the file, to be written through."""
+    """A view of upright pixels (height, width[, channels]) in the file's order, to write stored rows through."""
     if orientation >= 5:
         array = array.swapaxes(0, 1)
-    # What is turned clockwise to be upright lies in the file turned the other way.
+    # The inverse of what `upright` does.
     across, down = {1: (1, 1), 2: (-1, 1), 3: (-1, -1), 4: (1, -1), 5: (1, 1), 6: (1, -1), 7: (-1, -1),
                     8: (-1, 1)}[orientation]
     return array[::down, ::across]

@@ -8,34 +8,34 @@ from gluon_ft.io import settings
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "area", "lanczos")
 _CHANNELS = {"rgb": 3, "bgr": 3, "gray": 1}
-MOST_PIXELS = 8192  # of an edge; one such image has 0.8 GB as numbers
-_LARGEST, _LEAST = 1e6, 1e-6  # of mean, std and scale, so that no input becomes infinite
+MOST_PIXELS = 8192  # of an edge; one such input takes 0.8 GB
+_LARGEST, _LEAST = 1e6, 1e-6  # bounds on mean, std and scale, so that no input becomes infinite
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """From a decoded 8-bit image to the input of a network: resize, crop, `(x / scale - mean) / std`, rotate.
+    """How a decoded 8-bit image becomes a network's input: resize, crop, `(x / scale - mean) / std`, rotate.
 
     Parameters
     ----------
-    mean, std : tuples of floats, one a channel and in the order of the channels
-        For values already divided by `scale`. Default: ImageNet's.
+    mean, std : tuple of float
+        One number per channel, in `channel_order`, for values already divided by `scale`. Default: ImageNet's.
     scale : float
         255 for inputs in 0..1 (default), 1 for inputs in 0..255.
     channel_order : {'rgb', 'bgr', 'gray'}
     size : int
         Height and width of the input, pixels.
     resize : int or None
-        Shorter edge before the centre crop of evaluation, pixels; None: no resize (the images have that size).
+        Length of the shorter edge before evaluation's centre crop, pixels; None: no resize (the images have `size`).
     interpolation : str
         One of 'nearest', 'bilinear', 'bicubic', 'area', 'lanczos'.
     rotate180 : bool
-        Both spatial axes reversed, last of all.
+        Rotate by 180 degrees, as the last step.
     mirror : bool
-        The network's result for an image is the mean of its results for the image and for its mirror image. The images
-        are prepared alike either way; it is evaluation and prediction that run both (`engine.fused.evaluating`).
+        Average the network's outputs for an image and for its mirror image. This does not change how images are
+        prepared: evaluation and prediction run both (`engine.fused.evaluating`).
 
-    Raises ConfigError for a value out of its range.
+    Raises ConfigError for a value out of range.
     """
 
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
@@ -88,7 +88,7 @@ class Preprocessing:
 
     @property
     def range(self) -> tuple[float, float]:
-        """Lowest and highest pixel value before mean and std: (0, 1) or (0, 255)."""
+        """Lowest and highest pixel value before mean and std are applied: (0, 1) or (0, 255)."""
         return (0.0, 255.0 / self.scale)
 
     @property
@@ -97,11 +97,11 @@ class Preprocessing:
         return 1.0 if self.resize is None else self.size / self.resize
 
     def with_size(self, size: int) -> Preprocessing:
-        """The same for an input of `size` pixels, with the edge before the crop in proportion."""
+        """The same for inputs of `size` pixels, with `resize` scaled in proportion."""
         return replace(self, size=size, resize=self.resize and round(size * self.resize / self.size))
 
     def to_dict(self) -> dict:
-        """Plain values only, for JSON and TOML; `mirror` where it is true, since older files are without it."""
+        """Plain values only, for JSON and TOML; `mirror` only where it is true, since older files do not have it."""
         values = settings.to_dict(self)
         if not self.mirror:
             del values["mirror"]
@@ -109,7 +109,7 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, values: dict) -> Preprocessing:
-        """The inverse of `to_dict`; what is missing has its default. ConfigError for an unknown key."""
+        """The inverse of `to_dict`; missing keys take their defaults. ConfigError for an unknown key."""
         return settings.from_dict(cls, values, "preprocessing ")
 
     def __str__(self) -> str:

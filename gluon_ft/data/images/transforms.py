@@ -1,6 +1,6 @@
-"""From a decoded uint8 image to a network's input: crop, resize, flip, normalise, by `Preprocessing`.
+"""Turns decoded uint8 images into a network's input: crop, resize, flip, normalise, by `Preprocessing`.
 
-The two published procedures, exactly:
+It reproduces two published procedures exactly:
 
 'gluon'   training: random part of the image (area 0.08..1, ratio 3/4..4/3) resized to 224, flip; evaluation: shorter
           edge to 256, centre crop of 224; both to [0, 1], then mean and std. As `mx.gluon.data.vision.transforms`'
@@ -26,15 +26,15 @@ from gluon_ft.errors import ConfigError
 
 INTERPOLATIONS = {"nearest": cv2.INTER_NEAREST, "bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC,
                   "area": cv2.INTER_AREA, "lanczos": cv2.INTER_LANCZOS4}
-MOST_PIXELS = 1 << 24  # of a resized image that is made whole: 256 times as long as wide, at 256 pixels
-TRIES = 10  # of the random part, before the centre is taken; MXNet's `random_size_crop` and torchvision have 10 too
+# Of a larger resized image only the part that a crop needs is computed. At 256 pixels: 256 times as long as wide.
+MOST_PIXELS = 1 << 24
 
 
 @dataclass(frozen=True)
 class Transform:
-    """Training transform with an `augmentation`, evaluation transform without.
+    """The transform of one image: for training with an `augmentation`, for evaluation without.
 
-    It has two halves, so that the result of the first can be kept: `prepare` draws nothing at random.
+    It has two halves, `prepare` and `finish`. The first draws nothing at random, so that its result can be cached.
     Raises ConfigError for colour augmentation of grey images.
     """
 
@@ -50,32 +50,28 @@ class Transform:
                               found=getattr(self.augmentation, grey[0]))
 
     @property
-    def _resized_crop(self) -> bool:
-        return self._part is not None
-
-    @property
-    def _part(self) -> Augmentation | None:
-        """The augmentation, where it draws a part of the image."""
+    def _resized_crop(self) -> Augmentation | None:
+        """The augmentation, if its crop is 'resized'."""
         return self.augmentation if self.augmentation is not None and self.augmentation.crop == "resized" else None
 
     def decode_resize(self) -> int:
-        """The `resize` with which images are decoded for this transform, see `decode.reduction`; 0: always in full.
+        """The `resize` with which to decode images for this transform, see `decode.reduction`; 0: always in full.
 
-        It depends on no random number, so that an image is decoded alike in every epoch. The smallest part that
-        training can draw still has the input's size then, unless the image itself is too small for that.
+        It does not depend on random numbers, so that an image is decoded alike in every epoch. Even the smallest part
+        that training can draw then has the input's size, unless the image itself is too small.
         """
         wanted = self.preprocessing
-        if self._part is None:
+        if self._resized_crop is None:
             return wanted.resize or 0
-        share, ratios = self._part.scale[0], self._part.ratio
+        share, ratios = self._resized_crop.scale[0], self._resized_crop.ratio
         return math.ceil(wanted.size / math.sqrt(share * min(ratios[0], 1 / ratios[1])) / 2)
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
-        """Resize and, in evaluation, crop.
+        """The first half: resizes the image and, in evaluation, crops it.
 
         image : uint8 (height, width, 3) in RGB, or (height, width) for grey networks
         """
-        if self._resized_crop:
+        if self._resized_crop is not None:
             return image
         with _one_image():
             return self._prepared(image)
@@ -86,19 +82,19 @@ class Transform:
             return centre_crop(image, wanted.size, wanted.interpolation, wanted.resize)
         if wanted.resize is not None and not _is_long(*_short_edge(image, wanted.resize)):
             return resize_short(image, wanted.resize, wanted.interpolation)
-        return image  # a long one is resized where it is cropped
+        return image  # a very long image is resized together with the crop
 
     def finish(self, image: np.ndarray, out: np.ndarray, rng: np.random.RandomState | None = None) -> None:
-        """The second half: in training random crop, flip and augmentation, then `(x / scale - mean) / std`.
+        """The second half: random crop, flip and augmentation (in training), then `(x / scale - mean) / std`.
 
         Parameters
         ----------
         image : ndarray
             uint8 (height, width, 3) in RGB, or (height, width), as `prepare` returned it.
         out : ndarray
-            float32 (channels, size, size), written to.
+            float32 (channels, size, size); the result is written here.
         rng : numpy.random.RandomState, optional
-            Needed in training; None draws nothing, and the image must then have the input's size.
+            Needed in training. With None nothing is drawn, and the image must have the input's size already.
         """
         wanted, chosen = self.preprocessing, self.augmentation
         if chosen is not None and rng is not None:
@@ -108,7 +104,7 @@ class Transform:
 
     def _drawn(self, image, chosen, rng):
         wanted = self.preprocessing
-        if self._resized_crop:
+        if self._resized_crop is not None:
             image = random_resized_crop(image, wanted.size, rng, chosen.scale, chosen.ratio, wanted.interpolation)
         elif chosen.crop == "random":
             image = random_crop(image, wanted.size, rng, wanted.interpolation, wanted.resize)
@@ -117,7 +113,7 @@ class Transform:
         return augment.apply(image, chosen, rng)
 
     def __call__(self, image: np.ndarray, rng: np.random.RandomState | None = None) -> np.ndarray:
-        """Both halves: uint8 (height, width[, 3]) to float32 (channels, size, size); `rng` as in `finish`."""
+        """Both halves: from uint8 (height, width[, 3]) to float32 (channels, size, size); `rng` as in `finish`."""
         out = np.empty((self.preprocessing.channels, self.preprocessing.size, self.preprocessing.size), np.float32)
         self.finish(self.prepare(image), out, rng)
         return out
@@ -125,7 +121,7 @@ class Transform:
 
 @contextlib.contextmanager
 def _one_image() -> Iterator[None]:
-    """Too little memory for one image is said of that image, as Unreadable."""
+    """Turns a failed resize, usually for lack of memory, into Unreadable: the reason why this one image is not used."""
     try:
         yield
     except (MemoryError, cv2.error) as error:
@@ -133,7 +129,7 @@ def _one_image() -> Iterator[None]:
 
 
 def resize_short(image: np.ndarray, size: int, interpolation: str = "bilinear") -> np.ndarray:
-    """Resizes so that the shorter edge has `size` pixels; the longer is rounded down as MXNet and im2rec do.
+    """Resizes so that the shorter edge has `size` pixels; the longer one is rounded down, as in MXNet and im2rec.
 
     Parameters
     ----------
@@ -147,7 +143,7 @@ def resize_short(image: np.ndarray, size: int, interpolation: str = "bilinear") 
     Returns
     -------
     ndarray
-        uint8; `image` itself where it has that size.
+        uint8; `image` itself if it already has that size.
     """
     return _resize(image, *_short_edge(image, size), interpolation)
 
@@ -166,7 +162,7 @@ def _resize(image, width, height, interpolation):
 
 def centre_crop(image: np.ndarray, size: int, interpolation: str = "bilinear",
                 resize: int | None = None) -> np.ndarray:
-    """Cuts out the middle `size` x `size`, rounded to the top left as MXNet does; a smaller image is enlarged first.
+    """Cuts out the central `size` x `size`, rounded to the top left as in MXNet; a smaller image is enlarged first.
 
     Parameters
     ----------
@@ -177,8 +173,8 @@ def centre_crop(image: np.ndarray, size: int, interpolation: str = "bilinear",
     interpolation : str, default 'bilinear'
         Of the resizing; a key of `INTERPOLATIONS`.
     resize : int, optional
-        First the shorter edge gets so many pixels, see `resize_short`. The result is the same as in two steps; but of a
-        picture that is a thousand times as long as wide no more is resized than is cut out.
+        Length to which the shorter edge is resized first, pixels. The result equals `resize_short` and then the crop,
+        but of a very long image only the part that is cut out is resized.
 
     Returns
     -------
@@ -203,7 +199,7 @@ def random_crop(image: np.ndarray, size: int, rng: np.random.RandomState, interp
     interpolation : str, default 'bilinear'
         Of the resizing; a key of `INTERPOLATIONS`.
     resize : int, optional
-        Of the shorter edge, as in `centre_crop`.
+        Length of the shorter edge, as in `centre_crop`.
 
     Returns
     -------
@@ -216,10 +212,10 @@ def random_crop(image: np.ndarray, size: int, rng: np.random.RandomState, interp
 
 
 def _target(image, size, interpolation, resize):
-    """The image, and the (width, height) that it is to be resized to before a crop of `size` is cut out.
+    """The image, and the (width, height) to resize it to before a crop of `size` is cut out.
 
-    An image smaller than the crop is enlarged in proportion, first to the height that is needed and then to the width,
-    as ImageRecordIter does. The first of two steps is done here: what it gives is smaller than the crop.
+    An image smaller than the crop is enlarged in proportion, first to the needed height and then to the needed width,
+    as in ImageRecordIter. Where both steps are needed, the first one is done here.
     """
     width, height = image.shape[1::-1] if resize is None else _short_edge(image, resize)
     if height < size:
@@ -248,7 +244,7 @@ def _part_of_resized(image, wanted, place, size, interpolation):
 
 
 def _resized_around(image, wanted, place, size, interpolation):
-    """Resizes no more of a long image than a crop needs: (part of the resized image, left, top of the crop in it)."""
+    """Resizes only what a crop needs of a long image: (part of the resized image, left, top of the crop in it)."""
     (width, height), (left, top) = wanted, place
     columns, skipped_x, scale_x = _needed(image.shape[1], width, left, size, MOST_PIXELS // height)
     rows, skipped_y, scale_y = _needed(image.shape[0], height, top, size, MOST_PIXELS // width)
@@ -257,15 +253,15 @@ def _resized_around(image, wanted, place, size, interpolation):
 
 
 def _needed(full, wanted, first, count, most):
-    """The pixels of an edge that make `count` pixels from `first` on, once it is resized from `full` to `wanted`.
+    """The source pixels of an edge from which `count` pixels, from `first` on, of the resized edge are computed.
 
-    Both images are cut where pixels of both begin at one place, or nearly so, since interpolation would give others
-    otherwise: of the resized one up to `most` pixels are looked through for such a place. What the places are still
-    apart (less than a pixel) is taken up by the factor.
+    The edge is resized from `full` to `wanted` pixels. Interpolation of a part gives the same values only if the part
+    begins where a source pixel and a resized pixel begin together, or nearly so; up to `most` resized pixels are
+    searched for such a place. An offset that remains (less than a pixel) goes into the resize factor.
 
-    Returns (slice of the pixels, how many pixels of the resized edge lie before them, factor of their resizing).
+    Returns (slice of the source pixels, number of resized pixels before them, resize factor).
     """
-    margin = 4 + -(-full // wanted)  # Lanczos looks at 4 pixels on either side, area averaging at those that become one
+    margin = 4 + -(-full // wanted)  # Lanczos reads 4 pixels on either side, area averaging all that become one
     latest = max(0, first * full // wanted - margin) * wanted // full
     shifts = np.arange(max(0, latest - max(count, most)), latest + 1, dtype=np.int64)
     beyond = shifts * full % wanted
@@ -288,19 +284,17 @@ def random_part(height: int, width: int, rng: np.random.RandomState, scale: tupl
         Of the image, pixels.
     rng : numpy.random.RandomState
     scale : (low, high), default (0.08, 1)
-        The part's share of the area is uniform between these.
+        The part's share of the area, as in `augment.draw_size`.
     ratio : (low, high), default (3/4, 4/3)
-        The logarithm of its width over its height is uniform between the logarithms of these.
+        Its width over its height, as there.
 
     Returns
     -------
     (left, top, width, height) or None
-        In pixels; None where none of ten tries fitted.
+        In pixels; None where none of ten tries fits.
     """
-    for _ in range(TRIES):
-        area = rng.uniform(*scale) * height * width
-        aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
-        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+    for _ in range(augment.TRIES):
+        w, h = augment.draw_size(height, width, rng, scale, ratio)
         if 0 < w <= width and 0 < h <= height:
             return rng.randint(width - w + 1), rng.randint(height - h + 1), w, h
     return None
@@ -309,10 +303,10 @@ def random_part(height: int, width: int, rng: np.random.RandomState, scale: tupl
 def random_resized_crop(image: np.ndarray, size: int, rng: np.random.RandomState,
                         scale: tuple[float, float] = (0.08, 1.0), ratio: tuple[float, float] = (3 / 4, 4 / 3),
                         interpolation: str = "bilinear") -> np.ndarray:
-    """A random part of an image (`random_part`), resized to `size` x `size`.
+    """Resizes a random part of an image (`random_part`) to `size` x `size`.
 
-    Where none fits, as in a very long image, it is the middle square of `size`, or of the shorter edge where that is
-    less. MXNet does so; torchvision takes the largest part with an allowed ratio.
+    Where none fits, as in a very long image, the central square is taken: of `size`, or of the shorter edge if that is
+    less. So does MXNet; torchvision takes the largest part with an allowed ratio.
 
     Parameters
     ----------
