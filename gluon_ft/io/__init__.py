@@ -1,1 +1,1 @@
-"""Files, downloads, archives, settings as text, progress: what knows nothing of images or networks."""
+"""Files, locks, downloads, archives, settings and progress: nothing here knows of images or networks."""

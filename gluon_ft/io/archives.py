@@ -1,4 +1,4 @@
-"""Unpacking archives that are not trusted: nothing leaves the folder, nothing fills the disk, all or nothing."""
+"""Unpacks untrusted archives: nothing lands outside the folder, nothing fills the disk, all or nothing."""
 from __future__ import annotations
 
 import bz2
@@ -23,9 +23,9 @@ from gluon_ft.io import atomic
 MOST_BYTES = 20 << 30
 MOST_FILES = 2_000_000
 _CHUNK = 1 << 18
-_ONE_READ = 1 << 20  # a tar header asks for more only in a forged archive
+_ONE_READ = 1 << 20  # bytes; only a forged tar header makes tarfile ask for more at once
 _BLOCK = 512  # bytes of a tar header
-_HEADERS = 4096  # bytes of headers and padding that a member of a tar archive may need
+_HEADERS = 4096  # bytes of headers and padding allowed for each member of a tar archive
 
 _BAD = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError,
         UnicodeError, RuntimeError, ValueError)
@@ -34,16 +34,16 @@ _BAD = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFErr
 @dataclass(frozen=True)
 class _Member:
     name: str
-    kind: str  # 'file', 'folder', or what else it is
+    kind: str  # 'file', 'folder', or words for the error, such as 'a link'
     size: int
     open: Callable[[], Any]  # a file to read from
 
 
 def unpack(archive: str | os.PathLike, folder: str | os.PathLike, *, max_bytes: int = MOST_BYTES,
            max_files: int = MOST_FILES) -> Path:
-    """Unpacks a zip or tar archive (plain, gzip, bzip2, xz; told by content, not by name) into a new folder.
+    """Unpacks a zip or tar archive (plain, gzip, bzip2, xz; recognised by content, not by name) into a new folder.
 
-    Modes and times of members are not taken over.
+    File modes and times are not restored.
 
     Parameters
     ----------
@@ -51,16 +51,16 @@ def unpack(archive: str | os.PathLike, folder: str | os.PathLike, *, max_bytes: 
     folder : path-like
         Must not exist, or be empty. It appears once everything is unpacked, not before.
     max_bytes : int
-        Limit of all files together once unpacked, declared and real.
+        Limit on the unpacked size of all files together, both as declared and as found.
     max_files : int
-        Limit of members.
+        Limit on the number of members.
 
     Raises
     ------
     DataError
-        Naming the member: absolute paths, `..`, links, devices and other special files, encrypted members, names
-        twice or differing only by case, backslashes and drive letters in names, too much or too many, a damaged
-        archive.
+        It names the member. Refused are absolute paths, `..`, links, devices and other special files, encrypted
+        members, duplicate names and names that differ only by case, backslashes and drive letters in names, archives
+        beyond the limits, and damaged ones.
     """
     archive, folder = Path(archive), Path(os.path.abspath(folder))
     if not archive.is_file():
@@ -77,7 +77,7 @@ def unpack(archive: str | os.PathLike, folder: str | os.PathLike, *, max_bytes: 
         raise DataError("damaged archive", path=archive, found=f"{type(error).__name__}: {error}",
                         remedy="fetch it again") from error
     except OSError as error:
-        if error.errno is None:  # bz2 and gzip say so where the data is damaged
+        if error.errno is None:  # so bz2 and gzip report damaged data
             raise DataError("damaged archive", path=archive, found=error, remedy="fetch it again") from error
         raise DataError("cannot be unpacked", path=archive, found=error.strerror or error,
                         remedy=f"free some space, or check {folder.parent}") from error
@@ -85,7 +85,7 @@ def unpack(archive: str | os.PathLike, folder: str | os.PathLike, *, max_bytes: 
 
 
 def _unpack(archive: Path, folder: Path, max_bytes: int, max_files: int) -> None:
-    seen: dict[str, list] = {}
+    seen: dict[str, tuple[str, bool]] = {}
     written = 0
     for count, member in enumerate(_members(archive, max_bytes, max_files), 1):
         if count > max_files:
@@ -118,10 +118,10 @@ def _too_large(archive: Path, max_bytes: int) -> DataError:
 
 
 def _safe_parts(archive: Path, member: _Member) -> list[str]:
-    """The parts of a member's path below the folder; DataError where it points anywhere else or is no plain file.
+    """The parts of a member's path below the folder; DataError where it points elsewhere, or is no file or folder.
 
-    For zip and tar alike, and stricter than tarfile's `data_filter`, which makes an absolute path relative and lets
-    links pass that stay inside.
+    For zip and tar alike, and stricter than tarfile's `data_filter`, which makes absolute paths relative and accepts
+    links that stay inside.
     """
     name = member.name
     why = None
@@ -142,18 +142,24 @@ def _safe_parts(archive: Path, member: _Member) -> list[str]:
     return parts
 
 
-def _unique(archive: Path, member: _Member, parts: list[str], seen: dict[str, list]) -> None:
-    """Remembers a path and its folders; DataError where it is there already or another differs only by case."""
+def _unique(archive: Path, member: _Member, parts: list[str], seen: dict[str, tuple[str, bool]]) -> None:
+    """Records a path and its folders; DataError where it is in the archive twice, or another differs only by case.
+
+    seen : the path in lower case -> (the path as it was first spelled, whether it is a file)
+    """
     for depth in range(1, len(parts) + 1):
         spelled = "/".join(parts[:depth])
         is_file = depth == len(parts) and member.kind == "file"
-        before = seen.setdefault(unicodedata.normalize("NFC", spelled).casefold(), [spelled, is_file, False])
-        if before[0] != spelled:
-            raise DataError(f"refused: names that differ only by case: '{_shown(before[0])}' and '{_shown(spelled)}'",
+        lower = unicodedata.normalize("NFC", spelled).casefold()
+        if lower not in seen:
+            seen[lower] = spelled, is_file
+            continue
+        first, was_file = seen[lower]
+        if first != spelled:
+            raise DataError(f"refused: names that differ only by case: '{_shown(first)}' and '{_shown(spelled)}'",
                             path=archive)
-        if before[2] and (before[1] or is_file):
+        if was_file or is_file:
             raise DataError(f"refused: '{_shown(spelled)}' is in it twice", path=archive)
-        before[2] = True
 
 
 def _shown(name: str) -> str:
@@ -190,7 +196,7 @@ def _zip_members(archive: Path, max_bytes: int) -> Iterator[_Member]:
 
 
 class _Bounded:
-    """The unpacked stream of a tar archive: refuses to be read beyond a limit or in huge pieces."""
+    """The decompressed stream of a tar archive, which refuses to be read beyond a limit or in huge pieces."""
 
     def __init__(self, file: IO[bytes], archive: Path, limit: int):
         self.file, self.archive, self.limit = file, archive, limit
@@ -226,16 +232,16 @@ def _tar_members(archive: Path, opener: Callable[..., Any], limit: int) -> Itera
                 kind = "a link"
             yield _Member(info.name, kind, info.size,
                           lambda info=info: opened.extractfile(_filtered(info, str(archive.parent))))
-            cast(Any, opened).members = []  # tarfile keeps every header otherwise
+            cast(Any, opened).members = []  # otherwise tarfile keeps every header in memory
         # tarfile takes a damaged or missing header after the first one for the end of the archive.
         bounded.seek(opened.offset)
         if bounded.read(_BLOCK) != bytes(_BLOCK):
             raise tarfile.ReadError(f"no end of archive at byte {opened.offset}")
-        while bounded.read(_CHUNK):  # to the end, where gzip, bzip2 and xz have their checksums
+        while bounded.read(_CHUNK):  # to the end of the stream, where gzip, bzip2 and xz check their checksums
             pass
 
 
 def _filtered(info: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
-    """By Python's own filter where it has one (3.12, and the later releases of 3.9 to 3.11), after `_safe_parts`."""
+    """Applies Python's own filter too, where it has one (3.12, and later releases of 3.9 to 3.11)."""
     data_filter = getattr(tarfile, "data_filter", None)
     return data_filter(info, folder) if data_filter else info

@@ -15,9 +15,9 @@ from gluon_ft.errors import DataError, UserError
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """Yields a temporary path beside `path` to write to; what is there at the end of the block becomes `path`.
+    """Yields a temporary path beside `path`; the file that the block writes there becomes `path` at its end.
 
-    Where the block fails, `path` is as it was and no temporary file is left. Raises OSError.
+    If the block fails, `path` stays as it was and no temporary file is left. Raises OSError.
     """
     path = Path(path)
     temporary = _temporary(path)
@@ -34,7 +34,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 def replacing_folder(path: str | os.PathLike) -> Iterator[Path]:
     """Yields a new folder beside `path`, which becomes `path` at the end of the block.
 
-    `path` must not exist, or be an empty folder. Where the block fails, nothing is left. Raises OSError.
+    `path` must not exist, or be an empty folder. If the block fails, nothing is left. Raises OSError.
     """
     path = Path(os.path.abspath(path))
     building = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
@@ -49,9 +49,9 @@ def replacing_folder(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def remove_leftovers(path: str | os.PathLike) -> None:
-    """Removes what `replacing_folder(path)` left when it was killed; only while no other process makes that folder."""
+    """Removes what a killed `replacing_folder(path)` left. Call it only while no other process makes that folder."""
     path = Path(path)
-    # A folder that is unpacked into one that is being made has two dots before its name.
+    # Two dots: an archive was being unpacked into the unfinished folder, which itself begins with a dot.
     for pattern in (f".{path.name}.*.part", f"..{path.name}.*.part"):
         for old in path.parent.glob(pattern):
             shutil.rmtree(old, ignore_errors=True)
@@ -67,22 +67,23 @@ def write(path: str | os.PathLike, data: bytes | str) -> Path:
 def write_together(files: dict[Path, bytes], *, force: bool = False, obsolete: Iterable[Path] = ()) -> None:
     """Writes several files, all or none.
 
-    All are written and synced under temporary names in their folders, then renamed; an error on the way puts back what
-    was there. A process killed during the renaming, the last and short step, leaves whole files, some new, some old.
+    All are written and synced under temporary names in their folders, then renamed; after an error the old files are
+    put back. A process that is killed during the short last step, the renaming, leaves complete files, but some new and
+    some old.
 
     Parameters
     ----------
     files : dict of Path to bytes
         Contents by path.
     force : bool
-        Replace what is there.
+        Replace files that exist.
     obsolete : iterable of Path
-        Files of an earlier result that would not belong to the new one; removed with it.
+        Files of an earlier result that do not belong to the new one, and are removed.
 
     Raises
     ------
     DataError
-        A file, or an obsolete one, is there and `force` is False; a folder is missing; writing fails.
+        A file, or an obsolete one, exists and `force` is False; a folder is missing; writing fails.
     """
     files = {Path(path): contents for path, contents in files.items()}
     old = [path for path in dict.fromkeys([*files, *map(Path, obsolete)]) if os.path.lexists(path)]
@@ -133,7 +134,7 @@ def _put_back(done: list[Path], temporary: dict[Path, Path], backup: dict[Path, 
 
 
 def put(temporary: str | os.PathLike, path: str | os.PathLike) -> None:
-    """Gives a finished file its name `path`: synced first, so that a crash cannot leave the name with nothing in it."""
+    """Renames a finished file to `path`; it is synced first, so that a crash cannot leave an empty file there."""
     with open(temporary, "rb") as file:
         os.fsync(file.fileno())
     os.replace(temporary, path)
@@ -146,7 +147,7 @@ def sync(file: IO[Any]) -> None:
 
 
 def sync_folder(folder: str | os.PathLike) -> None:
-    """Makes renamings and removals in a folder last through a crash, where the system can."""
+    """Makes renamings and removals in a folder survive a crash, where the system can."""
     if hasattr(os, "O_DIRECTORY"):
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -156,13 +157,13 @@ def sync_folder(folder: str | os.PathLike) -> None:
 
 
 def check_writable(path: str | os.PathLike) -> None:
-    """Raises UserError unless `write` could write `path`; what is there stays. To be asked before long work."""
+    """Raises UserError where `path` cannot be written; changes nothing. Call it before long work."""
     path = Path(path)
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "a folder")
         with contextlib.suppress(FileNotFoundError):
-            path.lstat()  # refuses a name that is too long, which the temporary one is not
+            path.lstat()  # fails for a name that is too long; the temporary name is shorter
         temporary = _temporary(path)
         temporary.touch(exist_ok=False)
         temporary.unlink()

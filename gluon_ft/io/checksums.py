@@ -1,4 +1,4 @@
-"""Checksum verification: the published hashes and size of a file, and whether a file here has them."""
+"""Checksum verification: compares files with their published hashes and sizes."""
 from __future__ import annotations
 
 import hashlib
@@ -13,7 +13,7 @@ _PIECE = 1 << 20  # bytes read at a time
 
 @dataclass(frozen=True)
 class Checksums:
-    """What is published about a file: full hashes in hex, the first hex digits of one, its size in bytes."""
+    """The published checksums of a file: hashes in hex, the first hex digits of a hash, the size in bytes."""
 
     sha256: str | None = None
     sha1: str | None = None
@@ -33,7 +33,7 @@ class Checksums:
     def fault(self, path: Path) -> str | None:
         """What is wrong with the file at `path`, as 'wrong sha1: expected ..., found ...'; None where all agrees.
 
-        A web page in the place of a file without a published hash is a fault too.
+        Where no hash is published, an HTML page in place of the file is a fault too.
         """
         try:
             return self._fault(path)
@@ -56,26 +56,26 @@ class Checksums:
         return None
 
     def match(self, path: Path) -> bool:
-        """Whether the file is there and all published checksums agree."""
+        """Whether the file exists and agrees with all published checksums."""
         return path.is_file() and self.fault(path) is None
 
 
 def find_local(name: str, folders: Iterable[str | os.PathLike],
                checksums: Checksums) -> tuple[Path | None, list[tuple[str, str]]]:
-    """Looks for a file in several folders and takes the first one whose checksums agree.
+    """Looks for a file in several folders, and takes the first one that agrees with the checksums.
 
     Parameters
     ----------
     name : str
-        Of the file.
+        The file's name.
     folders : iterable of path-like
-        In this order.
+        Searched in this order.
     checksums : Checksums
 
     Returns
     -------
     (Path or None, list of (path, fault))
-        None where no folder has it; the second are the files of that name that were passed over, with the reason.
+        The file, None where no folder has it; and the files of that name that do not agree, each with its fault.
     """
     faults = []
     for folder in folders:
@@ -89,7 +89,7 @@ def find_local(name: str, folders: Iterable[str | os.PathLike],
 
 
 def is_html(path: str | os.PathLike) -> bool:
-    """Whether a file begins like a web page, as error pages do that were saved as data."""
+    """Whether a file begins like an HTML page: often an error page that was saved as data."""
     with open(path, "rb") as file:
         return file.read(512).lstrip().lower().startswith(_HTML)
 

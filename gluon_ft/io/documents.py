@@ -1,7 +1,7 @@
-"""JSON and TOML that a stranger may have written, read within limits: bytes, nesting, numbers, names given once.
+"""Reads untrusted JSON and TOML within limits on length, nesting and numbers, and without duplicate names.
 
-What these functions raise of themselves is a plain ValueError with a short reason: who reads knows what the file was to
-be, and makes a UserError of it. Nothing else in the package reads JSON of a file.
+The functions raise a plain ValueError with a short reason; the caller, who knows what the file should be, makes a
+UserError of it. Nothing else in the package reads JSON files.
 """
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # pyright: ignore[reportMissingImports]  (installed on these Pythons only)
 
-MOST_BYTES = 1 << 20  # of what people write, and of cards
-MOST_BYTES_RECORDED = 1 << 30  # of what grows with the images: 40 million records, 5 million rows of data.json
-MOST_LEVELS = 32  # of objects and lists in each other; what gluon_ft writes has 6
+MOST_BYTES = 1 << 20  # of files that people write, and of cards
+MOST_BYTES_RECORDED = 1 << 30  # of files that grow with the images: 40 million records, 5 million rows of data.json
+MOST_LEVELS = 32  # of nested objects and lists; gluon_ft's own files have 6
 _MOST_DIGITS = 100
 _MOST_DOTS = 64
 _INTEGERS = range(-(1 << 63), 1 << 64)
 
-# A string up to its end or the text's, then what opens and closes. No pattern here goes back over what it has matched.
+# A string up to its end (or the text's, if it is not closed), or a bracket. None of these patterns backtracks.
 _JSON_TOKENS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
 _TOML_TOKENS = re.compile(r'"""|\'\'\'|"[^"\\\n]*(?:\\.[^"\\\n]*)*"?|\'[^\'\n]*\'?|#[^\n]*|[\[{]|[\]}]')
-_HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
-# os.fsdecode makes these of the bytes of a file name that are not UTF-8; other halves of a pair are no text.
-_NO_TEXT = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+_ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+# Without U+DC80 to U+DCFF, which os.fsdecode makes of bytes in a file name that are not UTF-8.
+_LONE_SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
 def read_json(path: str | os.PathLike, most_bytes: int = MOST_BYTES) -> Any:
-    """The value in a JSON file. Raises OSError, and ValueError with the reason as `parse_json`.
+    """The value in a JSON file. Raises OSError, and ValueError as `parse_json` does.
 
-    most_bytes : of the file; a longer one is not read.
+    most_bytes : the largest file that is read
     """
     return parse_json(read_bytes(path, most_bytes), most_bytes)
 
 
 def read_toml(path: str | os.PathLike, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
-    """The table in a TOML file. Raises OSError, and ValueError with the reason as `parse_toml`.
+    """The table in a TOML file. Raises OSError, and ValueError as `parse_toml` does.
 
-    most_bytes : of the file; a longer one is not read.
+    most_bytes : the largest file that is read
     """
     return parse_toml(read_bytes(path, most_bytes))
 
@@ -65,16 +65,16 @@ def parse_json(text: str | bytes, most_bytes: int = MOST_BYTES, most_levels: int
     text : str or bytes
         Bytes are UTF-8, with or without a byte order mark.
     most_bytes : int
-        Bytes or characters.
+        Limit on the length, in bytes or characters.
     most_levels : int
-        Of objects and lists in each other.
+        Limit on nested objects and lists.
 
     Raises
     ------
     ValueError
-        It is longer or nested more deeply, not UTF-8, no JSON, gives a name twice in one object, or holds NaN,
-        infinity, a number that 64 bits do not hold, or half of a character. A byte of a file name that was not UTF-8,
-        such as `\\udcff`, is allowed.
+        The text is too long, nested too deeply, not UTF-8 or not JSON; or it has the same name twice in one object,
+        NaN, infinity, a number beyond 64 bits, or a lone surrogate. Surrogates that stand for a byte of a file name
+        that is not UTF-8, such as `\\udcff`, are allowed.
     """
     _check_length(len(text), most_bytes)
     text = _decoded(text)
@@ -84,13 +84,13 @@ def parse_json(text: str | bytes, most_bytes: int = MOST_BYTES, most_levels: int
                            parse_constant=_no_number)
     except RecursionError:
         raise ValueError(f"nested more than {most_levels} levels deep") from None
-    if _HALF_CHARACTER.search(text):
+    if _ESCAPED_SURROGATE.search(text):
         _check_texts(value)
     return value
 
 
 def parse_toml(text: str | bytes) -> dict[str, Any]:
-    """The table in a TOML text, whose limits are those of `parse_json`. Raises ValueError."""
+    """The table in a TOML text, with the limits of `parse_json`. Raises ValueError."""
     _check_length(len(text), MOST_BYTES)
     text = _decoded(text)
     _check_levels(text, _TOML_TOKENS, MOST_LEVELS)
@@ -112,7 +112,7 @@ def parse_toml(text: str | bytes) -> dict[str, Any]:
 
 
 def encoded(value: Any, indent: int | None = None) -> bytes:
-    """`value` as JSON in UTF-8; bytes of file names that are not UTF-8 as `\\udcff`, which keeps them.
+    """`value` as JSON in UTF-8; bytes of file names that are not UTF-8 are kept, as `\\udcff`.
 
     Raises ValueError for NaN and infinity.
     """
@@ -179,12 +179,12 @@ def _no_number(word: str) -> float:
 def _check_texts(value: Any) -> None:
     for item, _ in _walk(value):
         texts: Iterable[str] = item if isinstance(item, dict) else [item] if isinstance(item, str) else []
-        if any(_NO_TEXT.search(text) for text in texts):
+        if any(_LONE_SURROGATE.search(text) for text in texts):
             raise ValueError("half of a character (a lone surrogate)")
 
 
 def _walk(value: Any) -> Iterable[tuple[Any, int]]:
-    """Every value in nested dicts and lists with its level, without recursion."""
+    """Every value in nested dicts and lists with its nesting level; without recursion."""
     waiting = [(value, 0)]
     while waiting:
         item, level = waiting.pop()

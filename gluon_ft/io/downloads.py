@@ -1,7 +1,8 @@
-"""Downloads: several addresses, checksums, resume after a break, one download at a time, whole or not at all.
+"""Downloads with several addresses, checksums and resuming; a file is complete or absent, and one process fetches it.
 
-The bytes come through pooch's HTTP downloader. It begins every file afresh; here it appends to what an earlier attempt
-left, with a Range request, where the server proves by If-Range that the file is still the same (RFC 9110, 13.1.5).
+The bytes come through pooch's HTTP downloader, which starts every file from the beginning. Here it continues what an
+earlier attempt left: a Range request asks for the rest, and If-Range makes sure that the file on the server is still
+the same (RFC 9110, 13.1.5).
 """
 from __future__ import annotations
 
@@ -27,55 +28,56 @@ if TYPE_CHECKING:
     from requests import Response
 
 CHUNK = 1 << 18  # bytes read at a time
-MOST = 20 << 30  # bytes that a download may have where its size is not known
-BREAKS = 3  # connections broken in a row, without a byte gained, before the next address is tried
+MOST = 20 << 30  # bytes, the limit on a download of unknown size
+BREAKS = 3  # connections that break in a row without a new byte before the next address is tried
 _ATTEMPTS = 100
 
 
 class _Failed(Exception):
-    """Why one address did not give the file."""
+    """The reason why one address did not give the file."""
 
 
 class _Broken(_Failed):
-    """The connection broke; what came so far is kept and the rest can be asked for."""
+    """The connection broke: what came is kept, and the rest can be requested."""
 
 
 def fetch(addresses: Iterable[str], target: str | os.PathLike, *, sha256: str | None = None, sha1: str | None = None,
           md5: str | None = None, sha256_prefix: str | None = None, sha1_prefix: str | None = None,
           size: int | None = None, member: str | None = None, look_aside: Iterable[str | os.PathLike] = (),
           max_bytes: int = MOST, timeout: float = 30.0, progress: bool = True) -> Path:
-    """The file, from the cache, from a folder at hand, or from the first address that gives it.
+    """Gets a file from a look-aside folder, the cache, or the first address that works; returns its path.
 
-    A broken download is kept as `<target>.part` and continued where the server says that the file is still the same
-    (ETag or Last-Modified). Processes that want the same file wait for one another.
+    A broken download is kept as `<target>.part`, and continued where the server confirms that the file is still the
+    same (ETag or Last-Modified). Processes that want the same file wait for one another.
 
     Parameters
     ----------
     addresses : iterable of str
         http, https and file addresses, tried in turn.
     target : path-like
-        Where the file goes. There already and as published: nothing is fetched.
+        Where the file goes. If it is there already, with the published checksums, nothing is fetched.
     sha256, sha1, md5 : str, optional
         Published hashes in hex; each one given is checked.
     sha256_prefix, sha1_prefix : str, optional
         The first hex digits, as in the file names of PyTorch's and Gluon's zoos.
     size : int, optional
-        Bytes of the file.
+        The file's size in bytes.
     member : str, optional
-        The addresses give zip archives; this member is the file, and the hashes are its own.
+        The addresses give zip archives, of which this member is the file; hashes and size are the member's.
     look_aside : iterable of path-like
-        Folders that may hold the file by its name; found and as published there, its path is returned as it is.
+        Folders that may hold the file under the same name. If one does, with the published checksums, the path there is
+        returned.
     max_bytes : int
-        Limit of the download, and of the member unpacked from it.
+        Limit on the download, and on the member unpacked from it.
     timeout : float, default 30
-        Seconds without a byte, or for a connection, after which an address is given up.
+        Seconds without a connection, or without a byte, after which an address is given up.
     progress : bool
         Whether a progress bar is shown.
 
     Raises
     ------
     DownloadError
-        With every address and its reason, the hash, and the folder in which to put the file by hand.
+        It says why each address failed, which hash is expected, and into which folder to put the file by hand.
     """
     target = Path(target)
     checksums = Checksums(sha256, sha1, md5, sha256_prefix, sha1_prefix, size)
@@ -105,7 +107,7 @@ def fetch(addresses: Iterable[str], target: str | os.PathLike, *, sha256: str | 
 
 @contextlib.contextmanager
 def locked(target: Path) -> Iterator[None]:
-    """Only one process at a time is inside for the same target. Raises DownloadError where its folder is read-only."""
+    """Lets one process at a time in for the same target. Raises DownloadError where its folder is read-only."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = locks.acquire(locks.beside(target), waiting=f"waiting for another process that is getting {target.name}")
@@ -122,7 +124,7 @@ def _from_address(address: str, target: Path, checksums: Checksums, member: str 
     try:
         with reporter.progress(total=None, unit="B", unit_scale=True, desc=target.name,
                                disable=None if progress else True) as bar:
-            _whole(address, part, limit, timeout, bar)
+            _download(address, part, limit, timeout, bar)
         ready = _member(part, member, target, limit) if member else part
         fault = checksums.fault(ready)
         if fault is not None:
@@ -137,23 +139,23 @@ def _from_address(address: str, target: Path, checksums: Checksums, member: str 
                             remedy="free some space, or set GLUON_FT_HOME to another folder") from error
 
 
-def _whole(address: str, part: Path, limit: int, timeout: float, bar) -> None:
-    """All of the address into `part`, asking again for the rest after each break."""
-    barren = 0
+def _download(address: str, part: Path, limit: int, timeout: float, bar) -> None:
+    """Downloads all of an address into `part`; after each break it requests the rest."""
+    breaks = 0  # in a row without a new byte
     for attempt in range(_ATTEMPTS):
         before = _size(part)
         try:
-            _read(address, part, limit, timeout, bar)
+            _download_once(address, part, limit, timeout, bar)
             return
         except _Broken:
-            barren = 0 if _size(part) > before else barren + 1
-            if barren >= BREAKS or attempt + 1 == _ATTEMPTS:
+            breaks = 0 if _size(part) > before else breaks + 1
+            if breaks >= BREAKS or attempt + 1 == _ATTEMPTS:
                 raise
-            time.sleep(0.2 * barren)
+            time.sleep(0.2 * breaks)
 
 
-def _read(address: str, part: Path, limit: int, timeout: float, bar) -> None:
-    """What the address gives in one connection, into `part`."""
+def _download_once(address: str, part: Path, limit: int, timeout: float, bar) -> None:
+    """Downloads what an address gives in one connection into `part`."""
     scheme = urlsplit(address).scheme
     if scheme == "file":
         return _copy(address, part, limit)
@@ -194,9 +196,9 @@ def _copy(address: str, part: Path, limit: int) -> None:
 
 
 class _Part:
-    """The `.part` file that pooch's downloader writes to: continues it where that is safe, and keeps to the limit.
+    """The `.part` file that pooch's downloader writes to. It is continued where that is safe, and kept to the limit.
 
-    have : bytes in it; total : of the whole file as the server declares them, or None; begun : the server answered.
+    have : bytes in it; total : bytes of the whole file if the server declares them; begun : whether the server answered
     """
 
     def __init__(self, address: str, path: Path, limit: int, bar):
@@ -217,16 +219,17 @@ class _Part:
             _remove(self.path)
 
     def headers(self) -> dict[str, str]:
-        """Of the request: the rest of the same file only, as it is stored."""
+        """The request's headers: no compression, and after a break the rest of the same file only."""
         rest = {"Range": f"bytes={self.have}-", "If-Range": self.validator} if self.have and self.validator else {}
         return {"Accept-Encoding": "identity", **rest}
 
     def answered(self, response: Response, *_args, **_options) -> None:
-        """Called with the server's answer before a byte of its body is written."""
+        """Called with the server's answer, before any byte of its body is written."""
         if response.is_redirect:
             return
         self.begun = True
-        # As it is sent, since the published hash is of that; requests would also lose what came just before a break.
+        # The bytes as they are sent: the published hash is of those, and requests would lose what came just before a
+        # break.
         response.iter_content = functools.partial(_as_sent, response)  # pyright: ignore[reportAttributeAccessIssue]
         if self.address.startswith("https:") and not (response.url or "").startswith("https:"):
             raise _Failed(f"leads from https to {response.url}")
@@ -248,7 +251,7 @@ class _Part:
         self.bar.total, self.bar.n = self.total, self.have
 
     def restart(self, response: Response) -> None:
-        """From the beginning, noting what proves later that the file is still this one; a weak ETag does not."""
+        """Starts the file again, and notes what shows later that it is still the same one; a weak ETag does not."""
         etag = response.headers.get("ETag", "")
         validator = etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified")
         self.file.truncate(0)
@@ -280,7 +283,7 @@ class _Part:
         self.file.flush()
 
     def drop(self) -> None:
-        """Forgets what came."""
+        """Discards what came so far."""
         self.file.truncate(0)
         self.have = 0
         _remove(_notes(self.path))
@@ -291,7 +294,7 @@ def _as_sent(response: Response, chunk_size: int) -> Iterator[bytes]:
 
 
 def _member(archive: Path, member: str, target: Path, limit: int) -> Path:
-    """The member of a zip archive as a file of its own beside it."""
+    """Unpacks one member of a zip archive to a file beside the archive, and returns that file."""
     ready = target.with_name(f"{target.name}.part")
     try:
         with zipfile.ZipFile(archive) as opened:
@@ -323,7 +326,7 @@ def _remove(*paths: Path) -> None:
 
 
 def _cause(error: BaseException) -> str:
-    """The innermost reason of an exception of requests, in a few words."""
+    """The root cause of an exception of requests, in a few words."""
     import requests
     import urllib3
 

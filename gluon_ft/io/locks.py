@@ -1,4 +1,4 @@
-"""Locks between processes, as files; the system lets go of a lock when its process ends, however it ends."""
+"""File locks between processes; the system releases a lock when its process ends, however it ends."""
 from __future__ import annotations
 
 import contextlib
@@ -8,31 +8,31 @@ from pathlib import Path
 from typing import Any
 
 from gluon_ft.errors import UserError
-from gluon_ft.io import reporter
+from gluon_ft.io import paths, reporter
 
 RUN = ".lock"  # in the folder of a run, held while something is written there
 CHECKPOINTS = "lock"  # in the folder of its checkpoints, held while a network is trained
-_PATIENCE = 1.0  # seconds of waiting before the user is told
+_PATIENCE = 1.0  # seconds of waiting before a notice says so
 
 
 def beside(path: str | os.PathLike) -> Path:
-    """The lock file of a file that is being made: `.<name>.lock` in the same folder."""
+    """The lock file for writing `path`: `.<name>.lock` in the same folder."""
     path = Path(path)
     return path.with_name(f".{path.name}.lock")
 
 
 def acquire(file: str | os.PathLike, *, busy: UserError | None = None,
             waiting: str | None = None) -> AbstractContextManager:
-    """Takes the lock at once; at the end of a `with` block it is released, and its file is gone.
+    """Takes the lock when it is called; the end of a `with` block releases it and removes its file.
 
     Parameters
     ----------
     file : path-like
         The lock file, whose folder must exist.
     busy : UserError, optional
-        Raised where another process holds the lock. Without it, the call waits.
+        Raised if another process holds the lock. Without it, the call waits.
     waiting : str, optional
-        Told to the user when the call has waited for a second.
+        A notice to the user once the call has waited for a second.
 
     Raises OSError where the file cannot be made.
     """
@@ -54,37 +54,32 @@ def acquire(file: str | os.PathLike, *, busy: UserError | None = None,
 
 
 def _removed(lock) -> bool:
-    """Whether the file that is locked has lost its name, so that it keeps nobody out: its last holder removed it."""
-    # Newer versions of filelock look themselves; 3.19, the last for Python 3.9, does not.
+    """Whether the locked file was removed by its last holder, so that it keeps nobody out."""
+    # Newer versions of filelock check this themselves; 3.19, the last for Python 3.9, does not.
     number = getattr(getattr(lock, "_context", None), "lock_file_fd", None)
     return number is not None and os.fstat(number).st_nlink == 0
 
 
 class _Held(AbstractContextManager):
-    """A lock that is held; its file is removed before the release, since whoever waits looks whether it is there."""
+    """A held lock. Its file is removed before the release: whoever waited for it then sees that it is gone."""
 
     def __init__(self, lock: Any) -> None:
-        self.lock, self.known = lock, _identity(lock.lock_file)
+        self.lock, self.known = lock, paths.identity(lock.lock_file)
 
     def __exit__(self, *_) -> None:
         with contextlib.suppress(OSError):
-            # Not the file of another process, where the folder was removed and made again.
-            if _identity(self.lock.lock_file) == self.known:
+            # If the folder was removed and made again, the file may be another process's.
+            if paths.identity(self.lock.lock_file) == self.known:
                 os.unlink(self.lock.lock_file)
         self.lock.release()
 
 
-def _identity(file):
-    about = os.stat(file)
-    return about.st_dev, about.st_ino
-
-
 def is_held(file: str | os.PathLike) -> bool:
-    """Whether a process holds the lock, or that cannot be told; a lock file that is not there is held by nobody."""
+    """Whether a process holds the lock; True also where that cannot be told, False where there is no lock file."""
     if not Path(file).is_file():
         return False
     try:
-        # Removes the file again: it was left by a process that was killed, or made here as its holder removed it.
+        # Also removes the file, which a killed process left, or which this call made just after its holder removed it.
         with acquire(file, busy=UserError("held")):
             return False
     except FileNotFoundError:

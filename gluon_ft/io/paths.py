@@ -1,4 +1,4 @@
-"""Where gluon_ft keeps what it fetches and prepares for all projects of a user; folders that vanish while in use."""
+"""The user's cache folder, shared by all projects; and folders that may vanish while they are in use."""
 from __future__ import annotations
 
 import os
@@ -21,7 +21,7 @@ def cache_home() -> Path:
     Read from the environment at every call; the folder is not created here. A relative `XDG_CACHE_HOME` is
     ignored, as the XDG Base Directory Specification asks; an empty variable counts as unset.
 
-    Raises ConfigError where something else than a folder is in its place.
+    Raises ConfigError where something other than a folder is in its place.
     """
     home = home_folder()
     there = next((part for part in (home, *home.parents) if os.path.lexists(part)), None)
@@ -32,7 +32,7 @@ def cache_home() -> Path:
 
 
 def home_folder() -> Path:
-    """As `cache_home`, whatever is in its place."""
+    """As `cache_home`, without a check of what is there."""
     own = os.environ.get(HOME_VARIABLE)
     if own:
         return expanded(own).absolute()
@@ -43,7 +43,7 @@ def home_folder() -> Path:
 
 
 def expanded(path: AnyPath) -> Path:
-    """The path with `~` and `~name` put in; ConfigError where that home folder is not known."""
+    """The path with `~` and `~name` expanded; ConfigError where that home folder is not known."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -51,28 +51,28 @@ def expanded(path: AnyPath) -> Path:
 
 
 class InUse:
-    """A folder that is written to for a long time, and may be removed or replaced meanwhile.
+    """A folder that is written to for a long time, during which it may be removed or replaced.
 
     Parameters
     ----------
     folder : path-like
         It must exist.
-    error : kind of UserError
+    error : type of UserError
         Raised by `check`.
 
-    Raises OSError where there is no such folder.
+    Raises OSError where the folder does not exist.
     """
 
     def __init__(self, folder: AnyPath, error: type[UserError] = UserError) -> None:
         self.folder, self.error = Path(folder), error
-        # Open, so that no folder that is made later can have its number.
+        # Kept open, so that no folder that is made later gets the same inode number.
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY) if hasattr(os, "O_DIRECTORY") else None
         if handle is not None:
             weakref.finalize(self, os.close, handle)
-        self._known = _identity(self.folder if handle is None else handle)
+        self._known = identity(self.folder if handle is None else handle)
 
     def check(self) -> None:
-        """Raises UserError, of the given kind, unless it is still the same folder; to be asked before each write."""
+        """Raises `error` unless it is still the same folder. Call it before each write."""
         found = self._instead()
         if found is not None:
             raise self.error("the folder was removed, or replaced, while it was written to", path=self.folder,
@@ -84,13 +84,14 @@ class InUse:
         return self._instead() is None
 
     def _instead(self) -> str | None:
-        """What is found in its place; None where it is there."""
+        """What is found in the folder's place; None where it is still there."""
         try:
-            return "another folder" if _identity(self.folder) != self._known else None
+            return "another folder" if identity(self.folder) != self._known else None
         except OSError as error:
             return (error.strerror or str(error)).lower()
 
 
-def _identity(place):
+def identity(place: AnyPath | int) -> tuple[int, int]:
+    """Device and inode number of a file or folder, by path or open handle. Raises OSError."""
     about = os.stat(place)
     return about.st_dev, about.st_ino

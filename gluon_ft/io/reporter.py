@@ -1,4 +1,4 @@
-"""What long work tells its user: progress bars and notices, which a caller can send elsewhere or silence.
+"""Progress bars and notices of long work, which a caller can redirect or silence.
 
 `set_reporter` takes any object with the two methods of `Reporter`.
 """
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class Reporter:
-    """Tells on standard error."""
+    """Shows progress and notices on standard error."""
 
     def progress(self, iterable: Iterable | None = None, **options: Any) -> tqdm:
-        """A tqdm bar, drawn only on a terminal (or where `GLUON_FT_PROGRESS=1`), gone when done.
+        """A tqdm bar, shown only on a terminal (or with `GLUON_FT_PROGRESS=1`), and cleared when it is done.
 
         `options` are tqdm's.
         """
@@ -41,12 +41,12 @@ class Reporter:
                               remedy="change it, or unset it") from error
 
     def notice(self, text: str) -> None:
-        """Something to know now: a line, in which names are escaped."""
+        """Prints one line that the user should know now; control characters in it are escaped."""
         print(escaped(text), file=sys.stderr, flush=True)
 
 
 class Silent(Reporter):
-    """Tells nothing."""
+    """Shows nothing."""
 
     def progress(self, iterable: Iterable | None = None, **options: Any) -> tqdm:
         return super().progress(iterable, **{**options, "disable": True})
@@ -59,7 +59,7 @@ _current = Reporter()
 
 
 def set_reporter(reporter: Reporter) -> Reporter:
-    """Makes `reporter` the one that is told, in the whole process; returns the one before."""
+    """Makes `reporter` the current one of the whole process; returns the previous one."""
     global _current
     before, _current = _current, reporter
     return before

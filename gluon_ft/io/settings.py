@@ -1,6 +1,6 @@
-"""Settings of a dataclass, each described once: default, range, help and option stand in the field itself.
+"""Settings as dataclass fields, each of which holds its own default, range, help and command-line option.
 
-`setting` makes such a field. From it come the checks (`check`), the reading of values from text, TOML and JSON
+`setting` makes such a field. From it come the checks (`check`), the conversion of text, TOML and JSON values
 (`coerce`), the docstring (`documented`), the options of the commands and the table in docs/settings.md.
 """
 from __future__ import annotations
@@ -24,28 +24,28 @@ EXPECTED = {"int": "a whole number", "float": "a number", "bool": "true or false
 
 @dataclass(frozen=True)
 class Setting:
-    """What is known of one setting, beside its name, type and default.
+    """Describes a setting, apart from its name, type and default.
 
     Parameters
     ----------
     help : str
-        One or two sentences for people, with a final stop.
+        One or two sentences that end with a full stop.
     least, above : float, optional
-        The smallest value, or what every value is above.
+        The smallest value, or an excluded lower bound.
     most, below : float, optional
-        The largest value, or what every value is below.
+        The largest value, or an excluded upper bound.
     choices : tuple of str
         The names that are allowed; empty: any text.
     default_words : str, optional
-        The default in words, where a job decides it.
+        The default in words, where the job decides it.
     option : str, optional
         The command-line option; by default the name with dashes. None: the setting has none.
     path : bool
         Whether it names a file or a folder.
     several : bool
-        Whether several paths may be given, which are kept in one text with ';' between them.
+        Whether several paths may be given; they are kept as one text, separated by ';'.
     table : bool
-        Whether a TOML or JSON table is taken and kept as JSON text.
+        Whether a TOML or JSON table is accepted; it is kept as JSON text.
     """
 
     help: str
@@ -82,13 +82,13 @@ class Setting:
 
 
 def setting(default: Any, help: str, **known: Any) -> Any:
-    """A dataclass field with its default and what `Setting` says of it (`known`: its other parameters)."""
+    """A dataclass field for a setting: its default, its help, and the other parameters of `Setting`."""
     return dataclasses.field(default=default, metadata={"setting": Setting(help, **known)})
 
 
 @dataclass(frozen=True)
 class Described:
-    """A setting of a dataclass: name, type as annotated ('int', 'tuple[str, ...]'), default, and the rest."""
+    """A setting of a dataclass: name, type as annotated ('int', 'tuple[str, ...]'), default, and its `Setting`."""
 
     name: str
     kind: str
@@ -97,12 +97,12 @@ class Described:
 
     @property
     def plain_kind(self) -> str:
-        """The type without '| None'; of a tuple that of its items."""
+        """The type without '| None'; for a tuple, the type of its items."""
         return _item_kind(_without_none(self.kind)[0]) or _without_none(self.kind)[0]
 
     @property
     def option(self) -> str | None:
-        """The option of the command line, None where there is none."""
+        """The command-line option; None where there is none."""
         return f"--{self.name.replace('_', '-')}" if self.about.option == "" else self.about.option
 
     @property
@@ -112,7 +112,7 @@ class Described:
 
 
 def described(kind: type) -> dict[str, Described]:
-    """The settings of a dataclass by name, in its order of fields."""
+    """The settings of a dataclass by name, in the order of its fields."""
     return {field.name: Described(field.name, str(field.type), field.default, field.metadata["setting"])
             for field in dataclasses.fields(kind) if "setting" in field.metadata}
 
@@ -121,7 +121,7 @@ _Kind = TypeVar("_Kind", bound=type)
 
 
 def documented(kind: _Kind) -> _Kind:
-    """Class decorator: adds the settings that a dataclass has of its own to its docstring, as numpydoc parameters."""
+    """Class decorator: adds a dataclass's own settings, not those of its bases, to its docstring as parameters."""
     inherited = {name for base in kind.__mro__[1:] if dataclasses.is_dataclass(base) for name in described(base)}
     lines = [f"    {one.name} : {one.kind}, default {one.default!r}\n        {one.about.help}"
              for one in described(kind).values() if one.name not in inherited]
@@ -130,12 +130,12 @@ def documented(kind: _Kind) -> _Kind:
 
 
 def check(settings: Any) -> None:
-    """Checks every setting of a dataclass against its type, range and choices; makes tuples of other sequences.
+    """Checks every setting of a dataclass against its type, range and choices; turns sequences into tuples.
 
     Raises
     ------
     ConfigError
-        naming the setting, with what is expected and what was found.
+        It names the setting, what is expected and what was found.
     """
     for one in described(type(settings)).values():
         value, (kind, optional) = getattr(settings, one.name), _without_none(one.kind)
@@ -148,13 +148,13 @@ def check(settings: Any) -> None:
             raise ConfigError(f"{one.name} does not fit", expected=f"several values, each {EXPECTED[one.plain_kind]}",
                               found=repr(value))
         value = tuple(value)
-        object.__setattr__(settings, one.name, value)  # frozen, and being made
+        object.__setattr__(settings, one.name, value)  # the dataclass is frozen
         for each in value:
             check_value(one, each)
 
 
 def check_value(one: Described, value: Any) -> None:
-    """Checks one value of a setting, other than None; of a tuple each item is given by itself. Errors as of `check`."""
+    """Checks one value of a setting, not None, or one item of a tuple. Raises as `check` does."""
     kind = one.plain_kind
     if not _is_a(kind, value, one.about):
         raise ConfigError(f"{one.name} does not fit", found=repr(value),
@@ -179,15 +179,15 @@ def to_dict(settings: Any) -> dict:
 
 
 def from_dict(kind: Callable, values: Mapping, what: str) -> Any:
-    """Makes a dataclass of plain values; what is missing has its default.
+    """Makes a dataclass from plain values; missing fields take their defaults.
 
     Parameters
     ----------
     kind : dataclass
     values : mapping of str to value
-        By field.
+        Values by field name.
     what : str
-        Stands before 'setting' in the error, such as 'augmentation '.
+        Words before 'setting' in the error, such as 'augmentation '.
 
     Returns
     -------
@@ -196,7 +196,7 @@ def from_dict(kind: Callable, values: Mapping, what: str) -> Any:
     Raises
     ------
     ConfigError
-        A key is unknown, with the near ones; or as of `kind` itself.
+        A key is unknown (similar ones are named), or `kind` itself refuses a value.
     """
     known = [field.name for field in dataclasses.fields(kind)]  # pyright: ignore[reportArgumentType]
     for key in values:
@@ -227,24 +227,24 @@ def plain(value: Any) -> Any:
 
 
 def coerce(name: str, value: Any, kind: str, table: bool = False) -> Any:
-    """`value` as the type that a dataclass's annotation `kind` names; text is read, other types are checked.
+    """Converts `value` to the type that an annotation names: text is parsed, other types are checked.
 
     Parameters
     ----------
     name : str
-        Of the setting, for errors.
+        The setting's name, for errors.
     value : object
-        As given: text of an option or key=value, or a value of TOML or JSON.
+        Text, from an option or from key=value, or a value from TOML or JSON.
     kind : str
-        'int', 'float', 'bool', 'str', one of these with '| None', or 'tuple[int, ...]' and the like. A tuple is read
-        from text with commas.
+        'int', 'float', 'bool', 'str', one of these with '| None', or 'tuple[int, ...]' and the like. The text of a
+        tuple has commas between its items.
     table : bool
-        Whether a dict is kept as JSON text.
+        Whether a dict is accepted, and kept as JSON text.
 
     Raises
     ------
     ConfigError
-        naming the setting, where the value does not fit.
+        The value does not fit; it names the setting.
     """
     bare, optional = _without_none(kind)
     if isinstance(value, dict):

@@ -1,9 +1,10 @@
-"""What a value read from JSON must look like: a shape is a function that raises ValueError for what does not fit.
+"""Checks of values read from JSON. A shape is a function that raises ValueError for a value that does not fit.
 
     check = named({"classes": maybe(listed(text(200)))}, optional={"seed": whole(0)})
     check(values, "")
 
-The second argument is the value's place, for the error: 'parts.train.files[3] does not fit (expected ..., found ...)'.
+The second argument says where the value is, for the error: 'parts.train.files[3] does not fit (expected ..., found
+...)'.
 """
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ def anything(value: Any, place: str) -> None:
 
 
 def text(most: int = 4096, least: int = 0) -> Shape:
-    """Text of `least` to `most` characters, none of them NUL."""
+    """Text of `least` to `most` characters, without NUL."""
     words = f"text of at most {most} characters" if not least else f"text of {least} to {most} characters"
     return _single(lambda v: isinstance(v, str) and least <= len(v) <= most and "\0" not in v, words)
 
@@ -60,9 +61,9 @@ def listed(shape: Shape, most: int = 1 << 30, least: int = 0) -> Shape:
     Parameters
     ----------
     shape : Shape
-        What each of its values fits.
+        What each value must fit.
     most, least : int
-        How many values it has.
+        Bounds on the list's length.
     """
     def check(value: Any, place: str) -> None:
         few = f"a list of at most {most}" if most < 1 << 30 else "a list"
@@ -73,7 +74,7 @@ def listed(shape: Shape, most: int = 1 << 30, least: int = 0) -> Shape:
 
 
 def row(*shapes: Shape) -> Shape:
-    """A list of exactly these."""
+    """A list with one value for each of these shapes, in order."""
     def check(value: Any, place: str) -> None:
         _need(isinstance(value, list) and len(value) == len(shapes), value, place, f"a list of {len(shapes)}")
         for position, (item, shape) in enumerate(zip(value, shapes)):
@@ -82,7 +83,7 @@ def row(*shapes: Shape) -> Shape:
 
 
 def each(shape: Shape, most: int = 10_000) -> Shape:
-    """An object with at most `most` names of any kind, each with a value that fits `shape`."""
+    """An object with any names, at most `most`, whose values all fit `shape`."""
     def check(value: Any, place: str) -> None:
         _need(isinstance(value, dict) and len(value) <= most, value, place, f"an object with at most {most} names")
         for name, item in value.items():
@@ -96,11 +97,11 @@ def named(required: Mapping[str, Shape], optional: Mapping[str, Shape] | None = 
     Parameters
     ----------
     required : mapping of str to shape
-        Names that it has.
+        Names that it must have.
     optional : mapping of str to shape
         Names that it may have.
     others : bool
-        Whether it may have others, with any value.
+        Whether it may have other names, with any value.
     """
     known = {**required, **(optional or {})}
 

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: both raise `errors.Interrupted` at once, or set a flag where a state must be saved first."""
+"""SIGINT and SIGTERM raise `errors.Interrupted` at once, or set a flag where something has to be saved first."""
 from __future__ import annotations
 
 import contextlib
@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from gluon_ft.errors import Interrupted
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_AGAIN = 0.01  # seconds after which a signal whose exception went nowhere is sent again
+_AGAIN = 0.01  # seconds after which a signal whose exception was dropped is sent again
 
 
 class Stop:
-    """Whether this process was asked to stop: true once a signal came; `signal` is its number, None before."""
+    """Whether this process was asked to stop: true once a signal came. `signal` is its number, None before."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -26,7 +26,7 @@ class Stop:
 
     @contextlib.contextmanager
     def at_once(self, message: str) -> Iterator[None]:
-        """Inside, where there is nothing to save, the first signal raises `error(message)` at once."""
+        """For a block with nothing to save: inside, the first signal raises `error(message)` at once."""
         self._message = message
         try:
             if self:
@@ -36,22 +36,22 @@ class Stop:
             self._message = None
 
     def came(self, number: int) -> None:
-        """Notes a signal; the handlers of `caught` call it."""
+        """Records a signal; the handlers of `caught` call it."""
         self.signal = number
         if self._message is not None:
             raise self.error(self._message)
 
     def error(self, message: str) -> Interrupted:
-        """The error to raise once everything is saved; its exit status is 128 and the signal's number, as in shells."""
+        """The error to raise once all is saved. Its exit status is 128 plus the signal's number, as in shells."""
         number = self.signal or signal.SIGINT
         return Interrupted(f"{message} (after {signal.Signals(number).name})", 128 + number)
 
 
 @contextlib.contextmanager
 def caught() -> Iterator[Stop]:
-    """Yields a Stop that the first SIGINT or SIGTERM sets, while a second one ends the process at once.
+    """Yields a Stop that the first SIGINT or SIGTERM sets; a second one ends the process at once.
 
-    The earlier handlers are put back at the end. Outside the main thread Python allows no handlers, and signals act as
+    The earlier handlers are restored at the end. Outside the main thread Python allows no handlers, so signals act as
     before.
     """
     stop = Stop()
@@ -68,7 +68,7 @@ def caught() -> Iterator[Stop]:
     before = {number: signal.signal(number, handle) for number in SIGNALS}
     ended = False
     try:
-        with _lost_ones_sent_again(stop):
+        with _resending_dropped(stop):
             yield stop
     except Interrupted:
         ended = True
@@ -77,15 +77,15 @@ def caught() -> Iterator[Stop]:
         for number, handler in before.items():
             signal.signal(number, handler)
         if stop.signal is not None and not ended:
-            # It came too late to stop here, but the caller must not miss it.
+            # It came too late to stop the block, but the caller must not miss it.
             os.kill(os.getpid(), stop.signal)
 
 
 @contextlib.contextmanager
-def _lost_ones_sent_again(stop: Stop) -> Iterator[None]:
-    """Sends a signal again whose exception Python dropped, as it does in `__del__` and in callbacks from C.
+def _resending_dropped(stop: Stop) -> Iterator[None]:
+    """Sends a signal again if Python dropped its exception, as it does in `__del__` and in callbacks from C.
 
-    MXNet frees each array in a `__del__`, so that this is not rare.
+    This is not rare: MXNet frees each array in a `__del__`.
     """
     before = sys.unraisablehook
 
@@ -94,7 +94,7 @@ def _lost_ones_sent_again(stop: Stop) -> Iterator[None]:
             before(dropped)
             return
         number, stop.signal = stop.signal, None
-        # From another thread, since here it would be raised into this hook.
+        # From another thread and a little later: sent here, it would be raised inside this hook.
         threading.Timer(_AGAIN, os.kill, (os.getpid(), number)).start()
 
     sys.unraisablehook = hook

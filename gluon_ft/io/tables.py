@@ -1,4 +1,4 @@
-"""Rows as an aligned table of text, made to fit a terminal where that is asked for."""
+"""Aligned text tables, cut to the terminal's width on request."""
 from __future__ import annotations
 
 import numbers
@@ -8,18 +8,18 @@ from typing import Any
 
 from gluon_ft.errors import escaped
 
-_LEAST = 8  # characters that a column of text keeps
+_LEAST = 8  # characters, below which no column of text is cut
 _GAP = "  "
 
 
 def terminal_width() -> int:
-    """Columns of the terminal (`COLUMNS` where that is set); 80 where the output goes to a file or a pipe."""
+    """Width of the terminal in characters (`COLUMNS` if set); 80 where the output goes to a file or a pipe."""
     return shutil.get_terminal_size((80, 24)).columns
 
 
 def table(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None, width: int | None = None,
           keep_end: Collection[str] = (), whole: Collection[str] = ()) -> str:
-    """Rows as aligned text; floats with three decimals, numbers to the right, missing values as '-'.
+    """Formats rows as aligned text: floats with three decimals, numbers to the right, missing values as '-'.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def table(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None, 
     columns : sequence of str, optional
         Default: the keys of all rows in the order in which they first appear.
     width : int, optional
-        Characters that a line may have, for example `terminal_width()`: the widest columns of text are cut, with an
+        Longest line in characters, for example `terminal_width()`: the widest columns of text are cut, with an
         ellipsis, but none to less than 8 characters, and numbers never. By default nothing is cut.
     keep_end : collection of str
         Columns that are cut at their beginning, as paths should be.
