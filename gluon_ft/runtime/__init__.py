@@ -1,1 +1,1 @@
-"""What lets MXNet run here: its import, threads, processors, devices, seeds, and what `doctor` says of them."""
+"""Makes MXNet run on this machine: its import, fixes, threads, devices and seeds, and the checks of `doctor`."""

@@ -1,7 +1,7 @@
 """Switches on Intel's matrix tiles (AMX) for bfloat16, in Linux and in oneDNN 2.4.4, which MXNet 1.9.1 contains.
 
-oneDNN 2.4 has the kernels, but leaves them alone unless DNNL_MAX_CPU_ISA asks for them, and it does not ask Linux for
-the permission that a process needs since 5.16: with the variable alone a bfloat16 convolution ends in 'Illegal
+oneDNN 2.4 has the kernels, but uses them only if DNNL_MAX_CPU_ISA asks for them; and it does not request the permission
+that Linux demands of a process since 5.16. With the variable alone, a bfloat16 convolution ends in 'Illegal
 instruction' (Linux, Documentation/arch/x86/xstate.rst, "Using dynamically enabled XSTATE features in user space").
 """
 from __future__ import annotations
@@ -21,12 +21,12 @@ ISA = "AVX512_CORE_AMX"
 
 
 def permitted() -> bool:
-    """Asks Linux to let this process, its threads and its forks use the tiles. Asking again does no harm.
+    """Asks Linux for the permission to use the tiles in this process, its threads and its forks; may be called again.
 
     Returns
     -------
     bool
-        False where there are no tiles, or Linux refuses.
+        False where the processor has no tiles, or Linux refuses.
     """
     if sys.platform != "linux" or platform.machine() != "x86_64" or "amx_bf16" not in hardware.bfloat16_flags():
         return False
@@ -39,8 +39,8 @@ def permitted() -> bool:
 def switch_on(first_use: Callable[[], None]) -> bool:
     """Lets oneDNN use the tiles in this process.
 
-    The variable that does it is taken back afterwards: programs started from here would inherit it without the
-    permission, which does not outlive `exec`, and die. A value of the user's own stays as it is, and is followed
+    The environment variable that does it is removed afterwards: programs started from here would inherit it, but not
+    the permission, which ends with `exec`, and would crash. A value that the user has set stays, and decides
     (DNNL_MAX_CPU_ISA=ALL keeps the tiles off).
 
     Parameters

@@ -30,19 +30,19 @@ def contexts(spec: str = "auto") -> list[mx.Context]:
 
 
 def check_kvstore(kind: str, devices: int) -> None:
-    """Makes sure that MXNet can add up gradients with a KVStore type here, which it finds out in the first step only.
+    """Checks before training that a KVStore type works here; MXNet itself fails only in the first step.
 
     Parameters
     ----------
     kind : str
         A KVStore type, such as 'device' or 'dist_sync'.
     devices : int
-        How many train; with one, only the types for several machines count.
+        Number of training devices; with one, 'nccl' is not checked, since it is not used.
 
     Raises
     ------
     ConfigError
-        MXNet was built without it, its package is not imported, or this process was not started for it.
+        MXNet was built without the type, its package is not imported, or this process was not started for it.
     """
     if kind == "dist_async":
         raise ConfigError("kvstore 'dist_async' is not for fit", expected="gradients that are added up before a step",
@@ -55,13 +55,13 @@ def check_kvstore(kind: str, devices: int) -> None:
         raise ConfigError("kvstore 'nccl' is not there", expected="an MXNet that was built with NCCL",
                           found=f"mxnet {mx.__version__} without it", remedy="use 'device'")
     if kind in ("horovod", "byteps") and kind not in mx.kvstore.KVStoreBase.kv_registry:
-        # MXNet would take the type 'local' without a word.
+        # MXNet would silently use the type 'local'.
         raise ConfigError(f"kvstore '{kind}' is not there", expected=f"{kind}, imported before the training",
                           remedy="install and import it, or use 'device'")
 
 
 def of(net: Block) -> list[mx.Context]:
-    """The contexts that the network's parameters are on (or will be, where their initialisation is deferred)."""
+    """The contexts of the network's parameters (where initialisation is deferred: those that they will have)."""
     for parameter in net.collect_params().values():
         places = contexts_of(parameter)
         if places:
@@ -70,7 +70,7 @@ def of(net: Block) -> list[mx.Context]:
 
 
 def within(net: Block, ctx: mx.Context | list[mx.Context] | None) -> list[mx.Context]:
-    """The contexts to run the network on: `ctx`, a context or a list of them, or those where it is.
+    """The contexts to run the network on: `ctx`, a context or a list of them, by default the network's own.
 
     Raises ConfigError where the network is not on all of them.
     """
@@ -85,7 +85,7 @@ def within(net: Block, ctx: mx.Context | list[mx.Context] | None) -> list[mx.Con
 
 
 def placed(net: Block, ctx: mx.Context | list[mx.Context] | None) -> list[mx.Context]:
-    """Moves the network to `ctx`, a context or a list of them, unless that is None or where it is; its contexts."""
+    """Moves the network to `ctx`, a context or a list of them (None: it stays), and returns its contexts."""
     if ctx is not None:
         ctx = list(ctx) if isinstance(ctx, (list, tuple)) else [ctx]
         if of(net) != ctx:

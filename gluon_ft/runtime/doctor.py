@@ -1,4 +1,4 @@
-"""What is installed, what this machine offers, what is missing, and what to do about it (`gluon-ft doctor`)."""
+"""`gluon-ft doctor`: what is installed, what this machine offers, what is missing, and what to do about it."""
 from __future__ import annotations
 
 import importlib
@@ -32,14 +32,14 @@ class Finding:
     Parameters
     ----------
     topic : str
-        Lines of the same topic stand together.
+        Heading under which the line is shown.
     name : str
     value : str, number, bool, list or None
         None: not there.
     level : str
-        'ok', 'hint' (works, could be better, or is optional) or 'problem' (prevents use).
+        'ok', 'hint' (it works but could be better, or it is optional) or 'problem' (prevents use).
     remedy : str, optional
-        What to do; None where nothing is.
+        What to do; None where there is nothing to do.
     """
 
     topic: str
@@ -50,7 +50,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Every finding about this Python environment and machine; changes nothing, downloads nothing."""
+    """Examines this Python environment and machine; changes nothing, downloads nothing."""
     parts = (_python, _packages, _opencv, _mxnet, _gluoncv, _processors, _gpus, _cache, _optional)
     return [finding for part in parts for finding in part()]
 
@@ -63,16 +63,16 @@ def as_dict(findings: list[Finding]) -> dict:
 
 
 def as_text(findings: list[Finding]) -> str:
-    """The findings as aligned text by topic, then the problems and hints with their remedies, then the verdict."""
+    """The findings by topic as aligned text, then the remedies of problems and hints, then the verdict."""
     width = max(len(f.name) for f in findings)
     lines = []
     for topic in dict.fromkeys(f.topic for f in findings):
         lines += [topic] + [f"  {_MARKS[f.level]} {f.name.ljust(width)}  {_shown(f.value)}".rstrip()
                             for f in findings if f.topic == topic] + [""]
     for level, title in (("problem", "to put right"), ("hint", "worth knowing")):
-        told = [f for f in findings if f.level == level and f.remedy]
-        if told:
-            lines += [title] + [f"  {_MARKS[level]} {f.name.ljust(width)}  {f.remedy}" for f in told] + [""]
+        advised = [f for f in findings if f.level == level and f.remedy]
+        if advised:
+            lines += [title] + [f"  {_MARKS[level]} {f.name.ljust(width)}  {f.remedy}" for f in advised] + [""]
     problems = sum(f.level == "problem" for f in findings)
     lines.append("gluon_ft can be used" if not problems else
                  f"gluon_ft cannot be used as it should: {problems} problem{'s' if problems > 1 else ''}")
@@ -158,7 +158,7 @@ def _mxnet() -> Iterator[Finding]:
 
 
 def _training_step(mx) -> Finding:
-    """Whether the installed MXNet really computes: a convolution, its gradient and an update on the CPU."""
+    """Checks that the installed MXNet computes correctly: a convolution, its gradient and an update on the CPU."""
     start = time.perf_counter()
     try:
         with mx.cpu():
@@ -277,5 +277,5 @@ def _optional() -> Iterator[Finding]:
     heif = _version("pillow-heif")
     yield Finding("optional", "pillow-heif", heif, "ok" if heif else "hint",
                   None if heif else "to read phones' HEIC photos: pip install pillow-heif")
-    # Never needed: weights are read without torch. It is shown since GluonCV refuses versions from 2 on.
+    # Never needed, since weights are read without torch; shown because GluonCV by itself refuses versions from 2 on.
     yield Finding("optional", "torch", _version("torch") or "not there, not needed")

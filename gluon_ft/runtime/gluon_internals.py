@@ -1,7 +1,7 @@
-"""The private attributes of MXNet's Gluon and Module that the package needs, each behind a plain function.
+"""Plain functions for the private attributes of MXNet's Gluon and Module that the package needs.
 
 Gluon has no public way to exchange a layer, to ask whether a parameter has a value, or to drop a cached graph. Written
-for MXNet 1.9.1, the last release; nothing else in the package names these attributes.
+for MXNet 1.9.1, the last release. Nothing else in the package uses these attributes.
 """
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from mxnet.gluon import Block, HybridBlock, Parameter, Trainer
 
 
 def children(block: Block) -> dict[str, Block]:
-    """The blocks directly in a block, by name; Gluon's own mapping, not a copy."""
+    """The direct children of a block, by name; Gluon's own mapping, not a copy."""
     return block._children
 
 
 def exchange_child(parent: Block, key: str, new: Block) -> None:
-    """Puts another block in the place of a child, and of every attribute of the parent that is that child.
+    """Replaces a child of a block, also in every attribute of the parent that refers to it.
 
     Parameters
     ----------
     parent : Block
     key : str
-        Of the child, as in `parent._children`.
+        The child's name in `children(parent)`.
     new : Block
     """
     old = parent._children[key]
@@ -39,7 +39,7 @@ def exchange_child(parent: Block, key: str, new: Block) -> None:
 
 @contextlib.contextmanager
 def without_children(block: Block) -> Iterator[None]:
-    """In the block of the `with`, `block` has no children, so that what is done to it is not done to them."""
+    """Inside the `with`, `block` has no children, so that what is done to it is not done to them."""
     kept, block._children = block._children, type(block._children)()
     try:
         yield
@@ -58,13 +58,15 @@ def own_parameters(block: Block) -> dict[str, Parameter]:
 
 
 def hyperparameters(layer: Block) -> dict[str, Any]:
-    """The arguments of the operator that a layer runs; Gluon's own mapping: a change takes effect when the layer is
-    traced the next time (see `clear_cached_graph`)."""
+    """The arguments of the operator that a layer runs; Gluon's own mapping, not a copy.
+
+    A change takes effect when the layer is traced again, see `clear_cached_graph`.
+    """
     return layer._kwargs
 
 
 def is_dense_or_convolution(block: Block) -> bool:
-    """Whether a block has units or channels of its own."""
+    """Whether a block is a Dense layer or a convolution: it has units or channels of its own."""
     return hasattr(block, "_units") or hasattr(block, "_channels")
 
 
@@ -82,12 +84,12 @@ def flattens(dense: Block) -> bool:
 
 
 def is_hybridised(block: HybridBlock) -> bool:
-    """Whether `hybridize()` is in force."""
+    """Whether a block is hybridised now."""
     return block._active
 
 
 def hybridise_flags(block: HybridBlock) -> dict[str, Any]:
-    """What was given to `hybridize`, as keyword arguments."""
+    """The keyword arguments that were given to `hybridize`."""
     return dict(block._flags)
 
 
@@ -115,40 +117,40 @@ def is_initialised(parameter: Parameter) -> bool:
 
 
 def is_deferred(parameter: Parameter) -> bool:
-    """Whether a parameter gets its value at the first forward pass, which tells its shape."""
+    """Whether a parameter gets its value in the first forward pass, when its shape becomes known."""
     return bool(parameter._deferred_init)
 
 
 def contexts_of(parameter: Parameter) -> list[mx.Context] | None:
-    """Where a parameter is, or will be once its shape is known; None where it was not initialised."""
+    """The contexts of a parameter, or those it will have once its shape is known; None if it is not initialised."""
     if parameter._data is not None:
         return parameter.list_ctx()
     return list(parameter._deferred_init[1]) if parameter._deferred_init else None
 
 
 def settle() -> None:
-    """Waits for everything that MXNet has been given, so that parameters can be read.
+    """Waits until MXNet has finished everything, so that parameters can be read.
 
-    On CPU a convolution's weight is brought into oneDNN's layout by a task that its first forward pass adds while it
-    runs. `asnumpy()` waits for the tasks that were there when it was called, and so may see a copy of which half is in
-    the other layout. Whatever reads parameters into NumPy or a file comes through here, by one of the functions below.
+    On CPU the first forward pass of a convolution adds, while it runs, a task that brings the weight into oneDNN's
+    layout. `asnumpy()` waits only for the tasks that existed when it was called, so it may return a weight that is half
+    in the other layout. Whatever reads parameters into NumPy or a file therefore uses one of the functions below.
     """
     mx.nd.waitall()
 
 
 def values_of(parameter: Parameter) -> list[mx.nd.NDArray]:
-    """A parameter's values, one a device, to be read: nothing is about to change them."""
+    """A parameter's values, one per device, once everything that changes them is done: to be read."""
     settle()
     return parameter.list_data()
 
 
 def array_of(parameter: Parameter) -> np.ndarray:
-    """A parameter's numbers on its first device, once everything that changes them is done."""
+    """A parameter's value on its first device as a NumPy array, once everything that changes it is done."""
     return values_of(parameter)[0].asnumpy()
 
 
 def averaged(parameter: Parameter) -> mx.nd.NDArray:
-    """A parameter's value on the CPU, a copy; of several devices, their mean."""
+    """A copy of a parameter's value on the CPU; with several devices, their mean."""
     settle()
     return parameter._reduce()
 
@@ -160,15 +162,17 @@ def write_parameters(block: Block, path: str) -> None:
 
 
 def device_arrays(parameter: Parameter) -> list[mx.nd.NDArray]:
-    """A parameter's own arrays, one a device, for MXNet's operators, which keep their order; numbers for NumPy or a
-    file are those of `values_of`."""
+    """A parameter's own arrays, one per device, for MXNet's operators, which run in order anyway.
+
+    What goes to NumPy or a file comes from `values_of`.
+    """
     return parameter.list_data()
 
 
 def all_finite(arrays: Sequence[mx.nd.NDArray]) -> bool:
-    """Whether no array of one device and type holds NaN or infinity; looked for on the device."""
+    """Whether the arrays, of one device and type, hold neither NaN nor infinity; computed on the device."""
     flag = mx.nd.ones((1,), ctx=arrays[0].context)
-    # MXNet's operator has room for so many arrays, and writes beyond it without a check.
+    # MXNet's operator has room for 200 arrays, and writes beyond its memory for more.
     for begin in range(0, len(arrays), 200):
         part = arrays[begin:begin + 200]
         mx.nd.multi_all_finite(*part, num_arrays=len(part), init_output=False, out=flag)
@@ -176,7 +180,7 @@ def all_finite(arrays: Sequence[mx.nd.NDArray]) -> bool:
 
 
 def first_not_finite(arrays: Mapping[str, mx.nd.NDArray]) -> str | None:
-    """The name of the first array that holds NaN or infinity, None where there is none; looked for on their devices."""
+    """The name of the first array that holds NaN or infinity, None where there is none; computed on their devices."""
     kinds: dict = {}
     for name, array in arrays.items():
         if np.dtype(array.dtype).kind == "f":
@@ -188,7 +192,7 @@ def first_not_finite(arrays: Mapping[str, mx.nd.NDArray]) -> str | None:
 
 
 def set_array(parameter: Parameter, value: mx.nd.NDArray | np.ndarray, ctx: mx.Context | list[mx.Context]) -> None:
-    """Gives a parameter a value, whether it is initialised or not. `Block.load_parameters` does the same.
+    """Sets a parameter's value, whether it is initialised or not, as `Block.load_parameters` does.
 
     Parameters
     ----------
@@ -208,7 +212,7 @@ def set_array(parameter: Parameter, value: mx.nd.NDArray | np.ndarray, ctx: mx.C
 
 
 def is_differentiable(parameter: Parameter) -> bool:
-    """Whether a parameter has a gradient by its nature; running statistics, which move all the same, have none."""
+    """Whether a parameter can have a gradient; running statistics, which change without one, cannot."""
     return parameter._differentiable
 
 
@@ -218,17 +222,17 @@ def trainer_attribute() -> str:
 
 
 def gradients(parameter: Parameter) -> list[mx.nd.NDArray] | None:
-    """A parameter's gradients, one a device; None where it has none."""
+    """A parameter's gradients, one per device; None where it has none."""
     return parameter._grad
 
 
 def deferred_state(parameter: Parameter) -> tuple[Any, Any]:
-    """What `restore_deferred` takes: how a parameter without a value will get one."""
+    """How a parameter without a value will get one, for `restore_deferred`."""
     return parameter._deferred_init, parameter._shape
 
 
 def restore_deferred(parameter: Parameter, state: tuple[Any, Any]) -> None:
-    """Takes a parameter's value away again: it is as it was when `deferred_state` was asked."""
+    """Removes a parameter's value again, so that it is as it was when `deferred_state` was called."""
     parameter._data = parameter._grad = None
     parameter._deferred_init, parameter._shape = state
 
@@ -237,8 +241,7 @@ def restore_deferred(parameter: Parameter, state: tuple[Any, Any]) -> None:
 
 
 def drawn_by(loader: mx.gluon.data.DataLoader) -> tuple[int | None, str]:
-    """(images that a DataLoader's sampler draws in a pass, its `last_batch`); (None, '') for a batch sampler of one's
-    own."""
+    """(images that a DataLoader draws in a pass, its `last_batch`); (None, '') with a custom batch sampler."""
     batches = loader._batch_sampler
     if not isinstance(batches, mx.gluon.data.BatchSampler):
         return None, ""
@@ -249,7 +252,7 @@ def drawn_by(loader: mx.gluon.data.DataLoader) -> tuple[int | None, str]:
 
 
 def updaters(trainer: Trainer) -> list[Any]:
-    """A Trainer's updaters, one a device, which hold the optimiser's state."""
+    """A Trainer's updaters, one per device, which hold the optimiser's state."""
     return trainer._updaters
 
 
@@ -259,12 +262,12 @@ def trained_parameters(trainer: Trainer) -> list[Parameter]:
 
 
 def update_counts(trainer: Trainer) -> Mapping[int, int]:
-    """A parameter's index in the Trainer -> how often it was updated; of several devices, which agree, the first."""
+    """Index of a parameter in the Trainer -> number of its updates, on the first device (all devices agree)."""
     return trainer._optimizer._all_index_update_counts.get(0, {})
 
 
 def set_update_counts(trainer: Trainer, counts: Mapping[int, int]) -> None:
-    """Sets on every device how often each parameter was updated, as `update_counts` gave it."""
+    """Sets the numbers of updates, as `update_counts` returned them, on every device."""
     optimizer = trainer._optimizer
     optimizer.begin_num_update = 0
     optimizer._all_index_update_counts = {number: dict(counts) for number in range(len(trainer._updaters))}
@@ -280,12 +283,12 @@ def rates_of(optimizer: mx.optimizer.Optimizer, key: int | str) -> tuple[float, 
 
 
 def updates_on_kvstore(module: mx.mod.Module) -> bool:
-    """Whether a module's key-value store makes the updates."""
+    """Whether a module's KVStore updates the parameters."""
     return bool(module._update_on_kvstore)
 
 
 def module_updater(module: mx.mod.Module) -> Any:
-    """What holds the optimiser's state of a module: its key-value store's updater, or its own."""
+    """The updater that holds a module's optimiser state: its KVStore's, or its own."""
     return module._kvstore._updater if module._update_on_kvstore else module._updater
 
 

@@ -1,4 +1,4 @@
-"""Fixes of GluonCV's networks: NASNet's gradient on CPUs, ResNeSt's DropBlock in hybridised networks."""
+"""Fixes for GluonCV's networks: NASNet's gradient on CPUs, ResNeSt's DropBlock in hybridised networks."""
 from __future__ import annotations
 
 import types
@@ -7,11 +7,11 @@ from mxnet.gluon import HybridBlock
 
 
 class _PlainConcat:
-    """MXNet's F, whose `concat` is followed by an operator that does nothing.
+    """MXNet's F, but with `concat` followed by a slice that keeps everything.
 
-    oneDNN cannot divide a gradient in a blocked layout among inputs whose channels are not multiples of the block
-    ("could not construct a sub-memory", as in apache/mxnet#16732). The gradient of slice_axis, which is not oneDNN's,
-    arrives in the plain layout.
+    oneDNN cannot split a gradient in a blocked layout between inputs whose channels are not multiples of the block
+    ("could not construct a sub-memory", as in apache/mxnet#16732). slice_axis is not a oneDNN operator, so that its
+    gradient arrives in the plain layout.
     """
 
     def __init__(self, F):
@@ -25,7 +25,7 @@ class _PlainConcat:
 
 
 def plain_concat(net: HybridBlock) -> None:
-    """Exchanges the operator in the blocks of a NASNet, in place; parameters and results stay the same."""
+    """Makes the blocks of a NASNet use `_PlainConcat`, in place; parameters and results stay the same."""
     def exchange(block):
         if type(block).__module__ == type(net).__module__:
             original = type(block).hybrid_forward
@@ -38,9 +38,9 @@ def plain_concat(net: HybridBlock) -> None:
 def without_dropblock(net: HybridBlock) -> None:
     """Switches DropBlock off, in place.
 
-    GluonCV's asks whether it is being trained while the graph is made: a hybridised network that is first used in
-    training goes on dropping, at random, in evaluation, and one that is first evaluated never drops. It also allows
-    one input size only.
+    GluonCV's DropBlock decides between training and evaluation when the graph is traced: a hybridised network that is
+    first trained goes on dropping in evaluation, and one that is first evaluated never drops. It also allows only one
+    input size.
     """
     def switch_off(block):
         if type(block).__name__ == "DropBlock":
@@ -49,13 +49,13 @@ def without_dropblock(net: HybridBlock) -> None:
     net.apply(switch_off)
 
 
-# By the beginning of the backbone's name.
+# Prefix of the backbone's name -> the fix.
 REPAIRS = {"nasnet": plain_concat, "resnest": without_dropblock}
 
 
 def repair(net: HybridBlock, name: str) -> HybridBlock:
-    """Applies what the backbone called `name` needs, in place, and returns the network."""
-    for beginning, function in REPAIRS.items():
-        if name.startswith(beginning):
-            function(net)
+    """Applies the fixes that the backbone `name` needs, in place, and returns the network."""
+    for prefix, fix in REPAIRS.items():
+        if name.startswith(prefix):
+            fix(net)
     return net

@@ -1,11 +1,11 @@
-"""What this machine's processors and NVIDIA GPUs can do for MXNet 1.9.1."""
+"""The capabilities of this machine's processors and NVIDIA GPUs that matter to MXNet 1.9.1."""
 from __future__ import annotations
 
 import subprocess
 from pathlib import Path
 
-# Machine code in mxnet-cu112 1.9.1; it holds no PTX, so that code runs within its own major version only, from its
-# own minor version up (CUDA C Programming Guide, "Binary Compatibility").
+# Compute capabilities of the machine code in mxnet-cu112 1.9.1. It has no PTX, so code runs on GPUs of the same major
+# and the same or a higher minor version only (CUDA C Programming Guide, "Binary Compatibility").
 CUDA_CODE = ((5, 0), (6, 0), (7, 0), (8, 0), (8, 6))
 # The oldest driver that runs CUDA 11.x programs (CUDA Compatibility, "Minor Version Compatibility").
 OLDEST_DRIVER = 450
@@ -15,12 +15,12 @@ _BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
 
 
 def nvidia_gpus(program: str = "nvidia-smi") -> list[dict]:
-    """The GPUs that NVIDIA's driver sees: name, capability ((major, minor), None if not told), driver, memory (MiB).
+    """The GPUs that NVIDIA's driver sees: name, capability ((major, minor) or None), driver, memory (MiB).
 
-    Asks `nvidia-smi`; an empty list where there is none or it does not answer within 20 seconds.
+    Asks `nvidia-smi`; an empty list where there is none, or it does not answer within 20 seconds.
     """
     fields = ["name", "driver_version", "memory.total", "compute_cap"]
-    # Drivers before 510 do not know compute_cap and refuse the whole query.
+    # Drivers before 510 do not know compute_cap, and refuse the whole query.
     lines = _query(program, fields) or [f"{line}, " for line in _query(program, fields[:-1])]
     gpus = []
     for line in lines:
@@ -49,17 +49,17 @@ def _capability(text: str) -> tuple[int, int] | None:
 
 
 def generation(capability: tuple[int, int]) -> str:
-    """NVIDIA's name for the GPUs of a compute capability: (8, 6) -> 'Ampere'; newer than known: the newest known."""
+    """NVIDIA's name for a compute capability: (8, 6) -> 'Ampere'; for one newer than known, the newest known."""
     return next((name for least, name in sorted(_GENERATIONS.items(), reverse=True) if capability >= least), "older")
 
 
 def runs_mxnet(capability: tuple[int, int]) -> bool:
-    """Whether mxnet-cu112 1.9.1 carries machine code that a GPU of this compute capability executes."""
+    """Whether mxnet-cu112 1.9.1 has machine code for a GPU of this compute capability."""
     return any(capability[0] == major and capability[1] >= minor for major, minor in CUDA_CODE)
 
 
 def gpu_obstacle(gpu: dict) -> str | None:
-    """Why mxnet-cu112 1.9.1 cannot use one of `nvidia_gpus()`; None where it can, or where that cannot be told."""
+    """Why mxnet-cu112 1.9.1 cannot use a GPU of `nvidia_gpus()`; None where it can, or where that is not known."""
     capability = gpu["capability"]
     if capability is not None and not runs_mxnet(capability):
         return (f"{generation(capability)} (compute capability {capability[0]}.{capability[1]}): mxnet-cu112 1.9.1 "
@@ -71,9 +71,9 @@ def gpu_obstacle(gpu: dict) -> str | None:
 
 
 def bfloat16_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
-    """The CPU's flags for bfloat16 arithmetic: 'avx512_bf16', 'amx_bf16' (x86), 'bf16' (ARM); sorted, maybe none.
+    """The CPU's flags for bfloat16 arithmetic, sorted: 'avx512_bf16', 'amx_bf16' (x86), 'bf16' (ARM).
 
-    Only Linux tells, in `cpuinfo`; an empty list elsewhere.
+    Read from Linux's `cpuinfo`; an empty list on other systems.
     """
     try:
         text = cpuinfo.read_text(errors="replace")

@@ -1,4 +1,7 @@
-"""What MXNet 1.9.1's own code needs beside the removed names, to work with NumPy 1.24 and later and NumPy 2."""
+"""Patches for MXNet 1.9.1's own code, so that it works with NumPy 1.24 and later, NumPy 2 and current SciPy.
+
+Names that NumPy has removed are in `old_names`.
+"""
 from __future__ import annotations
 
 import functools
@@ -8,7 +11,7 @@ from typing import Any
 
 
 def apply(mxnet: types.ModuleType) -> None:
-    """Mends an MXNet that has just been imported, in place.
+    """Patches an MXNet that has just been imported, in place.
 
     Parameters
     ----------
@@ -19,11 +22,11 @@ def apply(mxnet: types.ModuleType) -> None:
     _give_arrays_to_numpy(mxnet)
     _replace_tostring(mxnet)
     _replace_old_scipy_names()
-    _give_thresholds_as_numbers(mxnet)
+    _return_thresholds_as_numbers(mxnet)
     if numpy.__version__.split(".")[0] != "1":
         _write_plain_numbers(mxnet)
         _read_binary_strings(numpy)
-        # normalize_axis_tuple, whose old place warns.
+        # It uses numpy.core.numeric.normalize_axis_tuple, whose old place warns.
         _rename(mxnet.nd.moveaxis, "core", "_core")
 
 
@@ -31,12 +34,12 @@ def apply(mxnet: types.ModuleType) -> None:
 
 
 def plain_text(value: Any) -> str:
-    """`str(value)` as NumPy 1 wrote it: numbers within tuples, lists and dicts as digits, not as `np.int64(6)`.
+    """`str(value)` as NumPy 1 wrote it: numbers in tuples, lists and dicts as digits, not as `np.int64(6)`.
 
     Parameters
     ----------
     value : object
-        A parameter of an operator, which MXNet hands to its library as text.
+        A parameter of an operator, which MXNet passes to its library as text.
     """
     text = str(value)
     return str(_plain(value)) if "np." in text and not isinstance(value, str) else text
@@ -57,7 +60,7 @@ def _plain(value: Any) -> Any:
 
 
 class _Digits:
-    """A NumPy scalar that is printed as its digits, alone and within a container."""
+    """A NumPy scalar that prints as its digits, alone or in a container."""
 
     def __init__(self, number: Any) -> None:
         self._number = number
@@ -72,14 +75,14 @@ class _InstancesOfStr(type):
 
 
 class _PlainStr(metaclass=_InstancesOfStr):
-    """Stands for `str` in a module that converts with it and asks `isinstance(x, str)`."""
+    """Takes the place of `str` in a module that converts with it and asks `isinstance(x, str)`."""
 
     def __new__(cls, *args: Any) -> Any:
         return plain_text(*args) if len(args) == 1 else str(*args)
 
 
 def _write_plain_numbers(mxnet: Any) -> None:
-    """The modules that turn parameters into text find this `str` in their own namespace before Python's."""
+    """Puts `_PlainStr` into the modules that turn parameters into text, where it hides Python's `str`."""
     for module in (sys.modules["mxnet._ctypes.ndarray"], sys.modules["mxnet._ctypes.symbol"], mxnet.io.io,
                    mxnet.symbol.symbol, mxnet.kvstore.base):
         vars(module)["str"] = _PlainStr
@@ -89,7 +92,7 @@ def _write_plain_numbers(mxnet: Any) -> None:
 
 
 def _give_arrays_to_numpy(mxnet: Any) -> None:
-    """`np.array(nd)` and `np.concatenate([nd])`: NumPy 1.24 and later no longer read an NDArray as a sequence."""
+    """Makes `np.array(nd)` and `np.concatenate([nd])` work: NumPy 1.24 no longer reads an NDArray as a sequence."""
     def __array__(self, dtype=None, copy=None):
         if copy is False:
             raise ValueError("an NDArray reaches NumPy as a copy only: leave copy=False out, or use np.asarray")
@@ -100,19 +103,19 @@ def _give_arrays_to_numpy(mxnet: Any) -> None:
 
 
 def _rename(function: Any, old: str, new: str) -> None:
-    """Lets a Python function use another attribute than the one that it was written with."""
+    """Makes a Python function use the attribute `new` wherever it was written with `old`."""
     code = function.__code__
     function.__code__ = code.replace(co_names=tuple(new if name == old else name for name in code.co_names))
 
 
 def _replace_tostring(mxnet: Any) -> None:
-    """NumPy 2.3 removed `ndarray.tostring`; im2rec then drops every image, with status 0."""
+    """NumPy 2.3 removed `ndarray.tostring`, without which im2rec drops every image and ends with status 0."""
     for function in (mxnet.recordio.pack, mxnet.recordio.pack_img):
         _rename(function, "tostring", "tobytes")
 
 
-def _give_thresholds_as_numbers(mxnet: Any) -> None:
-    """Quantisation by entropy converts arrays of shape (1,) to numbers; NumPy 2.4 takes those of shape () only."""
+def _return_thresholds_as_numbers(mxnet: Any) -> None:
+    """Entropy quantisation converts arrays of shape (1,) to numbers; NumPy 2.4 only converts arrays of shape ()."""
     original = mxnet.contrib.quantization._get_optimal_threshold
 
     @functools.wraps(original)
@@ -124,7 +127,7 @@ def _give_thresholds_as_numbers(mxnet: Any) -> None:
 
 
 def _read_binary_strings(numpy: Any) -> None:
-    """`np.fromstring(bytes, dtype)`, as programs of 2018 read MNIST: NumPy 2.3 refuses it."""
+    """Makes `np.fromstring(bytes, dtype)` work, with which programs of 2018 read MNIST: NumPy 2.3 refuses it."""
     original = numpy.fromstring
     if getattr(original, "__module__", "") == __name__:
         return
@@ -139,7 +142,7 @@ def _read_binary_strings(numpy: Any) -> None:
 
 
 def _replace_old_scipy_names() -> None:
-    """Every `mx.nd.array(list)` asks for `scipy.sparse.csr.csr_matrix`: deprecated, and gone with SciPy 2."""
+    """Every `mx.nd.array(list)` looks up `scipy.sparse.csr.csr_matrix`, deprecated and to be removed in SciPy 2."""
     sparse = sys.modules.get("scipy.sparse")
     if sparse is None:
         return

@@ -1,8 +1,8 @@
-"""Lets MXNet 1.9.1 and GluonCV import, quietly and with every processor, on Python 3.9 to 3.14, NumPy 1 and 2.
+"""Makes MXNet 1.9.1 and GluonCV importable on Python 3.9 to 3.14 with NumPy 1 and 2, using every processor.
 
-Loaded by `gluon_ft/__init__.py`, or by the hook of `start_up.py` where MXNet is imported first, it imports neither:
-every later `import mxnet` and `import gluoncv`, here or in the user's code, then brings what they need. Nothing outside
-`runtime` patches MXNet, NumPy or GluonCV.
+This module is loaded by `gluon_ft/__init__.py`, or by the hook of `start_up.py` where MXNet is imported first. It
+imports neither of the two, but hooks into every later `import mxnet` and `import gluoncv`, here or in the user's code.
+Nothing outside `runtime` patches MXNet, NumPy or GluonCV.
 """
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gluon_ft.runtime import amx, mxnet_fixes, native_iterators, old_names, proc
 
 
 class Range(NamedTuple):
-    """Versions that fit: from `oldest` on, `too_new` no longer; `words` and `remedy` are for messages."""
+    """Versions that fit: from `oldest` up to, but without, `too_new`; `words` and `remedy` are for messages."""
 
     oldest: tuple[int, int]
     too_new: tuple[int, int]
@@ -34,30 +34,31 @@ PYTHON = Range((3, 9), (3, 15), "Python 3.9 to 3.14",
                "make a virtual environment with one that fits, for example python3.11 -m venv FOLDER")
 NUMPY = Range((1, 21), (3, 0), "NumPy 1.21 to 2", "pip install 'numpy>=1.21,<3'")
 
-# Where the package to install has another name than the module.
+# Module -> the package to install, where the names differ.
 _PACKAGE_OF = {"cv2": "opencv-python-headless", "yaml": "pyyaml", "PIL": "pillow"}
 _SYSTEM_PACKAGE_OF = {"libGL.so": "libgl1", "libgthread": "libglib2.0-0", "libgomp.so": "libgomp1",
                       "libquadmath.so": "libquadmath0"}
 
-# What the user had set when gluon_ft was imported, '' for nothing.
+# The user's OMP_NUM_THREADS when gluon_ft was imported, '' if it was not set.
 THREADS_OF_USER = os.environ.get("OMP_NUM_THREADS", "").strip()
-# MXNet was imported before gluon_ft, without OMP_NUM_THREADS: it has settled its own thread count already.
+# Whether MXNet was imported before gluon_ft and without OMP_NUM_THREADS: its number of threads is then fixed already.
 THREADS_TOO_LATE = "mxnet" in sys.modules and not THREADS_OF_USER
 
 
 def set_threads() -> None:
     """Sets MXNet's number of threads to this process's share of the processors, unless the user has set it.
 
-    MXNet reads `OMP_NUM_THREADS` once, when it is imported; without it, it takes half the processors it sees, which on
-    virtual machines idles half the machine. The share is what affinity and the cgroup's CPU quota allow, divided by
-    `GLUON_FT_PROCESSES_PER_MACHINE` (default 1): set that where several training processes share a machine. How long
+    MXNet reads `OMP_NUM_THREADS` once, when it is imported; without it, MXNet uses half the processors that it sees,
+    and on virtual machines half the machine idles. The share is what affinity and the cgroup's CPU quota allow, divided
+    by `GLUON_FT_PROCESSES_PER_MACHINE` (default 1): set that where several training processes share a machine. How long
     idle threads spin is set too.
     """
     if not os.environ.get("OMP_NUM_THREADS", "").strip():
         os.environ["OMP_NUM_THREADS"] = str(processors.threads())
-    # A thread that has finished its share waits by spinning, 300,000 times by default, on a processor that another
-    # process may need: beside one busy process LeNet then trains at a tenth of its speed. 3,000 times keep nine tenths
-    # of the speed alone and half of it there (OMP_WAIT_POLICY=PASSIVE: half alone; benchmarks/speed/threads.py).
+    # A thread that has finished its share spins, 300,000 times by default, on a processor that another process may
+    # need: beside one busy process LeNet then trains at a tenth of its speed. With 3,000 times it keeps nine tenths of
+    # its speed when alone and half of it beside the other process (OMP_WAIT_POLICY=PASSIVE: half when alone;
+    # benchmarks/speed/threads.py).
     if not os.environ.get("OMP_WAIT_POLICY"):
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
@@ -73,7 +74,7 @@ def check_version(version: str, versions: Range) -> None:
     Raises
     ------
     DependencyError
-        It says which versions fit.
+        It names the versions that fit.
     """
     if not fits(version, versions):
         age = "old" if _numbers(version) < versions.oldest else "new"
@@ -82,7 +83,7 @@ def check_version(version: str, versions: Range) -> None:
 
 
 def which_mxnet() -> str:
-    """The one line for somebody without MXNet: which of the two packages, and how on this Python."""
+    """One line for a user without MXNet: which of its two packages to install, and how on this Python."""
     # MXNet's metadata ask for NumPy below 2, which has no wheels for Python 3.13 and later.
     install = "pip install" if sys.version_info < (3, 13) else "pip install --no-deps"
     own = "; on this Python leave its own dependencies out, they ask for an older NumPy"
@@ -104,16 +105,16 @@ def import_mxnet() -> types.ModuleType:
     Raises
     ------
     DependencyError
-        An ImportError that says which of the two packages to install where there is none, which Python or NumPy
-        where this one is too old or too new, and which system library where one is missing.
+        An ImportError. It says which of the two packages to install where MXNet is missing, which Python or NumPy fits
+        where this one is too old or too new, or which system library is missing.
     ConfigError
-        An environment variable that MXNet cannot read; MXNet itself would end the process.
+        MXNet cannot read an environment variable; MXNet itself would end the process.
     """
     return importlib.import_module("mxnet")
 
 
 class _Missing:
-    """A loader for the MXNet that is not installed: it says which of the two packages to install."""
+    """A loader for an MXNet that is not installed: its error says which of the two packages to install."""
 
     @staticmethod
     def create_module(spec):
@@ -125,7 +126,7 @@ class _Missing:
 
 
 class _MXNetLoader(importlib.machinery.SourceFileLoader):
-    """Runs MXNet's `__init__` with what it needs from NumPy and distutils in place, and with every processor."""
+    """Runs MXNet's `__init__` with every processor, and with what it needs of NumPy and distutils in place."""
 
     def exec_module(self, module):
         import numpy
@@ -135,7 +136,7 @@ class _MXNetLoader(importlib.machinery.SourceFileLoader):
         variables.check()
         set_threads()
         with _quiet():
-            # NumPy 1.24 removed bool, int and float, which MXNet uses (apache/mxnet#21165), NumPy 2 many more.
+            # NumPy 1.24 removed bool, int and float, which MXNet uses (apache/mxnet#21165); NumPy 2 removed many more.
             old_names.install()
             _provide_distutils()
             try:
@@ -144,7 +145,8 @@ class _MXNetLoader(importlib.machinery.SourceFileLoader):
                 raise DependencyError(f"MXNet cannot be imported: {error}", remedy=_remedy(error)) from error
             mxnet_fixes.apply(module)
             native_iterators.remember(module)
-        # Only now can oneDNN be told: it looks once, at its first operator. GLUON_FT_AMX=0 leaves it as it is.
+        # oneDNN reads its variable once, when it runs its first operator, so this must be the first one. GLUON_FT_AMX=0
+        # leaves AMX off.
         if os.environ.get("GLUON_FT_AMX") != "0":
             amx.switch_on(lambda: module.nd.Activation(module.nd.ones((1, 1)), act_type="relu").wait_to_read())
 
@@ -155,8 +157,8 @@ def import_gluoncv() -> types.ModuleType:
     Raises
     ------
     DependencyError
-        An ImportError that names the dependency that is really missing; GluonCV itself calls any of them "missing
-        `mxnet` & `torch`".
+        An ImportError that names the dependency that is really missing; GluonCV itself reports each of them as
+        "missing `mxnet` & `torch`".
     """
     if "gluoncv" not in sys.modules and _find("gluoncv") is None:
         raise DependencyError("GluonCV is not installed", remedy="pip install gluoncv==0.10.5.post0")
@@ -166,7 +168,7 @@ def import_gluoncv() -> types.ModuleType:
 
 
 class _Finder:
-    """A finder that acts for the names `mxnet` and `gluoncv` alone, and imports nothing before somebody asks for it."""
+    """A finder for `mxnet` and `gluoncv` only, which imports nothing until one of them is imported."""
 
     @staticmethod
     def find_spec(name, path=None, target=None):
@@ -184,7 +186,7 @@ class _Finder:
 
 
 class _GluonCVLoader(importlib.machinery.SourceFileLoader):
-    """Runs GluonCV's `__init__` as on a machine without torch, and tells which import in it really failed."""
+    """Runs GluonCV's `__init__` as if torch were not installed, and names the import in it that really failed."""
 
     def exec_module(self, module):
         with _quiet(), _strict_images():
@@ -208,7 +210,7 @@ def _no_torch(*_versions):
 
 
 def _real_cause(error: ImportError) -> ImportError:
-    """The import error under GluonCV's own: its `__init__` swallows it, so its parts are imported once more."""
+    """The import error behind GluonCV's own, whose `__init__` hides it: found by importing GluonCV's parts again."""
     try:
         for part in ("data", "model_zoo", "nn", "utils", "loss"):
             importlib.import_module(f"gluoncv.{part}")
@@ -218,7 +220,7 @@ def _real_cause(error: ImportError) -> ImportError:
 
 
 def _remedy(error: Exception) -> str | None:
-    """What to install for an import that failed; None where that is not known."""
+    """What to install after a failed import; None where that is not known."""
     for library, package in _SYSTEM_PACKAGE_OF.items():
         if library in str(error):
             headless = ("pip uninstall opencv-python && pip install --force-reinstall opencv-python-headless, or "
@@ -238,7 +240,7 @@ def _find(name: str):
 
 
 def _provide_distutils() -> None:
-    """Python 3.12 left `distutils` to setuptools, which provides it once it has been imported."""
+    """Provides `distutils`: Python 3.12 removed it, and setuptools brings it once setuptools is imported."""
     if _find("distutils") is None:
         try:
             importlib.import_module("setuptools")
@@ -257,7 +259,7 @@ def _quiet():
 
 @contextlib.contextmanager
 def _strict_images():
-    """GluonCV's data/mhp.py tells Pillow, for the whole process, to read truncated images as if they were whole."""
+    """Undoes what GluonCV's data/mhp.py does: it makes Pillow accept truncated images in the whole process."""
     try:
         from PIL import ImageFile
     except ImportError:
@@ -276,7 +278,7 @@ def _forget(prefix: str) -> None:
 
 
 if not any(getattr(f, "__module__", "") == __name__ for f in sys.meta_path):
-    # In place of the hook of start_up.py, which knows no more than to load this module.
+    # It replaces the hook of start_up.py, whose only task is to load this module.
     sys.meta_path[:] = [_Finder, *(f for f in sys.meta_path if getattr(f, "__name__", "") != "_GluonFtHook")]
 if THREADS_TOO_LATE and processors.seen_processors() // 2 < processors.threads():
     warnings.warn("mxnet was imported before gluon_ft and uses half the processors: import gluon_ft first, "

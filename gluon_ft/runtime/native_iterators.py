@@ -1,8 +1,9 @@
-"""MXNet's C++ iterators (`ImageRecordIter`, `CSVIter`, ...): how each was made, so that it can be made anew.
+"""Remembers the options of MXNet's C++ iterators (`ImageRecordIter`, `CSVIter`, ...), to make the same iterator again.
 
-Their `reset` does not begin at the beginning: with `round_batch` a second pass leaves out what filled up the last batch
-of the first, and `pad` is not always set; without it the last batch of `ImageRecordIter` ends in rows of earlier ones.
-Only the first pass of a new iterator has every image once, and the iterator does not say what it was made of.
+Their `reset` does not return to the beginning. With `round_batch` the second pass leaves out the images that filled up
+the last batch of the first pass, and `pad` is not always set; without it the last batch of `ImageRecordIter` ends in
+rows of earlier batches. Only the first pass of a new iterator has every image exactly once, and an iterator does not
+know its own options.
 """
 from __future__ import annotations
 
@@ -14,8 +15,7 @@ _MADE = "_gluon_ft_made_by"
 
 
 def remember(mxnet: Any) -> None:
-    """Lets MXNet's iterators keep what they were made by and of; those that were made before do not. `mxnet` is the
-    module."""
+    """Makes MXNet's iterators, from now on, keep their creator and options. `mxnet` is the module."""
     for module in (mxnet.io, mxnet.io.io):
         for name, creator in list(vars(module).items()):
             if inspect.isfunction(creator) and "Iter" in name and not name.startswith("_") \
@@ -33,11 +33,11 @@ def _remembering(creator):
 
 
 def made_of(iterator: Any) -> dict | None:
-    """The options that an iterator was made with, None where they are not known."""
+    """The options that an iterator was made with; None where they are not known."""
     return getattr(iterator, _MADE)[1] if hasattr(iterator, _MADE) else None
 
 
 def made_anew(iterator: Any) -> Any:
-    """Another iterator of the same options, at its beginning."""
+    """A new iterator with the same options."""
     creator, options = getattr(iterator, _MADE)
     return creator(**options)

@@ -1,8 +1,7 @@
-"""Names that NumPy has removed, for the code that still uses them: MXNet, GluonCV, and programs that import them.
+"""Brings back names that NumPy has removed, for code that still uses them: MXNet, GluonCV, programs that import them.
 
-NumPy asks its own `__getattr__` for a name that it lacks; `install` puts a function in front of it that looks at who
-asks. Every other package's check of what NumPy has (`hasattr(numpy, "trapz")`) is answered as ever, and so is what is
-typed at a prompt.
+NumPy asks its module-level `__getattr__` for names that it lacks; `install` puts a function in front of it that looks
+at the caller. For all other packages, and at a prompt, NumPy stays as it is (`hasattr(numpy, "trapz")`).
 """
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ from typing import Any
 
 _FOR = frozenset({"mxnet", "gluoncv"})
 
-# Removed name -> the name that NumPy has for the same thing (NumPy's release notes of 1.20, 1.24, 1.25, 2.0 and 2.4).
+# Removed name -> today's name of the same thing (NumPy's release notes of 1.20, 1.24, 1.25, 2.0 and 2.4).
 _RENAMED = {
     "float_": "float64", "complex_": "complex128", "unicode_": "str_", "string_": "bytes_", "bool8": "bool_",
     "singlecomplex": "complex64", "cfloat": "complex128", "longfloat": "longdouble", "longcomplex": "clongdouble",
@@ -24,40 +23,40 @@ _RENAMED = {
 _BUILTINS: dict[str, Any] = {"bool": bool, "int": int, "float": float, "complex": complex, "object": object,
                              "str": str, "long": int, "unicode": str}
 _CONSTANTS = {"NINF": float("-inf"), "PZERO": 0.0, "NZERO": -0.0}
-# Functions of finance, which NumPy gave away in 1.20; those of mxnet/numpy/fallback.py and their siblings.
+# Financial functions, removed in NumPy 1.20: those in mxnet/numpy/fallback.py and their siblings.
 _FINANCIAL = ("fv", "ipmt", "irr", "mirr", "nper", "npv", "pmt", "ppmt", "pv", "rate")
 
 
 def install() -> None:
-    """Lets old code see the removed names, once per process; NumPy's own attributes stay as they are."""
+    """Makes the removed names visible to old code, once per process; NumPy's own attributes stay as they are."""
     import numpy
 
-    beneath = vars(numpy).get("__getattr__")
-    if isinstance(beneath, _OldNames):
+    original = vars(numpy).get("__getattr__")
+    if isinstance(original, _OldNames):
         return
-    # NumPy looks the function up in its own namespace, as Python does for every module (PEP 562).
-    setattr(numpy, "__getattr__", _OldNames(numpy, beneath))  # noqa: B010 the type checker knows no such attribute
+    # Python looks this function up in the module's namespace (PEP 562).
+    setattr(numpy, "__getattr__", _OldNames(numpy, original))  # noqa: B010 the type checker knows no such attribute
 
 
 class _OldNames:
     """NumPy's module-level `__getattr__`, with the removed names for old code."""
 
-    def __init__(self, numpy: Any, beneath: Callable[[str], Any] | None) -> None:
-        self._beneath = beneath
+    def __init__(self, numpy: Any, original: Callable[[str], Any] | None) -> None:
+        self._original = original
         self._values = {name: value for name, value in values(numpy).items() if name not in vars(numpy)}
 
     def __call__(self, name: str) -> Any:
         if name in self._values and _is_old_code(sys._getframe(1)):
             return self._values[name]
-        if self._beneath is None:
+        if self._original is None:
             raise AttributeError(f"module 'numpy' has no attribute {name!r}")
-        return self._beneath(name)
+        return self._original(name)
 
 
 def _is_old_code(frame: types.FrameType) -> bool:
     """Whether a frame runs MXNet, GluonCV, or a file that imports one of them.
 
-    gluon_ft's own files do without the names, so that none creeps in.
+    gluon_ft's own files do not get the names, so that none of them comes to depend on one.
     """
     package = _package(frame.f_globals.get("__name__"))
     if package in _FOR:
@@ -73,7 +72,7 @@ def _package(module: Any) -> str:
 
 
 def values(numpy: Any) -> dict[str, Any]:
-    """Every removed name and what it stood for, with this NumPy's functions and types."""
+    """Every removed name and what it stood for, in terms of this NumPy's functions and types."""
     renamed = {old: getattr(numpy, new) for old, new in _RENAMED.items() if hasattr(numpy, new)}
 
     def asfarray(a, dtype=numpy.float64):
@@ -81,7 +80,7 @@ def values(numpy: Any) -> dict[str, Any]:
         return numpy.asarray(a, dtype=dtype if floats else numpy.float64)
 
     def find_common_type(array_types, scalar_types):
-        """The type that holds all of them; a scalar's counts only where it is of a higher kind."""
+        """The type that holds all of them; scalar types count only if they are of a higher kind."""
         arrays, scalars = ([numpy.dtype(t) for t in group] for group in (array_types, scalar_types))
         if not arrays or not scalars:
             return numpy.result_type(*arrays, *scalars)

@@ -1,7 +1,7 @@
-"""How many processors this process may really use: affinity, the cgroup's CPU quota, processes per machine.
+"""The number of processors that this process may really use: affinity, the cgroup's CPU quota, processes per machine.
 
-joblib's `cpu_count` (loky's) reads the quota at the root of the cgroups' mount only: it misses one on the process's own
-cgroup or on one between (systemd slices, nested containers, job schedulers), so the limits are looked up here.
+joblib's `cpu_count` (loky's) reads only the quota at the root of the cgroups' mount. It misses quotas on the process's
+own cgroup and on those between (systemd slices, nested containers, job schedulers), so all of them are read here.
 """
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ OWN_CGROUP = Path("/proc/self/cgroup")
 
 
 def seen_processors() -> int:
-    """Processors of the machine, whoever may use them; at least 1."""
+    """Processors of the machine, at least 1, whether or not this process may use them."""
     return os.cpu_count() or 1
 
 
 def allowed_processors() -> int:
-    """Processors that this process is allowed to run on (its affinity, which a cgroup's cpuset narrows too)."""
+    """Processors that this process may run on: its affinity, which a cgroup's cpuset restricts too."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else seen_processors()
 
 
 def usable_processors(cgroups: Path = CGROUPS, own: Path = OWN_CGROUP) -> int:
     """Processors that this process may keep busy: its affinity and its CPU quota, rounded up, at least 1.
 
-    A quota of 1.5 processors counts as 2: two threads with a pause use all of it, one thread leaves a third.
+    A quota of 1.5 processors counts as 2: two threads use all of it, with pauses; one thread leaves a third unused.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def usable_processors(cgroups: Path = CGROUPS, own: Path = OWN_CGROUP) -> int:
 def cpu_quota(cgroups: Path = CGROUPS, own: Path = OWN_CGROUP) -> float | None:
     """Processors granted by cgroup v2 (`cpu.max`) or v1 (`cpu.cfs_quota_us`); None where there is no limit.
 
-    A limit on any cgroup above the process's own holds for it as well, so the least one counts.
+    A limit on any cgroup above the process's own holds for it too, so the lowest one counts.
     """
     quotas = [q for folder in _own_folders(cgroups, own) for q in (_quota_v2(folder), _quota_v1(folder))
               if q is not None]
@@ -91,7 +91,7 @@ def _own_folders(cgroups: Path, own: Path) -> Iterator[Path]:
 
 
 def _memberships(own: Path) -> Iterator[tuple[list[str], str]]:
-    """Pairs of mount names below the cgroups' folder and this process's path in there."""
+    """Pairs of mount names in the cgroups' folder, and this process's path below those mounts."""
     text = ""
     with contextlib.suppress(OSError):
         text = own.read_text()

@@ -1,4 +1,4 @@
-"""Seeds every generator that training draws from."""
+"""Seeds every random generator that training draws from."""
 from __future__ import annotations
 
 import random
@@ -15,14 +15,14 @@ def seed_all(seed: int) -> None:
 
 
 def seed_of(seed: int, epoch: int, step: int = 0) -> int:
-    """A seed for MXNet's generator at one step, so that resumed training draws what it would have drawn.
+    """A seed for MXNet's generator at one step, so that resumed training draws the same numbers.
 
-    The state of that generator cannot be saved.
+    The generator's state cannot be saved, so training seeds it anew.
 
     Parameters
     ----------
     seed : int
-        Of the training.
+        The training's seed.
     epoch : int
     step : int, default 0
         Within the epoch.

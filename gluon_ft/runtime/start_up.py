@@ -1,8 +1,8 @@
-"""Prepares MXNet's import in every Python that has gluon_ft, so that `import mxnet` may stand first, or alone.
+"""Prepares MXNet's import in every Python that has gluon_ft, so that `import mxnet` may come first, or alone.
 
 setup.py writes the text of this file into `gluon_ft.pth`, which Python executes when it starts (reading one more module
-would take twice the time). All that it does then is to put one finder in front of the others; gluon_ft itself is loaded
-when MXNet or GluonCV is asked for. `GLUON_FT_NO_HOOK=1` turns it off.
+would take twice the time). It only puts one finder in front of the others; gluon_ft itself is loaded when MXNet or
+GluonCV is imported. `GLUON_FT_NO_HOOK=1` turns it off.
 """
 import os
 import sys
@@ -19,7 +19,7 @@ class _GluonFtHook:
             import gluon_ft.runtime.mxnet_import  # noqa: F401
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] == "gluon_ft":
-                return None  # removed by hand: MXNet is then imported as if gluon_ft had never been here
+                return None  # gluon_ft was removed by hand: MXNet is imported without it
             raise
         from importlib.util import find_spec
 

@@ -1,4 +1,4 @@
-"""Environment variables that MXNet reads, checked before it is imported: one that it cannot read ends the process."""
+"""Checks the environment variables that MXNet reads, before it is imported: a value it cannot read ends the process."""
 from __future__ import annotations
 
 import os
@@ -25,7 +25,7 @@ _NAMES = {"MXNET_ENGINE_TYPE": ("NaiveEngine", "ThreadedEngine", "ThreadedEngine
 
 
 def check(variables: Mapping[str, str] = os.environ) -> None:
-    """ConfigError for the first variable whose value MXNet cannot read. An empty one counts as unset."""
+    """Raises ConfigError for the first variable whose value MXNet cannot read; an empty one counts as unset."""
     for name, expected, fits in [
             *((name, f"a whole number from 1 to {MOST_THREADS}", _threads) for name in _THREADS),
             *((name, "a whole number", _number) for name in _NUMBERS),
