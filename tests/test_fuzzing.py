@@ -9,14 +9,17 @@ import json
 import random
 import unicodedata
 import warnings
+import zipfile
 from pathlib import Path
 
 import mxnet as mx
+import numpy as np
 import pytest
 from record_files import make
+from resume_nets import network, sets
 
 import gluon_ft
-from gluon_ft.data import lists
+from gluon_ft.data import lists, tables
 from gluon_ft.data.records import inspect, manifest, pack, verify
 from gluon_ft.data.records.record_file import RecordFile
 from gluon_ft.data.sources.opening import open_source
@@ -26,9 +29,12 @@ from gluon_ft.finetune import settings
 from gluon_ft.reporting import runs
 from gluon_ft.reporting.run import Run, read_metrics
 from gluon_ft.symbolic import checkpoints, load_symbol
+from gluon_ft.training import checkpoint
+from gluon_ft.training.config import TrainConfig
+from gluon_ft.training.fit import fit
 from gluon_ft.weights import card
 
-FAST, SLOW = 30, 2000  # cases of each of the ten kinds
+FAST, SLOW = 30, 2000  # cases of each of the twelve kinds
 
 DEEP = "@deep@"  # stands for lists in lists
 JUNK = [None, True, False, 0, -1, 1, 2, 0.5, -0.0, 1e308, 1e-320, 2**31, 2**63, 2**64, 10**400, float("nan"),
@@ -208,6 +214,23 @@ class Lists:
         list(lists.read(self.path))
 
 
+class Tables:
+    """A list as others write it."""
+
+    FORMS = (b"image,label\na.jpg,cat\nb c.png,dog\n\xe7\x8c\xab.jpg,cat\n",
+             b'"a.jpg";"cat"\n"b;c.png";"dog"\n', b"a.jpg 0\nb c.png 1\nd/e.webp 2\n", b"cat a.jpg\ndog b c.png\n",
+             b"id,breed\n1.jpg,x\n2.jpg,y\n", b"image,cat,dog\na.jpg,1,0\nb.jpg,0,1\n",
+             b"0\ta.jpg\tcat\n1\tb.jpg\tdog\n")
+
+    def __init__(self, folder):
+        self.path, self.good = folder / "x.csv", b""
+
+    def read(self, data, rng):
+        self.path.write_bytes(scratched(rng.choice(self.FORMS), rng))
+        refused_or(lambda: tables.load(self.path))
+        refused_or(lambda: open_source(self.path))
+
+
 class ClassNames(Lists):
     def __init__(self, folder):
         super().__init__(folder)
@@ -287,7 +310,35 @@ class SymbolicStates:
         checkpoints.load_state(self.folder, 1)
 
 
-KINDS = [Cards, Settings, TomlSettings, Manifests, Records, Lists, ClassNames, RunFiles, Symbols, SymbolicStates]
+class TrainingCheckpoints:
+    """The values in a checkpoint of Gluon training, and one of its arrays left out, renamed or of another form."""
+
+    def __init__(self, folder):
+        self.folder, self.config = folder, TrainConfig(epochs=2, ema=0.5, save_every=1, keep=9)
+        fit(network(), *sets(count=12), self.config, save_to=folder)
+        store = checkpoint.Store(folder)
+        self.path, self.bundle = store.paths()[-1], checkpoint.read(store.paths()[-2])
+        self.good = self.bundle.values
+
+    def read(self, data, rng):
+        arrays = dict(self.bundle.arrays)
+        if rng.random() < 0.3:
+            name = rng.choice(sorted(arrays))
+            value = arrays.pop(name)
+            other = rng.choice([name, f"{name}@1", f"x{name}", "meter/0/x", "meter/7/0", "average/#updates"])
+            arrays[other] = rng.choice(
+                [value, value[:0], value.reshape(-1), np.array(1.0), value.astype("uint16"), value.astype("float64")])
+        checkpoint.write(self.path, checkpoint.Bundle({}, arrays))
+        with zipfile.ZipFile(self.path) as archive:
+            tensors = archive.read("tensors.safetensors")
+        with zipfile.ZipFile(self.path, "w") as archive:
+            archive.writestr("state.json", data.replace(b"{", b'{"format": "%s", ' % checkpoint.FORMAT.encode(), 1))
+            archive.writestr("tensors.safetensors", tensors)
+        fit(network(), *sets(count=12), self.config, save_to=self.folder, resume=True)
+
+
+KINDS = [Cards, Settings, TomlSettings, Manifests, Records, Lists, Tables, ClassNames, RunFiles, Symbols,
+         SymbolicStates, TrainingCheckpoints]
 
 
 def refused_or(read):

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import numbers
 import shutil
+import unicodedata
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -15,6 +16,15 @@ _GAP = "  "
 def terminal_width() -> int:
     """Width of the terminal in characters (`COLUMNS` if set); 80 where the output goes to a file or a pipe."""
     return shutil.get_terminal_size((80, 24)).columns
+
+
+def columns_of(text: str) -> int:
+    """How many columns of a terminal the text takes: two for a wide letter, as of Chinese, none for a mark above one.
+    """
+    if text.isascii():
+        return len(text)
+    return sum(0 if unicodedata.category(c) in ("Mn", "Me") or c == "\u200d" else
+               2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def table(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None, width: int | None = None,
@@ -37,7 +47,7 @@ def table(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None, 
     """
     columns = list(columns or dict.fromkeys(key for row in rows for key in row))
     cells = [[_cell(row.get(c)) for c in columns] for row in rows]
-    widths = [max(map(len, (escaped(c), *(line[i] for line in cells)))) for i, c in enumerate(columns)]
+    widths = [max(map(columns_of, (escaped(c), *(line[i] for line in cells)))) for i, c in enumerate(columns)]
     right = [bool(rows) and all(isinstance(row.get(c), (numbers.Real, type(None))) for row in rows) for c in columns]
     keep_end, whole = set(map(escaped, keep_end)), set(map(escaped, whole))
     columns = list(map(escaped, columns))
@@ -47,7 +57,7 @@ def table(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None, 
         cells = [[_cut(text, widths[i], columns[i] in keep_end) for i, text in enumerate(line)] for line in cells]
         columns = [_cut(name, widths[i]) for i, name in enumerate(columns)]
     lines = [columns, ["-" * w for w in widths], *cells]
-    return "\n".join(_GAP.join(t.rjust(w) if r else t.ljust(w) for t, w, r in zip(line, widths, right)).rstrip()
+    return "\n".join(_GAP.join(_filled(t, w, r) for t, w, r in zip(line, widths, right)).rstrip()
                      for line in lines)
 
 
@@ -69,6 +79,17 @@ def _narrow(widths: list[int], texts: list[int], most: int) -> None:
 
 
 def _cut(text: str, width: int, keep_end: bool = False) -> str:
-    if len(text) <= width:
+    if columns_of(text) <= width:
         return text
-    return "…" + text[len(text) - width + 1:] if keep_end else text[:width - 1] + "…"
+    kept, taken = 0, len("…")
+    for letter in reversed(text) if keep_end else text:
+        taken += columns_of(letter)
+        if taken > width:
+            break
+        kept += 1
+    return f"…{text[len(text) - kept:]}" if keep_end else f"{text[:kept]}…"
+
+
+def _filled(text: str, width: int, right: bool) -> str:
+    blanks = " " * (width - columns_of(text))
+    return blanks + text if right else text + blanks

@@ -80,20 +80,27 @@ def write(path: str | Path, bundle: Bundle) -> Path:
 def read(path: str | Path) -> Bundle:
     """Reads a bundle; CheckpointError where it is damaged, cut short, or something else."""
     path = Path(path)
-    try:
+    with reading(path):
         # Whole into memory: zipfile reports damage found on the way in many kinds of exceptions.
         with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
             values = documents.parse_json(archive.read(_VALUES), documents.MOST_BYTES_RECORDED)
             arrays = safetensors.numpy.load(archive.read(_TENSORS))
         if values.pop("format") != FORMAT:
             raise ValueError("another format")
+    return Bundle(values, arrays)
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns every error inside into a CheckpointError: a damaged file can fail in any way that its readers can."""
+    try:
+        yield
     except FileNotFoundError as error:
         raise CheckpointError("no such checkpoint", path=path, remedy="start without resuming") from error
-    except Exception as error:  # a damaged file can fail in any way that its readers can
-        raise CheckpointError("the checkpoint is damaged", path=path, expected=FORMAT,
-                              found=f"{type(error).__name__} {error}"[:120],
+    except Exception as error:
+        what = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__} {error}"
+        raise CheckpointError("the checkpoint is damaged", path=path, expected=FORMAT, found=what[:200],
                               remedy="delete it to go on from the one before") from error
-    return Bundle(values, arrays)
 
 
 def save_parameters(net: Block, path: str | Path) -> Path:
@@ -308,18 +315,16 @@ def _on_cpu(arrays):
 
 
 def _check_network(net, bundle, where):
-    saved = {name.rpartition("@")[0] or name: array for name, array in bundle.under("parameter/").items()}
-    own = parameters_by_path(net)
-    for path, parameter in own.items():
-        if path not in saved or tuple(saved[path].shape) != tuple(parameter.shape):
+    saved, own = bundle.under("parameter/"), parameters_by_path(net)
+    for name in [*own, *sorted(set(saved) - set(own))]:
+        parameter = own.get(re.sub("@[0-9]+$", "", name))
+        fitting = None if parameter is None else tuple(parameter.shape)
+        found = tuple(saved[name].shape) if name in saved else None
+        if fitting is None or fitting != found:
             raise CheckpointError("the checkpoint is another network's", path=where,
-                                  expected=f"{path} of shape {tuple(parameter.shape)}",
-                                  found=saved[path].shape if path in saved else f"none; {near(path, saved)}",
+                                  expected=None if fitting is None else f"{name} of shape {fitting}",
+                                  found=f"{name} in it" if fitting is None else found or f"none; {near(name, saved)}",
                                   remedy="build the network of that run, or start without resuming")
-    stray = sorted(set(saved) - set(own))
-    if stray:
-        raise CheckpointError("the checkpoint is another network's", path=where, found=f"{stray[0]} in it",
-                              remedy="build the network of that run, or start without resuming")
 
 
 def check_same(saved: dict, now: dict, where: Path) -> None:
@@ -361,7 +366,10 @@ def check_same(saved: dict, now: dict, where: Path) -> None:
 def _may_differ(part, key, before, after):
     if part != "config":
         return False
-    return key in FREE or (key == "epochs" and after["epochs"] > before["epochs"] and after["schedule"] in OPEN_ENDED)
+    if key in FREE:
+        return True
+    longer = key == "epochs" and isinstance(before["epochs"], int) and after["epochs"] > before["epochs"]
+    return longer and after["schedule"] in OPEN_ENDED
 
 
 def _short(value):
@@ -442,6 +450,7 @@ def _restore_trainer(trainer, paths, arrays, counts):
     known = {index: path for index, path in paths.items() if path in counts}
     for number, updater in enumerate(updaters(trainer)):
         weights = {path: device_arrays(trained_parameters(trainer)[index])[number] for index, path in known.items()}
-        placed = {name: array.as_in_context(next(iter(weights.values())).context) for name, array in arrays.items()}
+        place = next((weight.context for weight in weights.values()), mx.cpu())
+        placed = {name: array.as_in_context(place) for name, array in arrays.items()}
         restore_optimizer(updater, known, placed, weights, max(counts.values(), default=0))
     set_update_counts(trainer, {index: counts[path] for index, path in known.items()})

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mxnet as mx
-import numpy as np
 
 from gluon_ft.data.batches import batches, by_names
 from gluon_ft.data.sources import class_names
@@ -17,7 +16,7 @@ from gluon_ft.errors import ConfigError
 from gluon_ft.io import reporter, signals
 from gluon_ft.runtime import devices, seeds
 from gluon_ft.runtime.gluon_internals import is_deferred
-from gluon_ft.training import checkpoint, stopping
+from gluon_ft.training import checkpoint, checkpoint_shape, stopping
 from gluon_ft.training.config import TrainConfig
 from gluon_ft.training.labels import LabelCheck, class_names_of, classes_of
 from gluon_ft.training.metrics import Meter, best_epoch, epoch_record, evaluate
@@ -271,6 +270,8 @@ class _Training:
         assert self.store is not None, "fit has asked for it"
         path, bundle = self.store.latest()
         values = bundle.values
+        with checkpoint.reading(path):
+            checkpoint_shape.check(bundle)
         checkpoint.check_same(values["identity"], self.identity, path)
         # First, since stages that are frozen in that epoch have no optimiser's state to put back.
         self._begin(min(values["epoch"], self.config.epochs))
@@ -278,9 +279,8 @@ class _Training:
         self.result.history, self.result.stopped = values["history"], values["stopped"]
         self.patience.restore(values["patience"])
         self.first_pass, self.begun = values["first_pass"], time.perf_counter() - values["seconds"]
-        self.labels.done = values["label_counts"] is None
-        if not self.labels.done:
-            self.labels.counts += np.array(values["label_counts"], dtype=np.int64)
+        with checkpoint.reading(path):
+            self.labels.restore(values["label_counts"])
         if self.result.history:
             self.result.best_epoch = best_epoch(self.result.history)
             self.result.last, self.result.best = self.store.last, self.store.best

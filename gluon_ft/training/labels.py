@@ -96,6 +96,14 @@ class LabelCheck:
                             expected="at least one each", found=f"none of class {empty[0]}",
                             remedy="add images, drop the class, or set allow_empty_classes")
 
+    def restore(self, counts: list[int] | None) -> None:
+        """Goes on from the counts in a checkpoint, None where all labels were counted. ValueError for other classes."""
+        if counts is not None and len(counts) != self.classes:
+            raise ValueError(f"counts of {len(counts)} classes, and {self.classes} in the network")
+        self.done = counts is None
+        if counts is not None:
+            self.counts = np.array(counts, dtype=np.int64)
+
 
 def _outside(labels, classes):
     return labels[class_names.not_whole(labels) | (labels < 0) | (labels >= classes)]

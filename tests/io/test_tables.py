@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from gluon_ft.io.tables import table, terminal_width
+from gluon_ft.io.tables import columns_of, table, terminal_width
 
 ROWS = [{"file": "a/long/path/to/one.jpg", "class": "cat", "share": 0.5, "note": "x" * 60},
         {"file": "b.jpg", "class": "kangaroo", "share": 0.25, "note": None}]
@@ -36,3 +36,19 @@ def test_whole_columns_are_not_cut():
 def test_terminal_width(monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     assert terminal_width() == 100
+
+
+@pytest.mark.parametrize(("text", "columns"), [
+    ("cat", 3), ("", 0), ("\u732b", 2), ("\uff21\uff71", 3), ("\uff71", 1), ("Zo\u00eb", 3), ("Zoe\u0308", 3),
+    ("\U0001f436", 2), ("\ud55c\uad6d", 4), ("\u043a\u043e\u0442", 3), ("\u0e01\u0e34", 1),
+])
+def test_columns_of_a_terminal(text, columns):
+    assert columns_of(text) == columns
+
+
+def test_wide_letters_leave_the_columns_aligned_and_are_cut_whole():
+    rows = [{"class": "\u732b" * 9, "n": 1}, {"class": "cat", "n": 22}, {"class": "e\u0301te", "n": 3}]
+    assert [columns_of(line) for line in table(rows).splitlines()] == [18 + 2 + 2] * 5
+    cut = table(rows, width=14).splitlines()
+    assert [columns_of(line) for line in cut] == [14] * 5 and cut[2] == "\u732b" * 4 + "\u2026    1"
+    assert table(rows, width=14, keep_end=["class"]).splitlines()[2] == "\u2026" + "\u732b" * 4 + "    1"
