@@ -1,4 +1,4 @@
-"""`Batch`: the one form of a batch, whatever loader it comes from; and batches of arrays in memory."""
+"""`Batch`: one format for the batches of every loader; and `ArrayLoader`, for arrays in memory."""
 from __future__ import annotations
 
 import copy
@@ -18,19 +18,19 @@ from gluon_ft.errors import DataError
 from gluon_ft.runtime import native_iterators
 from gluon_ft.runtime.gluon_internals import drawn_by
 
-# Iterators of a program that imported MXNet first are known from here on.
+# Records the options of C++ iterators made from now on, in programs that imported MXNet before gluon_ft.
 native_iterators.remember(mx)
 
 
 class Batch(NamedTuple):
-    """Images and labels of one step.
+    """The images and labels of one step.
 
     Attributes
     ----------
     data : NDArray (n, ...)
     label : NDArray (n,)
     valid : int
-        The first `valid` rows are images, the rest is padding.
+        The first `valid` rows are images, the others padding.
     """
 
     data: mx.nd.NDArray
@@ -49,18 +49,19 @@ class ArrayLoader:
     Parameters
     ----------
     data : array (n, ...)
-        As the network takes it, such as (n, channels, height, width); converted to float32.
+        The network's input, such as (n, channels, height, width); converted to float32.
     labels : array (n,) or (n, 1) of whole numbers
     batch_size : int
-        The last batch of an epoch is smaller where it does not come out even.
+        The last batch of an epoch may be smaller.
     shuffle : bool, default False
-        A new order each epoch, which depends on `seed` and the epoch's number only.
+        Use a new order in each epoch, which depends only on `seed` and the number of the epoch.
     seed : int, default 0
 
     Raises
     ------
     DataError
-        Lengths differ, labels are not one class number an image, nothing is in them, or the batch size is below 1.
+        The arrays are empty or differ in length, an image has not exactly one class number, or the batch size is below
+        1.
     """
 
     def __init__(self, data, labels, batch_size: int, shuffle: bool = False, seed: int = 0):
@@ -81,7 +82,7 @@ class ArrayLoader:
         return -(-len(self.labels) // self.batch_size)
 
     def renumbered(self, names: Sequence[str]) -> ArrayLoader:
-        """A loader of the same arrays with its labels by other class names; its own are its attribute `classes`."""
+        """A loader of the same arrays, with the labels converted from the class names in `classes` to other ones."""
         other, own = copy.copy(self), class_names.of(self)
         if own is not None:
             number = class_names.places(own, names, "the arrays")
@@ -90,7 +91,7 @@ class ArrayLoader:
         return other
 
     def identity(self) -> dict:
-        """What the batches depend on, as plain values: equal identities give equal batches."""
+        """Everything that the batches depend on, as plain values: equal identities mean equal batches."""
         return {"images": len(self.labels), "contents": digest([str(self.data.shape).encode(), self.data.tobytes()]),
                 "labels": digest([self.labels.tobytes()]), "shuffle": self.shuffle, "balanced": self.balanced,
                 "seed": self.seed, "batch_size": self.batch_size}
@@ -104,20 +105,20 @@ class ArrayLoader:
 
 
 def batches(source: Any, start: int = 0) -> Generator[Batch, None, None]:
-    """One pass over a loader as `Batch`es.
+    """Yields one pass over a loader as `Batch`es.
 
     Parameters
     ----------
     source : iterable
         Anything that yields Batch, (data, label) or (data, label, valid), such as Gluon's DataLoader; or an
-        `mx.io.DataIter`, which is reset first and whose `pad` is honoured.
+        `mx.io.DataIter`, which is reset first, and whose padding (`pad`) does not count as images.
     start : int, default 0
-        The batch to begin with. Where the loader has no attribute `start`, those before are made and left out.
+        The first batch to yield. If the loader has no attribute `start`, the earlier ones are made and discarded.
 
     Raises
     ------
     DataError
-        The loader yields something else, or labels that are not one number an image.
+        The loader yields something else, or an image has not exactly one label.
     """
     if isinstance(source, mx.io.DataIter):
         source.reset()
@@ -128,11 +129,11 @@ def _one_pass(source: Any, start: int = 0) -> Generator[Batch, None, None]:
     if start and hasattr(source, "start"):
         source.start = start  # pyright: ignore[reportAttributeAccessIssue] - hasattr has seen it
         start = 0
-    left = _rows_held(source) if _ends_in_others(source) else None
+    left = _image_count(source) if _has_uncounted_padding(source) else None
     left = None if left is None else left - start * source.batch_size
     for item in itertools.islice(source, start, None):
         if getattr(source, "last_batch_handle", None) == "roll_over":
-            # Here `pad` counts the images that were kept from the pass before, which are no padding.
+            # Here `pad` counts images carried over from the previous pass, which are not padding.
             item.pad = 0
         batch = as_batch(item)
         if left is not None:
@@ -142,38 +143,38 @@ def _one_pass(source: Any, start: int = 0) -> Generator[Batch, None, None]:
 
 
 def every_image(source: Any, where: str = "the loader") -> Generator[Batch, None, None]:
-    """One pass as `batches`, for evaluation: every image that the source holds comes once.
+    """Yields one pass for evaluation, and checks that every image of the source comes exactly once.
 
-    Of MXNet's C++ iterators a new one is made for the pass (see `runtime.native_iterators`), the others begin anew.
+    MXNet's C++ iterators are created anew for the pass (see `runtime.native_iterators`), all others are reset.
 
     Parameters
     ----------
     source : loader
-        As of `batches`.
+        See `batches`.
     where : str
-        What it is, for errors: 'the validation set'.
+        Describes the source in errors, such as 'the validation set'.
 
     Warns
     -----
     RuntimeWarning
-        The loader leaves out images by its own setting (`last_batch='discard'`, ...): how many.
+        The loader is set to leave out images (`last_batch='discard'`, ...). The warning says how many.
 
     Raises
     ------
     DataError
-        As of `batches`; images come twice, a C++ iterator leaves some out, or it cannot be made anew.
+        See `batches`; or images come twice, or a C++ iterator leaves some out or cannot be created anew.
     """
-    if isinstance(source, _ByNames):
+    if isinstance(source, _Renumbered):
         for batch in every_image(source.loader, where):
             yield source.renumbered_batch(batch)
         return
     native = isinstance(source, mx.io.MXDataIter)
     if native:
-        source = _made_anew(source, where)
+        source = _recreated(source, where)
     elif hasattr(source, "hard_reset"):
         source.hard_reset()
-    held, seen = _rows_held(source), 0
-    # A reset would make the new one leave out images again.
+    held, seen = _image_count(source), 0
+    # `batches` would reset it, after which a C++ iterator can leave out images.
     for batch in _one_pass(source) if native else batches(source):
         seen += batch.valid
         yield batch
@@ -189,29 +190,29 @@ def every_image(source: Any, where: str = "the loader") -> Generator[Batch, None
 OUR_LOADER = "read the same file with gluon_ft.loaders.make_loader"
 
 
-def _made_anew(source, where):
+def _recreated(source, where):
     options = native_iterators.made_of(source)
     if options is None:
         raise DataError(f"it is not known what this {type(source).__name__} was made of", path=where,
                         expected="every image once, of which only a new one is sure",
                         remedy=f"import gluon_ft before the iterator is made, or {OUR_LOADER}")
-    if _ends_in_others(source) and _rows_held(source) is None:
+    if _has_uncounted_padding(source) and _image_count(source) is None:
         raise DataError("the last batch of this iterator may end in rows of others", path=where,
                         expected="round_batch=True with num_parts", found="round_batch=False")
     return native_iterators.made_anew(source)
 
 
-def _ends_in_others(source) -> bool:
-    """Whether the last batch is filled up with rows that `pad` does not count (ImageRecordIter without round_batch)."""
+def _has_uncounted_padding(source) -> bool:
+    """Whether the last batch has padding that `pad` does not count (ImageRecordIter with round_batch=False)."""
     options = native_iterators.made_of(source) or {}
     return "path_imgrec" in options and str(options.get("round_batch", True)).lower() in ("false", "0")
 
 
-def _rows_held(source) -> int | None:
-    """How many images a source has, None where it cannot be told."""
+def _image_count(source) -> int | None:
+    """The number of images of a source; None if it is not known."""
     options = native_iterators.made_of(source)
     if options is not None:
-        return _rows_of_files(options)
+        return _image_count_of_files(options)
     if isinstance(source, mx.gluon.data.DataLoader):
         return drawn_by(source)[0]
     if isinstance(source, mx.io.NDArrayIter):
@@ -222,7 +223,7 @@ def _rows_held(source) -> int | None:
     return None if labels is None else len(labels)
 
 
-def _rows_of_files(options: dict) -> int | None:
+def _image_count_of_files(options: dict) -> int | None:
     if int(options.get("num_parts", 1)) > 1:
         return None
     if options.get("path_imgrec"):
@@ -239,7 +240,7 @@ def _rows_of_files(options: dict) -> int | None:
 
 
 def _left_out_by(source) -> str:
-    """The setting by which a source leaves out images, in brackets, '' where it has none."""
+    """The setting that makes a source leave out images, in brackets; '' if there is none."""
     if isinstance(source, mx.gluon.data.DataLoader) and drawn_by(source)[1] in ("discard", "rollover"):
         return f" (last_batch='{drawn_by(source)[1]}'; 'keep' takes all)"
     handle = getattr(source, "last_batch_handle", None)
@@ -248,28 +249,30 @@ def _left_out_by(source) -> str:
 
 def by_names(loader: Any, names: Sequence[str] | None, where: str = "the loader",
              whose: str = "of the network's") -> Any:
-    """A loader with its labels by other class names; the loader itself where it has these names, or either has none.
+    """Wraps a loader so that its labels are positions in other class names.
+
+    Returns the loader itself if it has these names already, or if the names of either are not known.
 
     Parameters
     ----------
     loader : loader
-        Anything that `batches` takes. Its class names are those that `class_names.of` finds.
+        Anything that `batches` takes. `class_names.of` finds its class names.
     names : sequence of str, optional
-        In label order. They have to hold all names of the loader, which may lack some.
+        Class names in the new label order. They must include all names of the loader.
     where : str
-        What the loader is, for errors: 'the validation set'.
+        Describes the loader in errors, such as 'the validation set'.
     whose : str
-        Whose `names` are, for errors, as in `class_names.places`.
+        Describes `names` in errors, see `class_names.places`.
 
     Returns
     -------
     loader
-        With `classes` as `names`; of the loader's own kind where that has a method `renumbered`.
+        Its `classes` are `names`. It is the result of the loader's own method `renumbered` if there is one.
 
     Raises
     ------
     DataError
-        As of `class_names.places`; while iterating, a label that is no position in the loader's names.
+        See `class_names.places`; while iterating, a label that is not one of the loader's classes.
     """
     own = class_names.of(loader)
     if own is None or names is None or class_names.same(own, names):
@@ -277,12 +280,12 @@ def by_names(loader: Any, names: Sequence[str] | None, where: str = "the loader"
     number = class_names.places(own, names, where, whose)
     if hasattr(loader, "renumbered"):
         return loader.renumbered(list(names))
-    kind = _SizedByNames if hasattr(loader, "__len__") else _ByNames
+    kind = _SizedRenumbered if hasattr(loader, "__len__") else _Renumbered
     return kind(loader, list(names), number, where)
 
 
-class _ByNames:
-    """A loader whose labels are renumbered batch by batch; everything else is the loader's."""
+class _Renumbered:
+    """Renumbers the labels of another loader batch by batch; all other attributes are those of that loader."""
 
     _OWN = ("loader", "classes", "number", "where", "labels")
 
@@ -307,21 +310,21 @@ class _ByNames:
             yield self.renumbered_batch(batch)
 
     def renumbered_batch(self, batch: Batch) -> Batch:
-        """A batch of the loader, without its padding, with its labels by the other names."""
+        """A batch of the loader without its padding, with renumbered labels."""
         batch = batch.trimmed()
         label = class_names.renumbered(batch.label.asnumpy(), self.number, self.where)
         return Batch(batch.data, mx.nd.array(label, ctx=batch.label.context, dtype="int32"), batch.valid)
 
 
-class _SizedByNames(_ByNames):
+class _SizedRenumbered(_Renumbered):
     def __len__(self) -> int:
         return len(self.loader)
 
 
 def as_batch(item: Any) -> Batch:
-    """What a loader yields, in any of the forms of `batches`, as a Batch with labels (n,).
+    """Converts what a loader yields, in any of the forms that `batches` takes, to a Batch with labels (n,).
 
-    Raises DataError for another form, and for labels that are not one number an image.
+    Raises DataError for anything else, and if an image has not exactly one label.
     """
     if isinstance(item, Batch):
         return _checked(*item)
@@ -347,7 +350,7 @@ def _array(part: Any) -> mx.nd.NDArray:
             raise DataError("a loader yielded something else than a batch", expected="arrays of numbers",
                             found=part.dtype)
         part = mx.nd.array(part, dtype=part.dtype)
-    # NumPy's default is float64, for which networks have no weights.
+    # Networks have float32 weights; NumPy's default is float64.
     return part.astype("float32") if part.dtype == np.float64 else part
 
 

@@ -21,9 +21,9 @@ from gluon_ft.io import atomic
 from gluon_ft.io.paths import AnyPath
 
 MAX_BYTES = 1 << 30  # ImageNet-21k's 14 million lines take about 0.7 GB
-MAX_LINE = 1 << 20  # bytes; a detection label of thousands of boxes still fits
-MAX_INDEX = (1 << 63) - 1  # the record's header keeps it in 64 bits
-MAX_LABEL = 1 << 24  # the record's header keeps it as float32, exact up to here
+MAX_LINE = 1 << 20  # bytes; enough for thousands of boxes in a detection list
+MAX_INDEX = (1 << 63) - 1  # stored in 64 bits of the record's header
+MAX_LABEL = 1 << 24  # stored as float32 in the record's header, which is exact up to here
 
 COLUMNS = "index, label and path, separated by tabs"
 SUFFIXES = (".lst", ".csv", ".tsv", ".txt")  # of lists, see `tables.load`
@@ -36,7 +36,7 @@ _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
 
 
 class Entry(NamedTuple):
-    """One line of a list: `labels` has one number, the class, or several (as im2rec's `--pack-label` takes them)."""
+    """One line of a list. `labels` has one number, the class, or several (for im2rec's `--pack-label`)."""
 
     index: int
     labels: tuple[float, ...]
@@ -44,7 +44,7 @@ class Entry(NamedTuple):
 
     @property
     def label(self) -> int:
-        """The class; DataError where the line has several labels."""
+        """The class. Raises DataError if there are several labels."""
         if len(self.labels) != 1:
             raise DataError("several labels where one class is needed", path=self.path, found=len(self.labels),
                             remedy=SEVERAL)
@@ -62,7 +62,7 @@ def classes_file(prefix: AnyPath) -> Path:
 
 
 def is_list(path: AnyPath) -> bool:
-    """Whether a path is called as a list is: `.lst`, `.csv`, `.tsv` or `.txt`."""
+    """Whether a path has the suffix of a list: `.lst`, `.csv`, `.tsv` or `.txt`."""
     return os.fspath(path).lower().endswith(SUFFIXES)
 
 
@@ -73,19 +73,19 @@ def without_suffix(lst: AnyPath) -> Path:
 
 
 def sort_key(name: str) -> tuple[str, str]:
-    """Orders names by code point, whatever the locale and however the file system composes accents.
+    """Sort key that orders names by code point, independent of the locale and of the file system.
 
-    macOS may store 'é' as two code points (NFD) where Linux has one (NFC); both sort as NFC. The name itself comes
-    second, for two names that are equal but for that.
+    macOS may store 'é' as two code points (NFD) where Linux has one (NFC); both are sorted as NFC. The unchanged name
+    comes second, to order two names with the same NFC.
     """
     return unicodedata.normalize("NFC", name), name
 
 
 def check_spelling(names: Iterable[str], path: AnyPath) -> None:
-    """DataError where two class names differ only by case, or by Unicode composition."""
+    """Raises DataError if two class names differ only by case or by Unicode composition."""
     seen: dict[str, str] = {}
     for name in names:
-        # A second NFC: folding can leave a base letter and an accent apart.
+        # NFC again, because casefold can separate a letter from its accent.
         folded = unicodedata.normalize("NFC", sort_key(name)[0].casefold())
         if folded in seen:
             how = "case" if sort_key(name)[0] != sort_key(seen[folded])[0] else "Unicode composition"
@@ -95,9 +95,9 @@ def check_spelling(names: Iterable[str], path: AnyPath) -> None:
 
 
 def find_lists(prefix: AnyPath) -> list[Path]:
-    """The lists of a prefix: itself where it is a list, else `<prefix>.lst`, `<prefix>-*.lst`, `<prefix>_*.lst`.
+    """The lists of a prefix: `<prefix>.lst`, `<prefix>-*.lst` and `<prefix>_*.lst`; or itself, if it is a list.
 
-    Raises DataError where there are none.
+    Raises DataError if there are none.
     """
     text = os.fspath(prefix)
     if text.endswith(".lst") or (is_list(text) and os.path.isfile(text)):
@@ -111,7 +111,7 @@ def find_lists(prefix: AnyPath) -> list[Path]:
 
 
 def find_class_names(lst: AnyPath) -> list[str] | None:
-    """Class names of a list or records: `<prefix>.classes.txt` with the longest prefix of its name; None if none.
+    """Class names for a list or records, from the `<prefix>.classes.txt` with the longest prefix of its name, or None.
 
     A prefix ends before a dash, an underscore, a dot, a number, or one of 'train', 'val', 'test' and 'fold'.
     """
@@ -125,9 +125,9 @@ def find_class_names(lst: AnyPath) -> list[str] | None:
 
 
 class Entries(Sequence):
-    """The entries of a list that was read: its text, parsed again where it is looked at.
+    """The entries of a list, kept as text and parsed on access to save memory.
 
-    As objects the entries of ImageNet's 1.3 million images would take 600 MB; so they take 8 bytes each and the text.
+    As Python objects, ImageNet's 1.3 million entries would take 600 MB; this way each takes 8 bytes beside the text.
     """
 
     def __init__(self, data: bytes, starts):
@@ -145,22 +145,22 @@ class Entries(Sequence):
     def __eq__(self, other):
         return isinstance(other, Sequence) and len(self) == len(other) and all(map(operator.eq, self, other))
 
-    __hash__ = None  # pyright: ignore[reportAssignmentType] - equal to lists, which have no hash
+    __hash__ = None  # pyright: ignore[reportAssignmentType] - compares equal to lists, which are not hashable
 
 
 def read(path: AnyPath) -> Entries:
-    """Reads a list; whatever it accepts, MXNet's `tools/im2rec.py` reads the same way.
+    """Reads a list in im2rec's format. MXNet's `tools/im2rec.py` reads each accepted list in the same way.
 
-    A line with one label column is a class: a whole number from 0 to 2**24. With several columns (in every line, or
-    in none) they are any finite numbers. UTF-8, `\\n` or `\\r\\n`; the last line ends as well, because a list that was
-    cut short must not pass for a whole one.
+    A single label column is the class, a whole number from 0 to 2**24. Several label columns hold any finite numbers;
+    all lines must have the same kind. The file is UTF-8 with lines ending in `\\n` or `\\r\\n`. The last line must end
+    too, so that a list that was cut short is noticed.
 
     Raises
     ------
     DataError
-        With `path:line`: a missing column; a label that is not a number, not finite, negative or fractional; an index
-        met twice; another encoding; an empty line; one label here and several there. Or the file is missing, empty,
-        cut short or larger than `MAX_BYTES`.
+        With `path:line`: a column is missing; a label is not a finite number, or is not a class; an index occurs twice;
+        the encoding is not UTF-8; a line is empty; some lines have one label and others several. Or the file is
+        missing, empty, cut short or larger than `MAX_BYTES`.
     """
     data = contents(path, "an image list")
     starts, indexes, columns = array("q"), array("q"), 0
@@ -173,11 +173,11 @@ def read(path: AnyPath) -> Entries:
         columns = columns or len(entry.labels)
         starts.append(start)
         indexes.append(entry.index)
-    _check_once(np.frombuffer(indexes, dtype=np.int64), path)
+    _check_indexes(np.frombuffer(indexes, dtype=np.int64), path)
     return Entries(data, starts)
 
 
-def _check_once(indexes, path):
+def _check_indexes(indexes, path):
     order = np.argsort(indexes, kind="stable")
     twice = np.flatnonzero(np.diff(indexes[order]) == 0)
     if len(twice):
@@ -188,7 +188,7 @@ def _check_once(indexes, path):
 
 
 def _parse(text: str, where: str) -> Entry:
-    # im2rec strips every column; so the same blanks are allowed here.
+    # Blanks around a column are allowed, because im2rec strips them.
     columns = [column.strip() for column in text.split("\t")]
     if len(columns) < 3:
         raise DataError("missing column" if text.strip() else "empty line", path=where, expected=COLUMNS,
@@ -212,9 +212,9 @@ def _label(text: str, is_class: bool, where: str) -> float:
 
 
 def read_classes(path: AnyPath) -> list[str]:
-    """Reads class names, one a line; the line number from 0 is the label.
+    """Reads class names, one per line; the line number from 0 is the label.
 
-    Raises DataError with `path:line` for an empty name, a name met twice, another encoding or a control character,
+    Raises DataError, with `path:line`, for an empty or repeated name, a NUL character or another encoding than UTF-8;
     and for a file that is missing, empty, cut short or too large.
     """
     names: list[str] = []
@@ -232,7 +232,7 @@ def read_classes(path: AnyPath) -> list[str]:
 
 
 def _lines(data: bytes, path, what: str) -> Iterator[tuple[int, int, str]]:
-    """(line number from 1, position of its first byte, text without its end) of a UTF-8 text file."""
+    """(line number from 1, position of its first byte, text without the line end) of each line of a UTF-8 file."""
     if data.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise DataError("begins with a byte order mark", path=f"{path}:1", expected="plain UTF-8",
                         remedy="save it as UTF-8 without a byte order mark")
@@ -249,14 +249,19 @@ def _lines(data: bytes, path, what: str) -> Iterator[tuple[int, int, str]]:
 
 
 def decoded(raw: bytes, where: str, what: str) -> str:
-    """One line of a UTF-8 text file without its `\\r`.
+    """Decodes one line of a UTF-8 text file, and removes its `\\r`.
 
     Parameters
     ----------
     raw : bytes
-        Without the line's `\\n`.
+        The line without its `\\n`.
     where, what : str
-        The line's place and the kind of file, for the DataError of a line that is too long or not UTF-8.
+        The place of the line and the kind of file, for errors.
+
+    Raises
+    ------
+    DataError
+        The line is too long, is not UTF-8, or contains another `\\r`.
     """
     if len(raw) > MAX_LINE:
         raise DataError("line is too long", path=where, expected=f"at most {MAX_LINE} bytes", found=len(raw))
@@ -268,15 +273,15 @@ def decoded(raw: bytes, where: str, what: str) -> str:
                         remedy="save it as UTF-8") from None
     text = text[:-1] if text.endswith("\r") else text
     if "\r" in text:
-        # Python's text mode, and so im2rec, would begin a new line here.
+        # im2rec would begin a new line here, as Python does in text mode.
         raise DataError("carriage return inside a line", path=where, found=shown(text), remedy="end each line once")
     return text
 
 
 def contents(path: AnyPath, what: str) -> bytes:
-    """The bytes of a text file; DataError where it is missing, empty, no file or over `MAX_BYTES`, naming `what`."""
+    """Reads a text file; DataError, which calls it `what`, if it is missing, empty, not a file or over `MAX_BYTES`."""
     try:
-        # Asked before opening: a pipe would wait for its writer for ever.
+        # Checked before opening, because opening a pipe would wait for its writer.
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             raise DataError("not a file", path=path, expected=what,
@@ -295,16 +300,16 @@ def contents(path: AnyPath, what: str) -> bytes:
 
 
 def shown(text: str) -> str:
-    """Text of a file for an error: quoted, control characters escaped, 80 characters at most."""
+    """Text from a file for use in an error: quoted, with control characters escaped, cut to 80 characters."""
     quoted = repr(text)
     return quoted if len(quoted) <= 80 else f"{quoted[:77]}..."
 
 
 def to_bytes(entries: Iterable[Entry], name: str | os.PathLike = "image list") -> bytes:
-    """A list of one class label a line, byte for byte as `tools/im2rec.py --list` writes it.
+    """A list with one class per image, byte for byte as `tools/im2rec.py --list` writes it.
 
-    Raises DataError where nothing is listed, an index is there twice, a label is not a class, or a path cannot stand
-    in a list: it holds a tab or a line end, or begins or ends with a blank, which MXNet's readers strip.
+    Raises DataError if there are no entries, an index occurs twice, a label is not a class, or a path cannot be written
+    in a list: it contains a tab or a line end, or begins or ends with a blank, which MXNet's readers strip.
     """
     lines, seen = [], set()
     for entry in entries:
@@ -326,12 +331,12 @@ def to_bytes(entries: Iterable[Entry], name: str | os.PathLike = "image list") -
 
 
 def _is_utf8(text: str) -> bool:
-    # A name that is not UTF-8 on disk reaches Python with lone surrogates in it.
+    # Python represents a file name that is not UTF-8 with lone surrogates.
     return text.encode("utf-8", "ignore").decode("utf-8") == text
 
 
 def classes_to_bytes(names: Iterable[str], name: str | os.PathLike = "class names") -> bytes:
-    """Class names as `read_classes` reads them; DataError for a name that could not be read back."""
+    """Class names as text for `read_classes`; DataError for a name that it could not read back."""
     names = list(names)
     for each in names:
         if not each.strip() or any(c in each for c in "\n\r\0") or not _is_utf8(each):
@@ -343,21 +348,20 @@ def classes_to_bytes(names: Iterable[str], name: str | os.PathLike = "class name
 
 
 def write(path: AnyPath, entries: Iterable[Entry], *, force: bool = False) -> None:
-    """Writes one list, whole or not at all.
+    """Writes one list atomically.
 
     Parameters
     ----------
     path : path-like
-        Usually `.lst`; the folder must exist.
+        Usually ends in `.lst`; the folder must exist.
     entries : iterable of Entry
-        One class label each.
+        Each with a single label.
     force : bool, default False
-        Replace a file that is there.
+        Replace an existing file.
 
     Raises
     ------
     DataError
-        The file is there and `force` is False; it cannot be written; or an entry cannot stand in a list, see
-        `to_bytes`.
+        The file exists and `force` is False; it cannot be written; or `to_bytes` refuses an entry.
     """
     atomic.write_together({Path(path): to_bytes(entries, path)}, force=force)

@@ -1,4 +1,4 @@
-"""`make_loader`: images of any source as batches for training and evaluation."""
+"""`make_loader`: batches of images from any source, for training and evaluation."""
 from __future__ import annotations
 
 import copy
@@ -37,64 +37,68 @@ def make_loader(source: Any, *, preprocessing: Preprocessing, train: bool, batch
                 root: AnyPath | None = None, classes: Sequence[str] | None = None, engine: str = "threads",
                 cache: str | None = None, cache_bytes: int = CACHE_BYTES, exact_decoding: bool = False,
                 ahead: int = 2) -> Loader | NativeLoader:
-    """A loader over `source`: iterate it once an epoch for `Batch(data, label, valid)`.
+    """Makes a loader; each iteration over it is one epoch, and yields `Batch(data, label, valid)`.
 
-    data is float32 (n, channels, size, size) as `preprocessing` says, label int32 (n,); rows from `valid` on are
-    padding. Each image comes once an epoch.
+    `data` is float32 (n, channels, size, size), prepared as `preprocessing` says, and `label` is int32 (n,). Rows from
+    `valid` on are padding. Each image comes once per epoch.
 
     Parameters
     ----------
     source : path-like, tuple or ImageSource
-        A folder with one subfolder of images a class; a `.lst`, with class names from `<prefix>.classes.txt`; a
-        `.rec` of ours or of im2rec, with class names from its manifest; (images, labels), either two IDX files or
-        arrays: images uint8 (n, height, width[, 3]) in RGB, labels (n,); or what `open_source` returned.
+        Anything that `open_source` takes: a folder with one subfolder of images for each class; a `.lst`, with class
+        names from `<prefix>.classes.txt`; a `.rec` made by `pack` or im2rec, with class names from its manifest;
+        (images, labels), as two IDX files or as arrays, uint8 (n, height, width[, 3]) in RGB and (n,); or an
+        ImageSource.
     preprocessing : Preprocessing
-        What the network takes.
+        The input format of the network.
     train : bool
-        True shuffles and augments; both depend on `seed`, the epoch and the image's position in the source only, so
-        that the batches are the same bit for bit whatever the number of workers. False: in order, no chance.
+        True shuffles and augments. Both depend only on `seed`, the epoch and the image's position in the source, so
+        that the batches are bit for bit the same for any number of workers. False keeps the order and is deterministic.
     batch_size : int
-        Images a batch; the last one of an epoch is smaller ('native': filled up).
+        Images per batch. The last batch of an epoch may be smaller; engine 'native' pads it.
     seed : int
         0 to 2**32 - 1.
     workers : int, optional
-        Threads that decode, default the processors that this process may use; 0: in the consumer's own thread.
+        Number of decoding threads; default the processors that this process may use. 0 decodes in the caller's thread.
     augment : 'gluon', 'im2rec', 'none', Augmentation or dict of its fields, optional
-        For training only. Default: 'gluon' for colour images, 'none' for grey ones, since digits must not be mirrored.
+        Only for training. Default: 'gluon' for colour images, and 'none' for grey ones, since digits must not be
+        mirrored.
     root : path-like, optional
-        Folder that the paths of a `.lst` begin at; default its own.
+        Folder that the paths in a `.lst` are relative to; default the folder of the list.
     classes : list of str, optional
-        Expected class names in label order. A source that names its classes gets its labels by name, and may lack
-        some; of one that does not, labels are positions in these.
+        The expected class names in label order, see `class_names` of `open_source`.
     engine : {'threads', 'native', 'dataset'}
-        'threads' decodes here; for a `.rec` also 'native' (`ImageRecordIter`) and 'dataset' (`ImageRecordDataset`
-        reads and decodes, one image at a time).
+        'threads' decodes in threads of this process. For a `.rec` there are also 'native' (MXNet's `ImageRecordIter`)
+        and 'dataset' (MXNet's `ImageRecordDataset`, which decodes one image at a time).
     cache : {'memory', None}
-        'memory' keeps decoded images, resized as far as that is not random, up to `cache_bytes`.
+        'memory' keeps decoded images, after all resizing that is not random, up to `cache_bytes`.
     cache_bytes : int
         Default 1 GiB.
     exact_decoding : bool
-        False decodes large JPEGs at reduced scale, to no less than twice the pixels that are wanted; True always
-        decodes the whole. The engines 'native' and 'dataset' always do.
+        False decodes large JPEGs at a reduced scale, which still has at least twice the pixels needed along each edge.
+        True always decodes at full scale, as the engines 'native' and 'dataset' do anyway.
     ahead : int
-        Batches made while one is used; each takes batch_size x channels x size x size x 4 bytes.
+        Batches to prepare while one is used; each takes batch_size x channels x size x size x 4 bytes.
 
     Returns
     -------
     Loader or NativeLoader
-        With `labels` (int64, in the source's order), `classes` (names in label order), `len` (batches an epoch),
-        `epoch`, which counts the passes begun and may be set to go on elsewhere, and `start`, the batch at which the
-        next pass begins (then 0 again). Before a pass may be set: `views`, a number of augmented views of each image,
-        which the epochs take in turn (0: new ones each epoch), and `balanced`, which draws each class equally often.
-        `identity()` says what is read, and how.
+        Its attributes are:
+
+        - `labels`: int64, in the source's order; `classes`: class names in label order
+        - `len(loader)`: batches per epoch; `identity()`: everything that the batches depend on
+        - `epoch`: number of epochs begun, which can be set in order to resume; `start`: the batch with which the next
+          epoch begins, then 0 again
+        - `views`: number of augmented views of each image, which the epochs use in turn; 0 draws new ones each epoch
+        - `balanced`: whether each class is drawn equally often. This and `views` can be set between epochs
 
     Raises
     ------
     DataError
-        Nothing there, files of a list missing, one class only (for training), a label outside the classes, a class
-        that is not expected; while iterating: an image that cannot be decoded.
+        The source does not exist, files of a list are missing, there is only one class (for training), a label is out
+        of range, or a class is not expected; while iterating: an image cannot be decoded.
     ConfigError
-        An option out of its range, or that the engine does not have.
+        An option is out of its range, or the engine does not support it.
     """
     _check(preprocessing, train, batch_size, seed, engine, cache, cache_bytes, ahead)
     if workers is None:
@@ -127,13 +131,13 @@ def make_loader(source: Any, *, preprocessing: Preprocessing, train: bool, batch
 
 
 def open(source: Any, **options) -> Loader | NativeLoader:
-    """The earlier name of `make_loader`, which hides a builtin. Deprecated."""
+    """Deprecated name of `make_loader`; it hid a builtin function."""
     warnings.warn("gluon_ft.loaders.open is now called gluon_ft.loaders.make_loader", DeprecationWarning, stacklevel=2)
     return make_loader(source, **options)
 
 
 class Loader:
-    """What `make_loader` returns for the engines 'threads' and 'dataset'; see there for its parameters and attributes.
+    """The loader of the engines 'threads' and 'dataset'; see `make_loader` for its parameters and attributes.
 
     `source` is the ImageSource, `memory` the cache or None.
     """
@@ -162,14 +166,14 @@ class Loader:
             filled.close()
 
     def filled(self, order: np.ndarray, draw: int) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
-        """Batches of images in a given order.
+        """Yields batches of images in a given order.
 
         Parameters
         ----------
         order : int (n,)
             Positions in the source.
         draw : int
-            What the augmentation of an image depends on, beside the seed and its position.
+            A number on which the augmentation depends, besides the seed and the image's position.
 
         Yields
         ------
@@ -181,16 +185,16 @@ class Loader:
                                      lambda position, out: self._fill(draw, position, out), self.workers, self.ahead)
 
     def renumbered(self, class_names: Sequence[str]) -> Loader:
-        """A loader of the same images with their labels by other class names, see `ImageSource.renumbered`."""
+        """A loader of the same images with labels for other class names, see `ImageSource.renumbered`."""
         other = copy.copy(self)
         other.source = self.source.renumbered(class_names)
         other.labels, other.classes = other.source.labels, list(class_names)
         return other
 
     def identity(self) -> dict:
-        """What is read and what is done with it, as plain values: equal identities give equal batches.
+        """Everything that the batches depend on, as plain values: equal identities mean equal batches.
 
-        The images' contents count, not where they are; workers and caches do not. Reads every image file once.
+        That includes the contents of the images, but not their paths, the workers or the cache. Reads each file once.
         """
         augmentation = self.transform.augmentation
         return {"images": len(self.labels), "contents": self.source.identity(),

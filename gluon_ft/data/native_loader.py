@@ -1,7 +1,6 @@
-"""Packed records through MXNet's own readers: `ImageRecordIter` and `ImageRecordDataset`."""
+"""Reads packed records with MXNet's own `ImageRecordIter` and `ImageRecordDataset`."""
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -17,46 +16,48 @@ from gluon_ft.data.records.record_file import INDEX, beside
 from gluon_ft.data.sources.records import RecordSource
 from gluon_ft.errors import ConfigError, DataError, last_line
 from gluon_ft.io import reporter
+from gluon_ft.io.checksums import sha256_of
 
 _INTERPOLATIONS = {"bilinear": 1, "bicubic": 2, "area": 3, "lanczos": 4}
 
 
 class NativeLoader:
-    """Batches by `ImageRecordIter`, with the attributes of `loader.Loader`; the last one is filled up to its size.
+    """Batches made by `ImageRecordIter`, with the attributes of `loader.Loader`; the last batch is padded.
 
-    Each pass makes a new iterator. MXNet's `reset` would leave out of the second pass the images that were repeated to
-    fill the last batch of the first; and with `round_batch` off, that batch is filled with whatever was in memory.
+    Each pass creates a new iterator, because MXNet's `reset` is wrong: the images that were repeated to fill the last
+    batch would be missing from the next pass. And with `round_batch` off, that batch is padded with uninitialised
+    memory.
 
-    Order, crops and flips depend on `seed` and `epoch` and not on `workers`; but the iterator draws the same crop and
-    flip for the same row of every batch of an epoch.
+    Order, crops and flips depend on `seed` and `epoch`, but not on `workers`. Within an epoch, the iterator draws the
+    same crop and flip for the same row of every batch.
 
-    Where images are to be resized, one that cannot be decoded would end the process (it divides by the width, 0). So
-    the first pass then makes sure: by the SHA-256 in the manifest, or else by decoding every record once.
+    If images are resized, one that cannot be decoded crashes the process (MXNet divides by its width of 0). So the
+    first pass makes sure that all can be decoded: by the SHA-256 in the manifest, or else by decoding every record.
 
-    Parameters are those of `loader.make_loader`.
+    For the parameters see `loader.make_loader`.
 
     Raises
     ------
     ConfigError
-        An option that `ImageRecordIter` does not have, or understands differently.
+        `ImageRecordIter` does not have an option, or has one of other meaning.
     DataError
-        Training without an index.
+        There is no index, which training needs.
     """
 
     def __init__(self, records: RecordSource, preprocessing: Preprocessing, augmentation: Augmentation | None,
                  batch_size: int, seed: int, workers: int, ahead: int):
         self.source, self.labels, self.classes = records, records.labels, records.class_names or []
         self.train, self.batch_size, self.seed, self.epoch = augmentation is not None, batch_size, seed, 0
-        # Where the class names of the file are not those asked for, its labels are renumbered as the source's were.
-        self._number = None
+        # If the source's labels were renumbered to other class names, so are those that the iterator reads.
+        self._new_labels = None
         if not np.array_equal(records.stored, records.labels):
             stored, first = np.unique(records.stored, return_index=True)
-            self._number = np.zeros(int(stored.max()) + 1, dtype=np.int32)
-            self._number[stored] = records.labels[first]
-        self.preprocessing, self._sure = preprocessing, preprocessing.resize is None
-        self._options = {**_fixed(preprocessing), **(_random(augmentation) if augmentation else {}),
+            self._new_labels = np.zeros(int(stored.max()) + 1, dtype=np.int32)
+            self._new_labels[stored] = records.labels[first]
+        self.preprocessing, self._decodable = preprocessing, preprocessing.resize is None
+        self._options = {**_fixed_options(preprocessing), **_augmentation_options(augmentation),
                          "path_imgrec": str(records.path), "preprocess_threads": max(1, workers), "verbose": False,
-                         # With more rows than images the last batch could not be filled.
+                         # The iterator cannot fill a batch that has more rows than there are images.
                          "batch_size": min(batch_size, len(records.labels)), "prefetch_buffer": max(1, ahead)}
         if beside(records.path, INDEX).is_file():
             self._options["path_imgidx"] = str(beside(records.path, INDEX))
@@ -69,9 +70,9 @@ class NativeLoader:
         return -(-len(self.labels) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        if not self._sure:
+        if not self._decodable:
             _check_decodable(self.source)
-            self._sure = True
+            self._decodable = True
         options = dict(self._options)
         if self.train:
             order, draws = np.random.RandomState((self.seed, self.epoch)).randint(2 ** 30, size=2)
@@ -86,19 +87,19 @@ class NativeLoader:
                             remedy=f"see which record with gluon-ft verify {self.source.path}") from None
 
     def _batch(self, batch) -> Batch:
-        # A copy, since the iterator writes later batches into the same memory.
+        # Copied, because the iterator reuses the memory for later batches.
         data = batch.data[0].copy()
         if self.preprocessing.channel_order == "bgr":
             data = data.flip(axis=1)
         if self.preprocessing.rotate180:
             data = data.flip(axis=(2, 3))
         label = batch.label[0].astype("int32")
-        if self._number is not None:
-            label = mx.nd.array(self._number[label.asnumpy()], dtype="int32")
+        if self._new_labels is not None:
+            label = mx.nd.array(self._new_labels[label.asnumpy()], dtype="int32")
         return Batch(data, label, len(data) - batch.pad)
 
 
-def _fixed(wanted: Preprocessing) -> dict:
+def _fixed_options(wanted: Preprocessing) -> dict:
     if wanted.interpolation not in _INTERPOLATIONS:
         raise ConfigError(f"ImageRecordIter has no interpolation '{wanted.interpolation}'",
                           expected=" or ".join(_INTERPOLATIONS), remedy="use engine 'threads'")
@@ -106,14 +107,16 @@ def _fixed(wanted: Preprocessing) -> dict:
                "inter_method": _INTERPOLATIONS[wanted.interpolation]}
     if wanted.resize is not None:
         options["resize"] = wanted.resize
-    # It subtracts the mean from 0..255 and divides by the deviation; its channels are named in RGB order.
+    # It normalises values from 0 to 255; the options are named by channel, in RGB order.
     names = {"rgb": "rgb", "bgr": "bgr", "gray": "r"}[wanted.channel_order]
     for name, mean, std in zip(names, wanted.mean, wanted.std):
         options[f"mean_{name}"], options[f"std_{name}"] = mean * wanted.scale, std * wanted.scale
     return options
 
 
-def _random(chosen: Augmentation) -> dict:
+def _augmentation_options(chosen: Augmentation | None) -> dict:
+    if chosen is None:
+        return {}
     if chosen.beyond_crop_and_flip:
         raise ConfigError(f"ImageRecordIter does otherwise, or has not: {', '.join(chosen.beyond_crop_and_flip)}",
                           remedy="use engine 'threads', or leave it out")
@@ -125,14 +128,9 @@ def _random(chosen: Augmentation) -> dict:
 
 
 def _check_decodable(records: RecordSource) -> None:
-    """DataError where a record is not as `pack` wrote it, and MXNet's decoder refuses it."""
-    if records.sha256 is not None:
-        with open(records.path, "rb") as file:
-            digest = hashlib.sha256()
-            for block in iter(lambda: file.read(1 << 20), b""):
-                digest.update(block)
-        if digest.hexdigest() == records.sha256:
-            return
+    """DataError for an image that MXNet cannot decode; records that are as `pack` wrote them need no decoding."""
+    if records.sha256 is not None and sha256_of(records.path) == records.sha256:
+        return
     for position in reporter.progress(range(len(records)), desc=f"checking {records.path.name}", unit="image"):
         try:
             image: Any = mx.image.imdecode(records.read(position))
@@ -143,7 +141,7 @@ def _check_decodable(records: RecordSource) -> None:
 
 
 class DatasetSource(RecordSource):
-    """Records that are read and decoded by MXNet's own `ImageRecordDataset`, which does so one at a time."""
+    """Records read and decoded by MXNet's own `ImageRecordDataset`, one image at a time."""
 
     def __init__(self, records: RecordSource, channels: int):
         super().__init__(records.path, records.offsets, records.labels, records.class_names, records.sha256)
@@ -163,7 +161,7 @@ class DatasetSource(RecordSource):
         channels : {3, 1}
             3 for RGB, 1 for the first channel as grey.
         resize : int
-            Ignored: MXNet always decodes in full.
+            Ignored: MXNet always decodes at full scale.
 
         Returns
         -------

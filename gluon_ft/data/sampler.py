@@ -1,4 +1,4 @@
-"""The order of the images in an epoch, and the hash by which what a loader reads is compared."""
+"""The order of the images in an epoch, and the hash that identifies what a loader reads."""
 from __future__ import annotations
 
 import hashlib
@@ -9,7 +9,7 @@ import numpy as np
 
 def epoch_order(labels: np.ndarray | Sequence[int], seed: int, epoch: int, shuffle: bool,
                 balanced: bool = False) -> np.ndarray:
-    """The order in which an epoch visits the images: a function of the arguments only.
+    """The order of the images in an epoch, which depends only on the arguments.
 
     Parameters
     ----------
@@ -17,18 +17,18 @@ def epoch_order(labels: np.ndarray | Sequence[int], seed: int, epoch: int, shuff
     seed : int
         0 to 2**32 - 1.
     epoch : int
-        Its number, from 0.
+        The number of the epoch, from 0.
     shuffle : bool
-        False: in the source's order.
+        False keeps the order of the source.
     balanced : bool, default False
-        Each class equally often, rare ones repeatedly, in as many images as there are.
+        Draw each class equally often, repeating images of rare classes and leaving out some of frequent ones.
 
     Returns
     -------
     ndarray
         Positions, int64 (n,).
     """
-    # RandomState, because its streams are promised not to change between NumPy's versions.
+    # NumPy guarantees that RandomState's random numbers stay the same in future versions.
     rng = np.random.RandomState((seed, epoch))
     if balanced:
         return balanced_order(np.asarray(labels), rng, len(labels))
@@ -39,17 +39,17 @@ def epoch_order(labels: np.ndarray | Sequence[int], seed: int, epoch: int, shuff
 
 
 def balanced_order(labels: np.ndarray | Sequence[int], rng: np.random.RandomState, count: int) -> np.ndarray:
-    """Draws a shuffled order in which each class comes equally often, to within one image.
+    """Draws a shuffled order in which all classes are equally frequent, up to a difference of one image.
 
-    Which classes get the one more is drawn. No image comes again before all of its class have come.
+    Which classes get the extra image is random. No image is repeated before all others of its class were used.
 
     Parameters
     ----------
     labels : int (n,)
-        The classes that are to come equally often are those found here.
+        The class of each image; classes without an image do not count.
     rng : numpy.random.RandomState
     count : int
-        Length of the order; `len(labels)` for an ordinary epoch.
+        Number of images to draw; `len(labels)` for an ordinary epoch.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def balanced_order(labels: np.ndarray | Sequence[int], rng: np.random.RandomStat
 
 
 def digest(pieces: Iterable[bytes]) -> str:
-    """One SHA-256 over pieces of bytes, as hexadecimal digits; where one piece ends and the next begins counts."""
+    """SHA-256 of a sequence of pieces, in hexadecimal; it depends on where one piece ends and the next begins."""
     total = hashlib.sha256()
     for piece in pieces:
         total.update(len(piece).to_bytes(8, "little"))

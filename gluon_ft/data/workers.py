@@ -1,9 +1,9 @@
-"""Fills batches in threads ahead of the consumer, in order, and keeps decoded images in memory on request.
+"""Prepares batches in threads, ahead of the consumer and in order, and caches decoded images in memory.
 
-Threads, because OpenCV decodes and resizes without Python's lock: on two cores, 290 to 330 images/s of hot dog photos
-with two threads, 205 to 230 with two forked processes that write into shared memory, 80 to 100 with two that send their
-results. And a process forked after MXNet and OpenCV have started threads can hang: OpenCV's `setNumThreads` waits there
-for threads that only the parent has.
+Threads are used because OpenCV decodes and resizes without holding Python's GIL. Measured on two cores with the hot dog
+photos: 290 to 330 images/s with two threads, 205 to 230 with two forked processes that write into shared memory, 80 to
+100 with two that send their results. Besides, a process forked after MXNet and OpenCV have started threads can hang:
+OpenCV's `setNumThreads` then waits for threads that only the parent has.
 """
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 NAME = "gluon_ft-loader"
-CHUNK = 8  # images of one task: small enough to share the last ones evenly, large enough to cost nothing
-_ALIGNMENT = 64  # bytes; MXNet chooses its kernels by alignment, so that it is part of a result's bits
+CHUNK = 8  # images per task: few enough to balance the threads, enough to make the overhead negligible
+_ALIGNMENT = 64  # bytes; MXNet chooses kernels by alignment, so a result can depend on it in its last bits
 
 
 def filled(batches: Iterable[np.ndarray], shape: tuple[int, ...], fill: Callable[[int, np.ndarray], None],
            workers: int, ahead: int) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
-    """Makes batches in threads, ahead of whoever takes them, in order.
+    """Yields batches in order, prepared by threads ahead of the consumer.
 
     Parameters
     ----------
     batches : iterable of int arrays
         The positions of the images of each batch.
     shape : tuple of int
-        Of one image.
+        Shape of one image.
     fill : callable(position, out)
-        Writes an image into `out`, float32 of that shape; called from any thread. What it raises is raised here, the
-        first in order.
+        Writes an image into `out`, float32 of that shape; called from any thread. If it raises, the first exception in
+        order is raised here.
     workers : int
-        Threads; 0 fills in the consumer's own.
+        Number of threads; 0 fills in the consumer's thread.
     ahead : int
-        Batches that are made while the consumer has another one.
+        Batches to prepare while the consumer uses one.
 
     Yields
     ------
     (positions, data)
         data is float32 (len(positions), *shape).
 
-    The threads end when the iteration ends, is closed or given up, or fails.
+    The threads end when the iteration ends, fails, or is closed.
     """
     if workers == 0:
         for positions in batches:
@@ -87,7 +87,7 @@ def _finished(batch):
 
 
 def aligned(*shape: int) -> np.ndarray:
-    """An uninitialised float32 array that begins at a multiple of 64 bytes."""
+    """An uninitialised float32 array, aligned to 64 bytes."""
     count = int(np.prod(shape))
     memory = np.empty(count * 4 + _ALIGNMENT, dtype=np.uint8)
     begin = -memory.ctypes.data % _ALIGNMENT
@@ -95,15 +95,15 @@ def aligned(*shape: int) -> np.ndarray:
 
 
 class Memory:
-    """Decoded images by position, kept until `limit` bytes are used; later ones are made anew each time.
+    """A cache of decoded images by position. Once `limit` bytes are used, further images are not cached.
 
-    Nothing is thrown out to make room: an epoch visits each image once, so that the oldest would always be thrown out
-    just before it is needed.
+    No image is evicted: an epoch visits each image once, so that the oldest one would always be evicted just before it
+    is needed.
 
     Attributes
     ----------
     limit, bytes : int
-        Most bytes to use, and those used.
+        Most bytes to use, and bytes used.
     """
 
     def __init__(self, limit: int):
@@ -115,14 +115,14 @@ class Memory:
         return len(self._kept)
 
     def get(self, position: int, make: Callable[[int], np.ndarray]) -> np.ndarray:
-        """The image kept, or `make(position)`; read-only once kept."""
+        """The cached image, which is read-only, or the result of `make(position)`."""
         image = self._kept.get(position)
         if image is not None:
             return image
         image = make(position)
         with self._lock:
             if position not in self._kept and self.bytes + image.nbytes <= self.limit:
-                # A copy, because a crop would keep the whole image that it is a view of.
+                # Copied, because a crop is a view that would keep the whole image in memory.
                 image = image.copy()
                 image.flags.writeable = False
                 self._kept[position] = image

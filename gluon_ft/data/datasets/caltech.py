@@ -1,4 +1,4 @@
-"""Caltech-256: its archive, unpacked once, and its folder of clutter."""
+"""Caltech-256: unpacks its archive once, and handles its folder of clutter."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -13,10 +13,11 @@ from gluon_ft.io.paths import AnyPath
 
 
 def image_folder(data: AnyPath | None = None) -> Path:
-    """The folder that holds the class folders.
+    """Finds the folder that contains the class folders, fetching and unpacking the data set if needed.
 
-    data : that folder, one that has it alone in it, or an archive of it, which is unpacked once into the cache; None:
-    the published archive. Raises DownloadError where it cannot be had, DataError from unpacking.
+    `data` may be this folder, a folder that contains only it, or an archive of it, which is unpacked once into the
+    cache; None stands for the published archive. Raises DownloadError if that cannot be fetched, and DataError if an
+    archive cannot be unpacked.
     """
     folder = catalog.get("caltech-256") if data is None else Path(data)
     if folder.is_file():
@@ -28,9 +29,9 @@ def image_folder(data: AnyPath | None = None) -> Path:
 
 
 def clutter_folders(images: AnyPath, choice: str | None) -> list[str]:
-    """The classes to leave out: none, or 257.clutter where `choice` is 'drop'.
+    """The classes to leave out: 257.clutter if `choice` is 'drop', none if it is 'keep'.
 
-    Raises ConfigError where the folder has it and `choice` is neither 'keep' nor 'drop'.
+    Raises ConfigError if the folder has a clutter class and `choice` is None.
     """
     classes = folders.scan(images).class_names or []
     found = [name for name in classes if name.endswith("clutter")]

@@ -1,4 +1,4 @@
-"""Public data sets by name: listed, fetched, checked, unpacked and put into class folders."""
+"""Public data sets by name: lists, fetches, verifies and unpacks them, and sorts images into class folders."""
 from __future__ import annotations
 
 import functools
@@ -20,9 +20,19 @@ _TABLE = Path(__file__).with_name("catalog.toml")
 
 @dataclass(frozen=True)
 class DataFile:
-    """One file of a data set: its name, its addresses, its published checksums.
+    """One file of a data set.
 
-    unverified : it was not fetched while the table was written. archive : it is unpacked.
+    Attributes
+    ----------
+    name : str
+    addresses : tuple of str
+        Download URLs in the order in which they are tried; none if the user has to fetch the file by hand.
+    checksums : Checksums
+        As published.
+    archive : bool
+        Whether it is unpacked.
+    unverified : bool
+        True if the file was not fetched when its entry was written, so that its address and checksums are untested.
     """
 
     name: str
@@ -34,10 +44,25 @@ class DataFile:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A row of the catalog; `folder` is the part of what is unpacked that holds the images ('.' for all of it).
+    """An entry of the catalog.
 
-    layout : 'folders' (one a class, or train and test with one a class), 'idx' (gzip files of MNIST's format),
-    'cifar-binary' or 'prefix' (`cat.0.jpg`); the last two are put into class folders when they are unpacked.
+    Attributes
+    ----------
+    name, title : str
+    layout : str
+        'folders' (a folder for each class, or train and test with class folders), 'idx' (MNIST's format, gzipped),
+        'cifar-binary' or 'prefix' (`cat.0.jpg`). The images of the last two are sorted into class folders.
+    folder : str
+        Where the images are inside the unpacked data; '.' for its top.
+    images, classes : int
+        How many there are.
+    licence, home : str
+        The licence, and the address of the data set's own page.
+    files : tuple of DataFile
+    max_bytes, max_files : int
+        Limits for unpacking.
+    note : str
+        Shown to the user.
     """
 
     name: str
@@ -55,12 +80,12 @@ class DataSet:
 
     @property
     def unverified(self) -> bool:
-        """Whether any of its files was not fetched while the table was written."""
+        """Whether any of its files is `unverified`, see `DataFile`."""
         return any(file.unverified for file in self.files)
 
     @property
     def by_hand(self) -> bool:
-        """Whether a file of it has no address, so that the user has to get it."""
+        """Whether one of its files has no address, so that the user has to fetch it."""
         return any(not file.addresses for file in self.files)
 
 
@@ -77,56 +102,57 @@ def _file(row):
 
 
 def datasets() -> list[DataSet]:
-    """Every data set, by name."""
+    """All data sets, sorted by name."""
     return [_rows()[name] for name in sorted(_rows())]
 
 
 def find(name: str) -> DataSet:
-    """The data set called `name`; ConfigError with the near names where there is none."""
+    """The data set called `name`; for an unknown name, ConfigError with similar names."""
     if name not in _rows():
         raise ConfigError(f"no data set '{name}' in the catalog", remedy=near(name, _rows()))
     return _rows()[name]
 
 
 def where(name: str, to: AnyPath | None = None) -> Path:
-    """The folder that `get` puts a data set in: `<to>/<name>`, by default in `<cache>/data`."""
+    """The folder in which `get` puts a data set: `<to>/<name>`, or by default `<cache>/data/<name>`."""
     return (cache_home() / "data" if to is None else Path(to).absolute()) / find(name).name
 
 
 def path(name: str, to: AnyPath | None = None) -> Path | None:
-    """The folder with the images, where the data set is there already."""
+    """The folder with the images of a data set that was fetched already, else None."""
     folder = where(name, to)
     return (folder / find(name).folder) if folder.is_dir() else None
 
 
 def get(name: str, *, source: AnyPath | None = None, to: AnyPath | None = None, progress: bool = True) -> Path:
-    """The folder with a data set's images, ready to be split and packed; fetched and unpacked where it is not there.
+    """Fetches and unpacks a data set unless it is there already; returns the folder with its images.
 
     Parameters
     ----------
     name : str
-        As in `datasets()`.
+        One of `datasets()`.
     source : path-like, optional
-        A copy at hand: the file, or a folder that holds the files by their published names. It is checked as a
-        download is, and left as it is.
+        A local copy to use in place of a download: the file, or a folder with the files under their published names.
+        Its checksums are verified like a download's. The copy is not changed.
     to : path-like, optional
-        The data goes to `<to>/<name>`; by default to `<cache>/data/<name>`.
+        Put the data in `<to>/<name>`; default `<cache>/data/<name>`.
     progress : bool, default True
         Show a progress bar for each download.
 
     Returns
     -------
     Path
-        The folder appears when it is complete. Processes that want the same data wait for one another.
+        The folder with the images. It appears only when it is complete; of several processes that ask for the same
+        data set one prepares it and the others wait.
 
     Raises
     ------
     ConfigError
         The name is unknown.
     DownloadError
-        No address works; with the place for a file got by hand.
+        No address works. The error says where to put a file that was fetched by hand.
     DataError
-        A copy or an archive is refused.
+        A local copy or an archive is not as published, or cannot be unpacked.
     """
     data = find(name)
     folder = where(name, to)
@@ -173,7 +199,7 @@ def _copy_at_hand(data, file, source):
 
 
 def _prepare(data, files, folder):
-    """Unpacks and arranges everything under a temporary name, then moves it to `folder`."""
+    """Unpacks the files and sorts the images in a temporary folder, then renames it to `folder`."""
     try:
         with atomic.replacing_folder(folder) as temporary:
             if any(file.archive for file in data.files):
@@ -190,7 +216,7 @@ def _prepare(data, files, folder):
                         remedy="free some space, or choose another folder with --to") from error
 
 
-def _as_it_is(_data, _folder):
+def _keep_layout(_data, _folder):
     pass
 
 
@@ -201,7 +227,7 @@ def _from_cifar(_data, folder):
 
 
 def _by_prefix(data, folder):
-    """`train/cat.0.jpg` goes to `cat/cat.0.jpg`; where Kaggle's outer archive was given, its train.zip is unpacked."""
+    """Moves `train/cat.0.jpg` to `cat/cat.0.jpg`; if Kaggle's outer archive was given, unpacks its train.zip first."""
     inner = folder / data.files[0].name
     if inner.is_file():
         unpack(inner, folder / "inner", max_bytes=data.max_bytes, max_files=data.max_files)
@@ -220,4 +246,4 @@ def _by_prefix(data, folder):
             shutil.rmtree(old)
 
 
-_LAYOUTS = {"folders": _as_it_is, "idx": _as_it_is, "cifar-binary": _from_cifar, "prefix": _by_prefix}
+_LAYOUTS = {"folders": _keep_layout, "idx": _keep_layout, "cifar-binary": _from_cifar, "prefix": _by_prefix}

@@ -1,4 +1,4 @@
-"""CIFAR-10's binary version, and its images as PNG files in one folder a class."""
+"""Reads CIFAR-10's binary version, and writes its images as PNG files into class folders."""
 from __future__ import annotations
 
 import re
@@ -17,7 +17,7 @@ _NAMES = "batches.meta.txt"
 
 
 def read_batch(path: AnyPath) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 (n, 32, 32, 3) in RGB and labels int64 (n,) of one `.bin` file. DataError where it is not one."""
+    """Reads a `.bin` file: RGB images uint8 (n, 32, 32, 3), labels int64 (n,). DataError for any other file."""
     raw = np.fromfile(path, dtype=np.uint8)
     if not len(raw) or len(raw) % _RECORD:
         raise DataError("not a batch of CIFAR-10", path=path, expected=f"a multiple of {_RECORD} bytes",
@@ -30,7 +30,7 @@ def read_batch(path: AnyPath) -> tuple[np.ndarray, np.ndarray]:
 
 
 def class_names(folder: AnyPath) -> list[str]:
-    """The ten class names in the order of the labels."""
+    """The ten class names in label order."""
     path = Path(folder) / _NAMES
     try:
         names = path.read_text(encoding="utf-8").split()
@@ -42,10 +42,11 @@ def class_names(folder: AnyPath) -> list[str]:
 
 
 def write_folders(batches: AnyPath, target: AnyPath) -> int:
-    """Writes `<target>/<train|test>/<class>/<number>.png`; returns how many.
+    """Writes each image to `<target>/<train|test>/<class>/<number>.png`; returns the number of images.
 
-    batches : folder with `data_batch_1.bin` ... `test_batch.bin` and `batches.meta.txt`. The number is the image's
-    place in its part, so that the order of the original is the order of the names. DataError for a damaged batch.
+    `batches` is the folder with `data_batch_1.bin` ... `test_batch.bin` and `batches.meta.txt`. The number in the file
+    name is the image's position in its part, so that sorting by number restores the original order. Raises DataError
+    for a damaged file.
     """
     batches, target = Path(batches), Path(target)
     names, written = class_names(batches), 0

@@ -1,4 +1,4 @@
-"""Handwritten digits as 28x28 grey images, from three kinds of source, and the odd/even task drawn from them."""
+"""Loads handwritten digits as 28x28 grey images, and draws the odd/even task from them."""
 from __future__ import annotations
 
 import hashlib
@@ -19,8 +19,8 @@ from gluon_ft.io.paths import AnyPath
 
 SIZE = 28  # pixels; MNIST's, which LeNet takes
 NAMES = [str(digit) for digit in range(10)]
-MAX_PIXELS = 1 << 24  # of an image file of one digit; refused before it is decoded
-HELD_OUT = 0.1  # share of the source network's images that is kept to report its accuracy on
+MAX_PIXELS = 1 << 24  # a larger image of a digit is refused before it is decoded
+HELD_OUT = 0.1  # share of the source network's images on which its accuracy is reported
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Digits:
     ----------
     images : uint8 (n, 28, 28), 0..255
     labels : int64 (n,), positions in `classes`
-    name : where they are from
-    classes : names in label order
+    name : where the images are from, for messages
+    classes : class names in label order
     """
 
     images: np.ndarray
@@ -45,7 +45,7 @@ class Digits:
 
     def take(self, positions: Iterable[int], labels: np.ndarray | None = None, classes: list[str] | None = None,
              name: str | None = None) -> Digits:
-        """The digits at `positions`, in that order, with their own labels or others.
+        """The digits at `positions`, in that order, with their own or new labels.
 
         Parameters
         ----------
@@ -55,12 +55,12 @@ class Digits:
         classes : list of str, optional
             Class names in label order; default those of this set.
         name : str, optional
-            Where they are from, for messages; default that of this set.
+            Where the images are from, for messages; default that of this set.
 
         Returns
         -------
         Digits
-            With copies of the pixels.
+            The pixels are copied.
         """
         positions = np.asarray(positions, dtype=np.int64)
         labels = self.labels[positions] if labels is None else np.asarray(labels, dtype=np.int64)
@@ -69,10 +69,10 @@ class Digits:
 
 @dataclass(frozen=True)
 class OddEven:
-    """The parts of the odd/even task; no image of `validation` or `source_held_out` has a copy in another part.
+    """The parts of the odd/even task.
 
-    `train` and `validation` have the classes 'even' (0) and 'odd' (1), `source_train` and `source_held_out` the ten
-    digits.
+    `train` and `validation` have the classes 'even' (0) and 'odd' (1); `source_train` and `source_held_out` have the
+    ten digits. No image of `validation` or `source_held_out` has a copy in another part.
     """
 
     train: Digits
@@ -82,21 +82,22 @@ class OddEven:
 
 
 def load(source: AnyPath | None = None) -> Digits:
-    """Digits from a source.
+    """Loads digits from scikit-learn, IDX files or a folder of images.
 
     Parameters
     ----------
     source : None or path-like
         None: the 1,797 digits that come with scikit-learn (8x8, 0..16), scaled to 0..255 and enlarged to 28x28 by
-        bicubic interpolation. A folder with MNIST's IDX files (see `idx.find`), all of which are taken, the training
-        part first. Or a folder with the subfolders 0 to 9 of images of any size, which are made grey, fitted into
-        28x28 (Lanczos) and, where they are not square, filled up with the colour of their border.
+        bicubic interpolation.
+        A folder with MNIST's IDX files (see `idx.find`): all of them are loaded, the training part first.
+        A folder with the subfolders 0 to 9: images of any size are converted to grey and resized to fit 28x28
+        (Lanczos); one that is not square is padded with the colour of its border.
 
     Raises
     ------
     DataError
-        Neither kind of folder; an image or an IDX file that cannot be read; images that are not 28x28 in IDX files;
-        labels beyond 9; a digit of which there is none.
+        `source` is neither kind of folder; an image or an IDX file cannot be read; images in IDX files are not 28x28;
+        a label is above 9; or a digit has no image.
     """
     if source is None:
         return _bundled()
@@ -109,9 +110,9 @@ def load(source: AnyPath | None = None) -> Digits:
     except OSError as error:
         raise DataError("folder cannot be read", path=source, found=error.strerror or error) from error
     if any((source / name).is_dir() for name in NAMES):
-        return _complete(_from_folders(source), source)
+        return _with_all_digits(_from_folders(source), source)
     if any("-ubyte" in name for name in inside):
-        return _complete(_from_idx(source), source)
+        return _with_all_digits(_from_idx(source), source)
     raise DataError("no digits", path=source, found=", ".join(inside[:4]) or "an empty folder",
                     expected="MNIST's IDX files (t10k-images-idx3-ubyte.gz, ...), or the subfolders 0 to 9")
 
@@ -120,8 +121,8 @@ def _bundled() -> Digits:
     from sklearn.datasets import load_digits
 
     data: Any = load_digits()
-    # Rounded first: Pillow resizes 8-bit images in integers, the same on every processor, and `draw_odd_even` draws by
-    # the pixels.
+    # `draw_odd_even` orders images by their pixels, which must be the same on every processor. So they are rounded
+    # first: Pillow resizes 8-bit images with integers.
     small = np.rint(data.images * (255 / 16)).astype(np.uint8)
     images = np.stack([np.asarray(Image.fromarray(image).resize((SIZE, SIZE), Image.Resampling.BICUBIC))
                        for image in small])
@@ -157,7 +158,7 @@ def _from_folders(source: Path) -> Digits:
     return Digits(images, np.array(labels, np.int64), source.name, list(NAMES))
 
 
-def _complete(digits: Digits, source: Path) -> Digits:
+def _with_all_digits(digits: Digits, source: Path) -> Digits:
     missing = [name for name, count in zip(NAMES, np.bincount(digits.labels, minlength=10)) if count == 0]
     if missing:
         raise DataError("a digit without an image", path=source, expected="all of 0 to 9",
@@ -166,10 +167,10 @@ def _complete(digits: Digits, source: Path) -> Digits:
 
 
 def read_image(path: AnyPath) -> np.ndarray:
-    """An image file as uint8 (28, 28), grey; one that is 28x28 and grey already comes back unchanged.
+    """Reads an image file as uint8 (28, 28), grey; an image that is 28x28 and grey already is unchanged.
 
-    Alpha is put on white, 16 bits are scaled to 8, of an animation the first frame counts, EXIF orientation is
-    applied. Raises DataError where the file is no image, is damaged, or has more than 2**24 pixels.
+    Transparent images are put on white, 16 bits are scaled to 8, an animation's first frame is used, and the EXIF
+    orientation is applied. Raises DataError if the file is not an image, is damaged, or has more than 2**24 pixels.
     """
     try:
         data = header.read_file(path)
@@ -177,14 +178,14 @@ def read_image(path: AnyPath) -> np.ndarray:
         if info.width * info.height > MAX_PIXELS:
             raise DataError("image is too large", path=path, expected=f"at most {MAX_PIXELS} pixels",
                             found=f"{info.width}x{info.height}")
-        return _fitted(decode.decode(data, info, color=0))
+        return _fit(decode.decode(data, info, color=0))
     except header.Unreadable as error:
         raise DataError("not an image that can be read", path=path, expected="an image of one digit", found=error,
                         remedy="replace or remove it") from None
 
 
-def _fitted(pixels: np.ndarray) -> np.ndarray:
-    """Grey pixels fitted into 28x28, filled up with the colour of their border."""
+def _fit(pixels: np.ndarray) -> np.ndarray:
+    """Resizes a grey image to fit 28x28, and pads it with the median colour of its border."""
     if pixels.shape == (SIZE, SIZE):
         return pixels
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
@@ -196,15 +197,15 @@ def _fitted(pixels: np.ndarray) -> np.ndarray:
 
 
 def draw_odd_even(digits: Digits, max_per_class: int = 100, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Draws at most `max_per_class` even and as many odd digits, in a seeded order.
+    """Draws at most `max_per_class` even digits and as many odd ones, in a seeded order.
 
-    The order depends on the seed and the pixels only, not on where an image stands. Of images with equal pixels the
-    first one counts; where they are both odd and even, none does.
+    The order depends only on the seed and the pixels, not on the positions of the images. Of images with equal pixels
+    only the first is used, and none if some are labelled odd and others even.
 
     Parameters
     ----------
     digits : Digits
-        With the digits 0 to 9 as labels.
+        The labels are the digits 0 to 9.
     max_per_class : int, default 100
         2 or more.
     seed : int, default 0
@@ -217,14 +218,14 @@ def draw_odd_even(digits: Digits, max_per_class: int = 100, seed: int = 0) -> tu
     Raises
     ------
     ConfigError
-        `max_per_class` is no whole number, or below 2.
+        `max_per_class` is not a whole number, or is below 2.
     DataError
-        A class has fewer than two different images.
+        There are fewer than two different even digits, or odd ones.
     """
     if isinstance(max_per_class, bool) or not isinstance(max_per_class, (int, np.integer)) or max_per_class < 2:
         raise ConfigError("max_per_class is out of its range", expected="a whole number, 2 or more",
                           found=repr(max_per_class))
-    contents = _contents(digits)
+    contents = _hashes(digits)
     parities: dict[bytes, set[int]] = {}
     first: dict[bytes, int] = {}
     for i, content in enumerate(contents):
@@ -242,27 +243,30 @@ def draw_odd_even(digits: Digits, max_per_class: int = 100, seed: int = 0) -> tu
 
 
 def odd_even(digits: Digits, max_per_class: int = 100, validation: float = 0.75, seed: int = 0) -> OddEven:
-    """The odd/even task: few images of two classes, and the rest of the digits for the source network.
+    """Makes the odd/even task: few images of two classes, and the remaining digits for the source network.
 
     Parameters
     ----------
     digits : Digits
-    max_per_class : most odd and most even images drawn
-    validation : share of each of the two that is for validation; the rest is for training
-    seed : any whole number
+    max_per_class : int, default 100
+        Most even images to draw, and most odd ones.
+    validation : float, default 0.75
+        Share of each class for validation; the rest is for training.
+    seed : int, default 0
+        Any whole number.
 
     Returns
     -------
     OddEven
-        A tenth of the rest, digit by digit, is `source_held_out`. Copies of a drawn image are not in the rest, and
-        copies of a held-out image not in `source_train`.
+        `source_held_out` is a tenth of the remaining images of each digit. The remaining images contain no copy of a
+        drawn image, and `source_train` contains no copy of a held-out image.
 
     Raises
     ------
     ConfigError
-        An option out of its range.
+        An option is out of its range.
     DataError
-        Too few images, of odd or even or of a digit in the rest.
+        There are too few even or odd images, or too few remaining images of a digit.
     """
     if isinstance(validation, bool) or not isinstance(validation, (int, float)) or not 0 < validation < 1:
         raise ConfigError("validation is out of its range", expected="a number between 0 and 1",
@@ -273,16 +277,16 @@ def odd_even(digits: Digits, max_per_class: int = 100, validation: float = 0.75,
         count = min(max(share(validation, len(positions)), 1), len(positions) - 1)
         held += positions[:count].tolist()
         train += positions[count:].tolist()
-    source_train, source_held = _rest(digits, {*train, *held}, seed)
+    source_train, source_held = _source_parts(digits, {*train, *held}, seed)
     task = {"classes": ["even", "odd"], "name": f"{digits.name}, odd or even"}
     return OddEven(digits.take(train, digits.labels[train] % 2, **task),
                    digits.take(held, digits.labels[held] % 2, **task),
                    digits.take(source_train), digits.take(source_held))
 
 
-def _rest(digits: Digits, drawn: set[int], seed: int) -> tuple[list[int], list[int]]:
-    """Positions for the source network's training and held-out part, by digit, in a seeded order."""
-    contents = _contents(digits)
+def _source_parts(digits: Digits, drawn: set[int], seed: int) -> tuple[list[int], list[int]]:
+    """Positions of the source network's (training, held-out) images, digit by digit, in a seeded order."""
+    contents = _hashes(digits)
     taken = {contents[i] for i in drawn}
     train, held = [], []
     by_digit = []
@@ -303,5 +307,5 @@ def _rest(digits: Digits, drawn: set[int], seed: int) -> tuple[list[int], list[i
     return train, held
 
 
-def _contents(digits: Digits) -> list[bytes]:
+def _hashes(digits: Digits) -> list[bytes]:
     return [hashlib.sha256(np.ascontiguousarray(image).data).digest() for image in digits.images]

@@ -1,4 +1,4 @@
-"""Drawn pictures of a few things, generated from a seed: data for quick runs where there are no photos."""
+"""Draws simple pictures of a few things from a seed, as data for quick runs without photos."""
 from __future__ import annotations
 
 import math
@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from gluon_ft.errors import ConfigError, near
 
-_SCALE = 4  # drawn so much larger and reduced, for smooth edges
+_SCALE = 4  # pictures are drawn this much larger and then reduced, for smooth edges
 _NOTHING = (0, 0, 0, 0)
 
 
@@ -81,17 +81,28 @@ THINGS = tuple(_THINGS)
 
 
 def draw(things: Sequence[str], seed: int = 0, size: int = 32, noise: float = 8.0) -> np.ndarray:
-    """Draws a picture of each thing named, with colours, place, angle, size and background of its own.
+    """Draws one picture for each thing, with random colours, position, angle, size and background.
 
     Parameters
     ----------
     things : sequence of str
-        One name of `THINGS` a picture.
-    seed : int from 0; the picture at each position depends on it, the position and the thing only
-    size : height and width, pixels
-    noise : standard deviation of the grain, grey levels
+        For each picture a name from `THINGS`.
+    seed : int, default 0
+        0 or more. A picture depends only on the seed, its position and the thing.
+    size : int, default 32
+        Height and width in pixels.
+    noise : float, default 8
+        Standard deviation of the noise, in grey levels.
 
-    Returns uint8 (n, size, size, 3), RGB. Raises ConfigError for a name that is not there.
+    Returns
+    -------
+    ndarray
+        uint8 (n, size, size, 3), RGB.
+
+    Raises
+    ------
+    ConfigError
+        A name is not in `THINGS`.
     """
     for thing in things:
         if thing not in _THINGS:
@@ -117,7 +128,7 @@ def _picture(thing, rng, size, noise):
 
 
 def _background(rng, edge):
-    """Two pale colours that run into one another, with a few blurred shapes of others."""
+    """A gradient between two pale colours, with a few blurred ellipses in other colours."""
     ends = rng.randint(150, 256, (2, 3)).astype(np.float32)
     share = np.linspace(0, 1, edge, dtype=np.float32)[:, None, None]
     canvas = Image.fromarray(np.broadcast_to(ends[0] + (ends[1] - ends[0]) * share, (edge, edge, 3)).astype(np.uint8))

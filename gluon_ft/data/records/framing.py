@@ -1,8 +1,9 @@
-"""MXNet's RecordIO framing and image header, written, and read without trusting any length in the file.
+"""Writes and reads MXNet's RecordIO framing and image header. No length found in a file is trusted.
 
-A record is one part or more; a part is the magic number, a word (3 bits: place of the part, 29 bits: length), its
-bytes, and zeros up to a multiple of 4. A payload that holds the magic number at a multiple of 4 is cut there and the
-number left out, so that a reader can find the next record after damage (dmlc-core `recordio.h`, `src/recordio.cc`).
+A record has one or more parts. A part is the magic number, a 32-bit word (3 bits: kind of part, 29 bits: length), the
+bytes, and zero padding to a multiple of 4. Where the payload itself contains the magic number at a multiple of 4, the
+writer splits it there and drops the number, so that every magic number in the file starts a part and a reader can find
+the next record after damage (dmlc-core `recordio.h`, `src/recordio.cc`).
 """
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ WHOLE, FIRST, MIDDLE, LAST = range(4)
 
 _HEADER = struct.Struct("<IfQQ")  # number of labels, label, id, id2: mx.recordio's IRHeader
 _WORDS = struct.Struct("<II")
-_SEARCH = 1 << 20  # bytes read at once when looking for the next record after damage
+_SEARCH = 1 << 20  # bytes per read when searching for the next record after damage
 _INDEX_LINE = re.compile(rb"([0-9]{1,19})\t([0-9]{1,19})\r?\n?")
 
 
@@ -35,7 +36,7 @@ class Damaged(ValueError):
 
 @dataclass(frozen=True)
 class Record:
-    """One record: its number from 0, the byte it begins at, the byte after it, and its payload."""
+    """One record: its number from 0, the byte at which it starts, the byte after its end, and its payload."""
 
     number: int
     offset: int
@@ -45,7 +46,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Damage:
-    """What is wrong, with the record's number and the byte it begins at (None: the file as a whole)."""
+    """What is wrong with a record, its number and the byte at which it starts (None: the whole file is meant)."""
 
     record: int | None
     byte: int | None
@@ -58,7 +59,7 @@ class Damage:
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """`labels` float32 values, the record's `id`, and where the image's bytes begin in the payload."""
+    """The record's `labels` (float32 values), its `id`, and `start`, where the image begins in the payload."""
 
     labels: tuple[float, ...]
     id: int
@@ -66,7 +67,7 @@ class ImageHeader:
 
 
 def frame(payload: bytes) -> bytes:
-    """`payload` as MXNet's own writer frames it, byte for byte; DataError from 512 MB on."""
+    """Frames a payload byte for byte as MXNet's own writer does; DataError for 512 MB or more."""
     if len(payload) > MAX_PART:
         raise DataError("record is too large", expected=f"at most {MAX_PART} bytes", found=len(payload))
     cuts = list(_aligned_magics(payload))
@@ -88,7 +89,7 @@ def _aligned_magics(payload: bytes) -> Iterator[int]:
 
 
 def read_record(file: BinaryIO, offset: int, size: int, number: int = 0) -> Record:
-    """Reads the record that begins at byte `offset`; never beyond the end of the file, whatever lengths it declares.
+    """Reads the record at byte `offset`, never past the end of the file, whatever lengths the record declares.
 
     Parameters
     ----------
@@ -96,19 +97,19 @@ def read_record(file: BinaryIO, offset: int, size: int, number: int = 0) -> Reco
     offset : int
         A multiple of 4.
     size : int
-        Bytes of the whole file.
+        Size of the whole file in bytes.
     number : int, default 0
-        The record's number, for the result only.
+        The record's number; only copied to the result.
 
     Returns
     -------
     Record
-        Its `payload` has the parts joined, its `end` is where the next record begins.
+        `payload` is all parts joined; `end` is where the next record begins.
 
     Raises
     ------
     Damaged
-        A part has no magic number, ends after the file, or is out of place (a middle part without a first one).
+        A part has no magic number, is longer than the file, or is out of order (a middle part without a first).
     """
     parts, at = [], offset
     while True:
@@ -142,16 +143,16 @@ def _part_header(file, at, size):
 
 
 def scan(file: BinaryIO, size: int) -> Iterator[Record | Damage]:
-    """Every record of an open file of `size` bytes in order; a Damage in place of each that cannot be read.
+    """Yields each record of an open file of `size` bytes, in order, or a Damage where a record cannot be read.
 
-    After damage the search goes on at the next byte where a record begins. A record whose declared length leads to a
-    place where none begins is reported and not returned: either it or the next one is damaged.
+    After damage, scanning continues at the next place where a record begins. A record whose length points to a place
+    where no record begins is reported as damaged and not yielded, since either it or the next one is damaged.
     """
     offset, number = 0, 0
     while offset < size:
         try:
             record = read_record(file, offset, size, number)
-            if not _leads_on(file, record.end, size):
+            if not _ends_or_has_magic(file, record.end, size):
                 raise Damaged(f"its length leads to byte {record.end}, where no record begins: either this record's "
                               "length or the next record's header is damaged")
             yield record
@@ -162,13 +163,13 @@ def scan(file: BinaryIO, size: int) -> Iterator[Record | Damage]:
         number += 1
 
 
-def _leads_on(file, at, size) -> bool:
-    """Whether the file ends at `at`, or a magic number stands there, whole or cut short."""
+def _ends_or_has_magic(file, at, size) -> bool:
+    """Whether byte `at` is the end of the file or has a magic number (possibly cut off by the end of the file)."""
     file.seek(at)
     return at >= size or MAGIC_BYTES.startswith(file.read(4))
 
 
-def _begins(file, at, size) -> bool:
+def _is_record_start(file, at, size) -> bool:
     try:
         place, length = _part_header(file, at, size)
     except Damaged:
@@ -177,14 +178,14 @@ def _begins(file, at, size) -> bool:
 
 
 def _next_record(file, at: int, size: int) -> int:
-    """The first multiple of 4 from `at` on where a record begins, or `size`."""
+    """The first place from byte `at` on where a record begins, searched in steps of 4 bytes; `size` if none."""
     while at < size:
         file.seek(at)
         words = np.frombuffer(_whole_words(file.read(_SEARCH)), dtype="<u4")
         if not len(words):
             return size
         for i in np.flatnonzero(words == MAGIC):
-            if _begins(file, at + 4 * int(i), size):
+            if _is_record_start(file, at + 4 * int(i), size):
                 return at + 4 * int(i)
         at += 4 * len(words)
     return size
@@ -195,14 +196,14 @@ def _whole_words(data: bytes) -> bytes:
 
 
 def pack_header(labels: Sequence[float], record_id: int) -> bytes:
-    """The image header as `mx.recordio.pack` writes it: one label in the header itself, several after it."""
+    """The image header as `mx.recordio.pack` writes it: a single label is in the header, several follow it."""
     if len(labels) == 1:
         return _HEADER.pack(0, labels[0], record_id, 0)
     return _HEADER.pack(len(labels), 0, record_id, 0) + np.asarray(labels, dtype="<f4").tobytes()
 
 
 def read_header(payload: bytes) -> ImageHeader:
-    """The image header of a payload; Damaged where the payload is too short for it."""
+    """Reads the image header of a payload; Damaged if the payload is too short for it."""
     if len(payload) < _HEADER.size:
         raise Damaged(f"{len(payload)} bytes, too short for an image header of {_HEADER.size}")
     count, label, record_id, _ = _HEADER.unpack_from(payload)
@@ -216,9 +217,9 @@ def read_header(payload: bytes) -> ImageHeader:
 
 
 def read_index(path: AnyPath) -> tuple[array, array]:
-    """Keys and byte offsets of a `.idx` file, two arrays of unsigned 64-bit numbers in the file's order.
+    """Reads a `.idx` file: (keys, byte offsets), two arrays of unsigned 64-bit numbers in the file's order.
 
-    Raises DataError with the line for anything but two whole numbers separated by a tab.
+    Raises DataError, with the line number, for a line that is not two whole numbers separated by a tab.
     """
     keys, offsets = array("Q"), array("Q")
     try:

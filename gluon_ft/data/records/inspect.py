@@ -1,4 +1,4 @@
-"""`inspect`: what is in a `.rec`, as a table of its classes and sizes and as a contact sheet."""
+"""`inspect`: summarises a `.rec` as a table of classes and image sizes, and draws a contact sheet."""
 from __future__ import annotations
 
 import os
@@ -31,16 +31,16 @@ class Contents:
     Attributes
     ----------
     rows : list of dict
-        The table, a row a class; sizes in pixels.
+        The table, one row per class; widths and heights in pixels.
     records, bytes : int
     options : dict or None
-        How the images were packed, from the manifest.
+        The packing options, from the manifest; None without one.
     formats : dict of str to int
-        Records of each image format.
+        Number of records of each image format.
     labels : list of str
         The class of each record, as text.
     offsets : array
-        The byte at which each begins.
+        The byte at which each record begins.
     """
 
     path: Path
@@ -54,12 +54,12 @@ class Contents:
 
 
 def inspect(rec: str | os.PathLike) -> Contents:
-    """Reads the headers of all records and of their images; decodes no image.
+    """Reads the header of every record and of its image, without decoding any image.
 
-    Raises DataError where a record is damaged, with its number and byte, or the manifest cannot be used.
+    Raises DataError if a record is damaged (with its number and byte) or the manifest cannot be used.
     """
     records = RecordFile(rec)
-    class_names, known = records.class_names, records.manifest
+    class_names, packed = records.class_names, records.manifest
     classes: dict[str, _Class] = {}
     labels, formats, offsets = [], {}, array("Q")
     for item, header in records.scan_whole():
@@ -68,7 +68,7 @@ def inspect(rec: str | os.PathLike) -> Contents:
             info = probe(data)
         except Unreadable as error:
             raise records.damaged(f"record {item.number} at byte {item.offset}: {error}") from None
-        label = _label_name(header.labels, class_names)
+        label = records.label_name(header.labels) or f"({len(header.labels)} labels)"
         group = classes.setdefault(label, _Class())
         group.bytes += len(data)
         group.widths.append(info.width)
@@ -79,16 +79,7 @@ def inspect(rec: str | os.PathLike) -> Contents:
     if not labels:
         raise DataError("no records", path=records.path, found="an empty file")
     return Contents(records.path, _rows(classes, class_names), len(labels), records.bytes,
-                    known.data["options"] if known else None, formats, labels, offsets)
-
-
-def _label_name(labels, class_names) -> str:
-    if len(labels) != 1:
-        return f"({len(labels)} labels)"
-    label = labels[0]
-    if class_names and label.is_integer() and 0 <= label < len(class_names):
-        return class_names[int(label)]
-    return f"{label:g}"
+                    packed.data["options"] if packed else None, formats, labels, offsets)
 
 
 def _rows(classes, class_names):
@@ -116,18 +107,18 @@ def _row(name, group):
 
 def write_sheet(contents: Contents, out: str | os.PathLike, *, number: int = 48, seed: int = 0,
                 columns: int = 8) -> int:
-    """Writes a contact sheet of some records, in the order of the file, with their numbers and classes.
+    """Draws records at random and writes their images as a contact sheet, in file order, with numbers and classes.
 
     Parameters
     ----------
     contents : Contents
-        Of the `.rec`.
+        What `inspect` returned for the `.rec`.
     out : path-like
-        A PNG file.
+        The PNG file to write.
     number, columns : int, default 48 and 8
-        Thumbnails, and how many of them stand in a row.
+        Number of thumbnails, and thumbnails per row.
     seed : int, default 0
-        Chooses the records.
+        Seed of the draw.
 
     Returns
     -------
@@ -137,7 +128,7 @@ def write_sheet(contents: Contents, out: str | os.PathLike, *, number: int = 48,
     Raises
     ------
     DataError
-        It cannot be written, or a record does not decode.
+        The file cannot be written, or an image cannot be decoded.
     ConfigError
         `number` or `columns` is below 1.
     """

@@ -1,4 +1,4 @@
-"""The manifest beside packed records: classes, counts, sizes, options, versions and hashes, with a hash of its own."""
+"""The manifest of packed records: classes, counts, sizes, options, versions and checksums, its own included."""
 from __future__ import annotations
 
 import base64
@@ -20,10 +20,10 @@ from gluon_ft.io.paths import AnyPath
 from gluon_ft.io.shapes import anything, each, listed, maybe, named, number, text, whole
 
 FORMAT, VERSION = "gluon_ft records", 1
-HASH_BYTES = 16  # of each source's SHA-256; 128 bits are enough to compare images by
-CRC_BYTES = 4  # of each record, to say which one is damaged; that none is, is for the SHA-256 of the whole file
-MAX_BYTES = 1 << 30  # 28 bytes a record, so 38 million records
-
+HASH_BYTES = 16  # stored of each source's SHA-256: 128 bits are enough to tell images apart
+# A CRC for each record tells which one is damaged; the SHA-256 of the whole file proves that none is.
+CRC_BYTES = 4
+MAX_BYTES = 1 << 30  # enough for 38 million records, at 28 bytes each
 
 _STATISTICS = named({}, {"min": whole(0), "median": number(0), "max": whole(0)})
 _SHAPE = named(
@@ -36,7 +36,7 @@ _SHAPE = named(
 
 @dataclass
 class Tally:
-    """What is gathered record by record; about 60 bytes each."""
+    """Statistics collected while records are written; about 60 bytes for each record."""
 
     counts: dict = field(default_factory=dict)
     sizes: dict = field(default_factory=lambda: {name: array("L") for name in (
@@ -46,14 +46,14 @@ class Tally:
 
     def add(self, labels: Sequence[float], source_size: tuple[int, int], size: tuple[int, int], source_hash: bytes,
             packed_crc: bytes) -> None:
-        """Counts in one record.
+        """Adds one record.
 
         Parameters
         ----------
         labels : sequence of float
-            Only a single label is counted.
+            The record counts towards its class only if it has a single label.
         source_size, size : (width, height)
-            Of the image before and after packing, pixels.
+            Size of the image before and after packing, in pixels.
         source_hash : bytes
             `short_hash` of the source file, 16 bytes.
         packed_crc : bytes
@@ -69,17 +69,17 @@ class Tally:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A manifest that was read and checked.
+    """A manifest that was read from a file and checked.
 
     Attributes
     ----------
     classes : list of str or None
-        Names in label order; None where they were not known.
+        Class names in label order; None if they were not known.
     counts : dict of float to int
-        Records of each label.
+        Number of records of each label.
     records : int
     rec_sha256, idx_sha256 : str
-        Of the `.rec` and the `.idx`, in hexadecimal.
+        SHA-256 of the `.rec` and of the `.idx`, in hexadecimal.
     source_hashes : bytes
         The `short_hash` of each source file, 16 bytes a record.
     packed_crcs : bytes
@@ -113,14 +113,14 @@ def crc(payload: bytes) -> bytes:
 
 
 def statistics(values: Sequence[float]) -> dict:
-    """{'min', 'median', 'max'} of pixel counts; empty where there are none."""
+    """{'min', 'median', 'max'} of sizes in pixels; empty for no values."""
     if not len(values):
         return {}
     return {"min": int(np.min(values)), "median": float(np.median(values)), "max": int(np.max(values))}
 
 
 def versions() -> dict:
-    """What the stored bytes may depend on."""
+    """Versions of the software that the packed bytes may depend on."""
     import cv2
     import PIL
 
@@ -133,22 +133,22 @@ def versions() -> dict:
 def to_bytes(tally: Tally, target: Target, about: dict) -> bytes:
     """The manifest of packed records as JSON.
 
-    It holds no date, folder of the target or number of workers: the same input gives the same bytes.
+    It contains no date, no target folder and no number of workers, so that the same input gives the same bytes.
 
     Parameters
     ----------
     tally : Tally
-        What was gathered from the records.
+        The statistics of the records.
     target : records.writer.Target
-        All of whose records are written.
+        The target, with all records written.
     about : dict
-        Further entries, such as `options`, `list` and `source`. Its `classes` (list of str or None) name the labels in
-        `counts`.
+        Further entries, such as `options`, `list` and `source`. The entry `classes` (list of str or None) gives the
+        class names for the labels in `counts`.
 
     Returns
     -------
     bytes
-        UTF-8, with the SHA-256 of its content as the last entry.
+        JSON in UTF-8; the last entry is the SHA-256 of the rest.
     """
     classes = about.get("classes")
     names = {label: classes[int(label)] for label in tally.counts} if classes else {}
@@ -169,15 +169,15 @@ def to_bytes(tally: Tally, target: Target, about: dict) -> bytes:
 
 
 def own_hash(content: dict) -> str:
-    """SHA-256 of the manifest's contents without its own entry 'sha256', whatever the layout of the file."""
+    """SHA-256 of all entries except 'sha256' itself; independent of how the JSON file is formatted."""
     rest = {key: value for key, value in content.items() if key != "sha256"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def read(path: AnyPath) -> Manifest:
-    """Reads a manifest and checks it against its own hash.
+    """Reads a manifest and verifies its own checksum.
 
-    Raises DataError where it cannot be read, is no manifest of this version, or was changed or damaged.
+    Raises DataError if it cannot be read, is not a manifest of this version, or was changed or damaged.
     """
     content = _content(Path(path))
     if not isinstance(content, dict) or content.get("format") != FORMAT:

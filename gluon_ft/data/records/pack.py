@@ -1,4 +1,4 @@
-"""`pack`: a list of images to checked records (`.rec`, `.idx`, manifest) that MXNet's own readers read."""
+"""`pack`: packs the images of a list into records (`.rec`, `.idx`, manifest) that MXNet's own readers accept."""
 from __future__ import annotations
 
 import contextlib
@@ -22,13 +22,13 @@ from gluon_ft.io import reporter
 from gluon_ft.io.paths import AnyPath
 
 DEFAULT_QUALITY = {".jpg": 95, ".png": 3}  # im2rec's for JPEG, OpenCV's for PNG
-MOST_SHOWN = 20  # unreadable images named on the terminal; the report has them all
-_CHUNK_IMAGES, _CHUNK_BYTES = 8, 4 << 20  # a task of a worker ends at whichever comes first
+MOST_SHOWN = 20  # unreadable images named on the terminal; the report file has all of them
+_CHUNK_IMAGES, _CHUNK_BYTES = 8, 4 << 20  # a worker's task ends at whichever limit is reached first
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """An image of the list that could not be read, and why."""
+    """An image of the list that was left out because it cannot be read, and why."""
 
     index: int
     path: str
@@ -37,7 +37,7 @@ class Skipped:
 
 @dataclass
 class Packed:
-    """One file of records that was written.
+    """A `.rec` that was written.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class Packed:
     skipped : list of Skipped
         Images that were left out.
     not_upright : int
-        Images passed through with an EXIF orientation, which a reader of the records may not apply.
+        Number of images stored unchanged with an EXIF rotation, which readers of the records may ignore.
     """
 
     rec: Path
@@ -57,7 +57,7 @@ class Packed:
 
 
 class UnreadableImages(DataError):
-    """Images that cannot be read, all of them in `skipped` and in the file `report`; nothing was packed."""
+    """Some images cannot be read, so nothing was packed. `skipped` and the file `report` list all of them."""
 
     def __init__(self, skipped, total, lst, report):
         self.skipped, self.report = skipped, report
@@ -72,37 +72,58 @@ def pack(lst: AnyPath, root: AnyPath, out_prefix: AnyPath | None = None, *, resi
          max_megapixels: float = header.MAX_MEGAPIXELS, workers: int | None = 1, shards: int = 1,
          shard: int | None = None, on_error: str = "fatal", allow_outside: bool = False, force: bool = False
          ) -> list[Packed]:
-    """Packs the images of a list; the result is the same, byte for byte, whatever the number of workers.
+    """Packs the images of a list into records. The files do not depend on the number of workers.
 
     Parameters
     ----------
-    lst : path of a list in a form that `tables.load` reads; class names are those of its `<prefix>.classes.txt`
-    root : folder that the list's paths begin at
-    out_prefix : `<out_prefix>.rec`, `.idx` and `.manifest.json` are written; default the list's path without `.lst`
-    resize : shorter edge in pixels; 0 (default) keeps the size
-    center_crop : cut the longer edge to a square first; default False
-    quality : JPEG 1..100 (default 95) or PNG compression 0..9 (default 3)
-    color : 1 RGB (default), 0 grey, -1 as it is
-    encoding : '.jpg' (default) or '.png'
-    pass_through : store the files' own bytes (JPEG and PNG only), checked but not changed
-    max_megapixels : an image whose header declares more is refused before it is decoded; default 100
-    workers : processes
-    shards : write so many files `<out_prefix>_<i>.rec`, consecutive parts of the list: put together they are the one
-        file. `ImageRecordIter(path_imgrec='a_0.rec;a_1.rec', num_parts=..., part_index=...)` reads them
-    shard : i, from 0, writes only that one of `shards`, the same bytes
-    on_error : 'fatal' packs nothing if one image cannot be read, 'skip' leaves it out; all are tried and listed
-    allow_outside : read images outside of `root` too, which a list may name by an absolute path or by `..`
-    force : replace an earlier result
+    lst : path-like
+        An image list in any format that `tables.load` reads. Its class names are those of `<prefix>.classes.txt`.
+    root : path-like
+        The folder that the paths in the list are relative to.
+    out_prefix : path-like, optional
+        Writes `<out_prefix>.rec`, `.idx` and `.manifest.json`; default the list's path without `.lst`.
+    resize : int, default 0
+        Length of the shorter edge in pixels; 0 keeps the size.
+    center_crop : bool, default False
+        Crop the image to a square before it is resized.
+    quality : int, optional
+        JPEG quality 1..100 (default 95), or PNG compression 0..9 (default 3).
+    color : int, default 1
+        1 for RGB, 0 for grey, -1 for as it is.
+    encoding : {'.jpg', '.png'}
+    pass_through : bool, default False
+        Store the bytes of the image files unchanged (JPEG and PNG only). The images are still checked.
+    max_megapixels : float, default 100
+        An image whose header declares more is refused before it is decoded.
+    workers : int, default 1
+        Number of processes.
+    shards : int, default 1
+        Number of files `<out_prefix>_<i>.rec`. Each holds a consecutive part of the list; concatenated they equal the
+        single file. `ImageRecordIter(path_imgrec='a_0.rec;a_1.rec', num_parts=..., part_index=...)` reads them.
+    shard : int, optional
+        Write only this shard, counted from 0; its bytes are the same as when all are written.
+    on_error : {'fatal', 'skip'}
+        If an image cannot be read, 'fatal' packs nothing and 'skip' leaves the image out. Either way all images are
+        tried, and those that cannot be read are listed.
+    allow_outside : bool, default False
+        Allow images outside `root`, which a list can name by an absolute path or with `..`.
+    force : bool, default False
+        Replace an earlier result.
 
     Returns
     -------
-    list of Packed, one a file written.
+    list of Packed
+        One for each file written.
 
     Raises
     ------
-    UnreadableImages : with on_error='fatal'; the list of them is written to `<out_prefix>.unreadable.txt`.
-    DataError : list, labels, root or target not as needed, or the disk is full; nothing is left half-written.
-    ConfigError : an option out of its range.
+    UnreadableImages
+        With on_error='fatal'. The images are listed in `<out_prefix>.unreadable.txt`.
+    DataError
+        The list, its labels, the root folder or the target cannot be used, or the disk is full. No half-written file is
+        left behind.
+    ConfigError
+        An option is out of its range.
     """
     options = _options(resize, center_crop, quality, color, encoding, pass_through, max_megapixels)
     _check_run(workers, shards, shard, on_error)
@@ -129,7 +150,7 @@ def pack(lst: AnyPath, root: AnyPath, out_prefix: AnyPath | None = None, *, resi
 
 
 class _Job:
-    """One target and the part [begin, end) of the list that goes into it."""
+    """One target file, and the entries [begin, end) of the list that go into it."""
 
     def __init__(self, target, begin, end, about):
         self.target, self.begin, self.end, self.about = target, begin, end, about
@@ -138,7 +159,7 @@ class _Job:
 
 
 def _fill(jobs, entries, root, options, workers, stop):
-    """Converts the images and writes them in order; once a failure has stopped it, only looks for further ones."""
+    """Converts the images and writes them in order. With `stop`, the first failure ends writing but not checking."""
     read = functools.partial(_read_chunk, os.fspath(root))
     convert = functools.partial(_convert_chunk, options)
     failed = False
@@ -168,8 +189,8 @@ def _store(job, entry, converted, source_hash):
 
 
 def _chunks(entries, begin, end, root, options) -> Iterator[tuple[int, list[str]]]:
-    """(bytes that the results may take, paths) of one task after the other."""
-    # A PNG that is not resized takes several times the bytes of the JPEG that it was.
+    """Cuts the list into the workers' tasks: (memory that the result may take in bytes, paths)."""
+    # A photo stored as PNG takes several times the bytes of its JPEG.
     growth = 8 if options.encoding == ".png" and not (options.resize or options.pass_through) else 1
     paths, weight = [], 0
     for position in range(begin, end):
@@ -192,7 +213,7 @@ def _size(path) -> int:
 
 
 def _read_chunk(root, chunk):
-    """(bytes, their hash) of each path, or the reason why not; runs in a worker, without MXNet."""
+    """(bytes, hash) of each file, or the reason why it cannot be read. Runs in a worker, without MXNet."""
     results = []
     for path in chunk[1]:
         try:
@@ -204,7 +225,7 @@ def _read_chunk(root, chunk):
 
 
 def _convert_chunk(options, read):
-    """(Converted, hash of the file) of each image, or the reason why not; runs in a worker, without MXNet."""
+    """(Converted, hash of the file) of each image, or the reason why it failed. Runs in a worker, without MXNet."""
     results = []
     for each in read:
         try:
@@ -264,7 +285,7 @@ def _check_run(workers, shards, shard, on_error):
 
 
 def _parts(count, shards, shard) -> dict[int, tuple[int, int]]:
-    """Shard number -> [begin, end) of the list."""
+    """Shard number -> its entries [begin, end) of the list."""
     if shards > count:
         raise ConfigError("more shards than images", expected=f"at most {count}", found=shards)
     chosen = range(shards) if shard is None else [shard]
@@ -282,7 +303,7 @@ def _check_other_shards(prefix, shards):
 
 
 def _check_inside(entries, root, lst):
-    """A list from elsewhere must not bring files of this machine into records that are passed on."""
+    """DataError for a path outside `root`: a list from a stranger must not pack private files of this machine."""
     top = os.path.abspath(root)
     for entry in entries:
         place = os.path.normpath(os.path.join(top, entry.path))

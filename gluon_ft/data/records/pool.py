@@ -1,8 +1,8 @@
-"""A bounded, ordered map over worker processes: results in the order of the tasks, few of them in memory at a time.
+"""Maps a function over tasks in worker processes, in order, with a limit on the memory that tasks and results take.
 
-The workers are new interpreters that get tasks through a pipe. They are not forked, since a child waits for ever for
-OpenCV's or MXNet's threads, which only the parent has; nor are they `multiprocessing`'s spawned ones, which run the
-user's script once more and so need `if __name__ == "__main__"` in it.
+The workers are new Python interpreters that receive tasks through a pipe. Forking is no option: a forked child can wait
+forever for threads of OpenCV or MXNet that exist only in the parent. `multiprocessing`'s spawned processes are none
+either: they run the user's script again, which then needs `if __name__ == "__main__"`.
 """
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from typing import Any
 
 from gluon_ft.errors import ConfigError, DataError
 
-MAX_WEIGHT = 48 << 20  # bytes of the tasks handed out and not yet collected
+MAX_WEIGHT = 48 << 20  # bytes of the tasks whose results were not collected yet
 MAX_WORKERS = 256
 _AHEAD = 4  # tasks handed out for each worker
-# Interrupts are for the parent, which then ends its workers.
+# Ctrl-C reaches the workers too; the parent handles it and ends them.
 _COMMAND = """import signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 sys.path[:] = sys.argv[1:]
@@ -39,26 +39,26 @@ def check_workers(workers: int) -> None:
 
 def ordered(function: Callable, tasks: Iterable, *, workers: int, weight: Callable[[Any], int] = lambda task: 0,
             prepare: Callable | None = None) -> Iterator:
-    """`function(task)`, or `function(prepare(task))`, of every task, in order.
+    """Yields `function(task)`, or `function(prepare(task))`, for each task in order.
 
     Parameters
     ----------
     function : callable
-        Defined at the top of an imported module, or a `functools.partial` of such a one.
+        Defined at the top level of an importable module, or a `functools.partial` of such a function.
     tasks : iterable
-        Taken one by one, only as far ahead as the bounds allow.
+        Consumed lazily, only as far ahead as the limits allow.
     workers : int
-        1 runs in this process, more start that many others.
+        Number of worker processes; 1 runs everything in this process.
     weight : callable
-        Bytes that a task and its result keep in memory.
+        weight(task) is the memory in bytes that a task and its result take.
     prepare : callable, optional
-        A first step (reading, hashing); with one worker it runs one task ahead in a thread of this process, with more
-        it runs in the worker.
+        A first step (reading, hashing). It runs in the workers; with one worker, in a thread of this process, one task
+        ahead.
 
     Raises
     ------
     DataError
-        A worker process died (killed for memory, crash of a decoder).
+        A worker process died: it ran out of memory, or a decoder crashed.
     """
     if workers == 1:
         yield from map(function, tasks if prepare is None else _one_ahead(prepare, tasks))
@@ -101,7 +101,7 @@ class _Workers:
             for _ in range(count):
                 self._processes.append(_start())
             for process in self._processes:
-                with contextlib.suppress(BrokenPipeError):  # it has died, which its first task will show
+                with contextlib.suppress(BrokenPipeError):  # if it died already, its first task reports that
                     _send(process.stdin, work)
                 self._free.put(process)
         except BaseException:
@@ -130,7 +130,7 @@ class _Workers:
 
     def __exit__(self, *_) -> None:
         for process in self._processes:
-            process.kill()  # whatever they still do, nobody will ask for
+            process.kill()  # nobody needs what it still computes
         self._threads.shutdown(wait=True, cancel_futures=True)
         for process in self._processes:
             for pipe in filter(None, (process.stdin, process.stdout)):
@@ -144,11 +144,11 @@ def _start() -> subprocess.Popen:
 
 
 def serve() -> None:
-    """What a worker process does: answers tasks until its parent ends or closes the pipe."""
+    """The loop of a worker process: answers tasks until the parent ends or closes the pipe."""
     with contextlib.suppress(ValueError):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     tasks, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever prints must not come between the answers
+    os.dup2(2, 1)  # a library that prints must not write between the answers
     with contextlib.suppress(EOFError, BrokenPipeError):
         import cv2
 
@@ -157,7 +157,7 @@ def serve() -> None:
         while True:
             task = pickle.loads(_receive(tasks))
             _send(answers, _answer(prepare, function, task))
-    os._exit(0)  # nothing here has to be tidied up, and a thread of a library must not delay the end
+    os._exit(0)  # skips clean-up, so that a library's thread cannot delay the end
 
 
 def _answer(prepare, function, task) -> bytes:
@@ -168,7 +168,7 @@ def _answer(prepare, function, task) -> bytes:
     except Exception as error:
         try:
             pickle.loads(pickle.dumps(error))
-        except Exception:  # its class cannot be made from its text alone
+        except Exception:  # the parent cannot rebuild this class of exception
             error = RuntimeError(f"{type(error).__name__}: {error}")
         return pickle.dumps((None, error), pickle.HIGHEST_PROTOCOL)
 

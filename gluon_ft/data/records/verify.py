@@ -1,4 +1,4 @@
-"""`verify`: reads every record and says which one is damaged, and at what byte."""
+"""`verify`: reads every record of a `.rec` and reports the damaged ones with their byte offsets."""
 from __future__ import annotations
 
 import bisect
@@ -18,7 +18,7 @@ from gluon_ft.data.records.record_file import RecordFile
 from gluon_ft.errors import DataError
 from gluon_ft.io import checksums, reporter
 
-MOST_KEPT = 100  # damages that a report names; all are counted
+MOST_KEPT = 100  # damages that a report describes; all are counted
 _CHUNK_RECORDS, _CHUNK_BYTES = 16, 2 << 20
 _T = TypeVar("_T")
 
@@ -31,13 +31,13 @@ class Report:
     ----------
     records, bytes : int
     damaged : int
-        Number of damages.
+        Number of damages found.
     damages : list of Damage
         The first 100 of them.
     manifest, index : bool
-        Whether they were there to compare with.
+        Whether the file exists, to compare the records with.
     labels : dict of float to int
-        Records of each label, of those with one label.
+        Number of records of each label; records with several labels are not counted.
     """
 
     path: Path
@@ -51,20 +51,20 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """No damage."""
+        """Whether no damage was found."""
         return not self.damaged
 
     def add(self, record: int | None, byte: int | None, reason: object) -> None:
-        """Notes one damage; all are counted, the first 100 are kept.
+        """Counts one damage, and describes it if it is among the first 100.
 
         Parameters
         ----------
         record : int or None
-            Its number from 0; None: the file as a whole.
+            The record's number from 0; None for the whole file.
         byte : int or None
-            Where in the file it begins, where that is known.
+            Where the record begins; None if unknown.
         reason : object
-            Its text is kept.
+            Stored as text.
         """
         self.damaged += 1
         if len(self.damages) < MOST_KEPT:
@@ -73,26 +73,26 @@ class Report:
 
 def verify(rec: str | os.PathLike, *, workers: int = 1, classes: int | None = None,
            max_megapixels: float = MAX_MEGAPIXELS) -> Report:
-    """Reads every record of a `.rec`: framing, header, labels, image (decoded), and index and manifest where present.
+    """Checks every record of a `.rec`: framing, header, labels, decoding, and agreement with index and manifest.
 
-    A cut between two records of a file without index and manifest cannot be seen; nor can changed pixels without a
-    manifest, as long as they decode.
+    Without index and manifest, a file that was cut off between two records looks complete. Without a manifest, changed
+    pixels go unnoticed as long as the image decodes.
 
     Parameters
     ----------
     rec : path-like
-        `.idx` and `.manifest.json` are looked for beside it; a file by MXNet's `im2rec.py` has no manifest.
+        The `.idx` and `.manifest.json` beside it are used if they exist; MXNet's `im2rec.py` writes no manifest.
     workers : int, default 1
-        Processes that decode.
+        Number of processes that decode.
     classes : int, optional
-        Number of classes; labels must be whole numbers below it. Default the manifest's.
+        Number of classes; labels must be whole numbers below it. Default: as in the manifest.
     max_megapixels : float, default 100
-        A larger image counts as damage and is not decoded.
+        A larger image counts as damaged and is not decoded.
 
     Raises
     ------
     DataError
-        The file cannot be read at all.
+        The file cannot be opened or read.
     ConfigError
         `workers` is out of range.
     """
@@ -106,15 +106,15 @@ def verify(rec: str | os.PathLike, *, workers: int = 1, classes: int | None = No
     check = functools.partial(_check_chunk, classes, max_megapixels)
     with reporter.progress(total=report.bytes, unit="B", unit_scale=True, desc="verify") as bar:
         for results in pool.ordered(check, _chunks(records.scan()), workers=workers, weight=lambda chunk: chunk[0]):
-            for seen, header, reason in results:
-                _take(report, known, index, seen, header, reason)
-                bar.update(seen.end - seen.offset if seen.end else 0)
+            for place, header, reason in results:
+                _add_to_report(report, known, index, place, header, reason)
+                bar.update(place.end - place.offset if place.end else 0)
     _compare(report, known, index, records)
     return report
 
 
 def _unless_damaged(report: Report, read: Callable[[], _T]) -> _T | None:
-    """What `read` gives; None where it raises a DataError, which is noted as damage."""
+    """The result of `read`; a DataError is reported as damage, and None returned."""
     try:
         return read()
     except DataError as error:
@@ -123,8 +123,8 @@ def _unless_damaged(report: Report, read: Callable[[], _T]) -> _T | None:
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """A record without its payload; `end` is 0 where its framing is damaged."""
+class _Place:
+    """Where a record is, and the CRC-32 of its payload; `end` is 0 if its framing is damaged."""
 
     number: int
     offset: int
@@ -132,40 +132,40 @@ class _Seen:
     crc: bytes = b""
 
 
-def _take(report, known, index, seen, header, reason):
+def _add_to_report(report, known, index, place, header, reason):
     report.records += 1
     if report.damaged and index is not None:
-        seen = _numbered(seen, index[1])
+        place = _numbered_by_index(place, index[1])
     if reason:
-        report.add(seen.number, seen.offset, reason)
-    elif known is not None and seen.number < known.records and seen.crc != known.packed_crc(seen.number):
-        report.add(seen.number, seen.offset, "contents differ from those that the manifest has a checksum of")
+        report.add(place.number, place.offset, reason)
+    elif known is not None and place.number < known.records and place.crc != known.packed_crc(place.number):
+        report.add(place.number, place.offset, "contents differ from those that the manifest has a checksum of")
     if header is not None and len(header.labels) == 1:
         report.labels[header.labels[0]] = report.labels.get(header.labels[0], 0) + 1
-    if index is not None and seen.number < len(index[1]):
-        key, offset = index[0][seen.number], index[1][seen.number]
-        if offset != seen.offset:
-            report.add(seen.number, seen.offset, f"the index has it at byte {offset}")
+    if index is not None and place.number < len(index[1]):
+        key, offset = index[0][place.number], index[1][place.number]
+        if offset != place.offset:
+            report.add(place.number, place.offset, f"the index has it at byte {offset}")
         elif known is not None and header is not None and key != header.id:
-            report.add(seen.number, seen.offset, f"its id is {header.id} and the index has {key}")
+            report.add(place.number, place.offset, f"its id is {header.id} and the index has {key}")
 
 
-def _numbered(seen, offsets):
-    """The record with its number by the index, since damage may have swallowed several records."""
-    position = bisect.bisect_left(offsets, seen.offset)
-    found = position < len(offsets) and offsets[position] == seen.offset
-    return replace(seen, number=position) if found else seen
+def _numbered_by_index(place, offsets):
+    """The record renumbered by the index: damage may have hidden several records, which were counted as one."""
+    position = bisect.bisect_left(offsets, place.offset)
+    found = position < len(offsets) and offsets[position] == place.offset
+    return replace(place, number=position) if found else place
 
 
 def _check_chunk(classes, max_megapixels, chunk):
-    """(seen, header or None, reason or None) of each record; runs in a worker."""
+    """(place, header or None, what is wrong or None) of each record; runs in a worker."""
     return [_check_one(item, classes, max_megapixels) for item in chunk[1]]
 
 
 def _check_one(item, classes, max_megapixels):
     if isinstance(item, Damage):
-        return _Seen(item.record or 0, item.byte or 0, 0), None, item.reason
-    seen = _Seen(item.number, item.offset, item.end, manifest.crc(item.payload))
+        return _Place(item.record or 0, item.byte or 0, 0), None, item.reason
+    place = _Place(item.number, item.offset, item.end, manifest.crc(item.payload))
     header = None
     try:
         header = framing.read_header(item.payload)
@@ -175,10 +175,10 @@ def _check_one(item, classes, max_megapixels):
             raise Damaged("no image behind the header")
         decode.decode(data, probe(data, max_megapixels), color=-1)
     except (Damaged, Unreadable) as error:
-        return seen, header, str(error)
+        return place, header, str(error)
     except MemoryError:
-        return seen, header, "not enough memory to decode it"
-    return seen, header, None
+        return place, header, "not enough memory to decode it"
+    return place, header, None
 
 
 def _check_labels(header, classes):
@@ -192,7 +192,7 @@ def _check_labels(header, classes):
 
 
 def _chunks(items: Iterable[Record | Damage]) -> Iterator[tuple[int, list[Record | Damage]]]:
-    """(bytes of the payloads, records) of one task after the other."""
+    """Groups records into the workers' tasks: (bytes of the payloads, records)."""
     chunk, weight = [], 0
     for item in items:
         chunk.append(item)
@@ -205,7 +205,7 @@ def _chunks(items: Iterable[Record | Damage]) -> Iterator[tuple[int, list[Record
 
 
 def _compare(report, known, index, records):
-    """Notes where the file as a whole does not fit its index and manifest."""
+    """Reports where the file as a whole disagrees with its index or manifest."""
     if not report.records:
         report.add(None, 0, "no records: the file is empty")
     if index is not None and len(index[1]) != report.records:

@@ -1,4 +1,4 @@
-"""The three files of a packed list, written under temporary names and put in place together, or not at all."""
+"""`Target`: writes `.rec`, `.idx` and manifest under temporary names, then renames all three or none."""
 from __future__ import annotations
 
 import contextlib
@@ -15,22 +15,22 @@ KINDS = (".rec", ".idx", ".manifest.json")
 
 
 def with_suffix(prefix: AnyPath, kind: str) -> Path:
-    """`<prefix><kind>`; dots in the prefix's name stay."""
+    """`<prefix><kind>`; dots in the prefix are kept."""
     return Path(f"{os.fspath(prefix)}{kind}")
 
 
 class Target:
     """Writes `<prefix>.rec`, `.idx` and `.manifest.json`; use as a context manager.
 
-    The `.rec` appears last, and where one is replaced it goes first, so that a process killed at any moment leaves
-    either no `.rec` or a whole one with the `.idx` and manifest that belong to it. An exception removes what was
-    written; what a killed process left is removed when the same target is packed again.
+    The `.rec` is renamed last, and an old one is removed first. So a process that is killed at any moment leaves either
+    no `.rec`, or a complete one with its own `.idx` and manifest. After an exception the temporary files are removed;
+    those of a killed process are removed when the same target is packed again.
 
     Raises
     ------
     DataError
-        The target exists and `force` is False; the folder does not exist; another process is packing the same target;
-        writing fails (a full disk), and then nothing is left behind.
+        The target exists and `force` is False; its folder does not exist; another process is packing the same target;
+        or writing fails (a full disk), in which case nothing is left behind.
     """
 
     def __init__(self, prefix, force: bool = False):
@@ -47,7 +47,7 @@ class Target:
         return self.prefix.with_name(f".{self.prefix.name}{kind}.packing")
 
     def check(self) -> None:
-        """Raises DataError where the target may not be written, before any work is done for it."""
+        """Raises DataError if the target must not be written; called before any work is done."""
         if not self.prefix.parent.is_dir():
             raise DataError("folder does not exist", path=self.prefix.parent, remedy="create it, or choose another")
         if os.path.lexists(self.path(".rec")) and not self.force:
@@ -61,24 +61,24 @@ class Target:
                 "another process is packing this target", path=self.path(".rec"),
                 remedy="wait for it, or choose another name")))
         except OSError as error:
-            raise self._failed(error) from error
+            raise self._write_error(error) from error
         try:
             self._remove_temporaries()
             for kind in KINDS:
                 self._files[kind] = open(self._temporary(kind), "wb")
         except OSError as error:
-            self._leave()
-            raise self._failed(error) from error
+            self._clean_up()
+            raise self._write_error(error) from error
         return self
 
     def write(self, key: int, payload: bytes) -> None:
-        """Appends one record and its line in the index."""
+        """Appends one record to the `.rec`, and its line to the index."""
         framed, line = framing.frame(payload), b"%d\t%d\n" % (key, self.bytes)
         try:
             self._files[".rec"].write(framed)
             self._files[".idx"].write(line)
         except OSError as error:
-            raise self._failed(error) from error
+            raise self._write_error(error) from error
         self.sha256.update(framed)
         self.idx_sha256.update(line)
         self.records += 1
@@ -86,7 +86,7 @@ class Target:
         self.idx_bytes += len(line)
 
     def commit(self, manifest: bytes) -> None:
-        """Writes the manifest, syncs all three to the disk and gives them their names."""
+        """Writes the manifest, flushes all three files to disk and renames them to their final names."""
         try:
             self._files[".manifest.json"].write(manifest)
             for file in self._files.values():
@@ -99,12 +99,12 @@ class Target:
                 os.replace(self._temporary(kind), self.path(kind))
             atomic.sync_folder(self.prefix.parent)
         except OSError as error:
-            raise self._failed(error) from error
+            raise self._write_error(error) from error
 
     def __exit__(self, *_):
-        self._leave()
+        self._clean_up()
 
-    def _leave(self):
+    def _clean_up(self):
         for file in self._files.values():
             with contextlib.suppress(OSError):
                 file.close()
@@ -116,6 +116,6 @@ class Target:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._temporary(kind))
 
-    def _failed(self, error: OSError) -> DataError:
+    def _write_error(self, error: OSError) -> DataError:
         return DataError("cannot be written", path=self.path(".rec"), found=error.strerror or error,
                          remedy="nothing was left behind; make room or choose another folder")

@@ -1,4 +1,4 @@
-"""Images in memory: arrays, and the IDX files that are read into them whole."""
+"""`ArraySource`: images in memory, given as arrays or read from IDX files."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ from gluon_ft.io.paths import AnyPath
 class ArraySource(ImageSource):
     """Images in memory: uint8 (n, height, width) or (n, height, width, 1) grey, or (n, height, width, 3) RGB.
 
-    Raises DataError where arrays are not images and their classes, or not equally many.
+    Raises DataError if the arrays are not images and class numbers, or differ in length.
     """
 
     kind = "arrays"
@@ -36,12 +36,12 @@ class ArraySource(ImageSource):
         return f"{self.name}: image {position}"
 
     def read(self, position: int) -> bytes:
-        """The image as a PNG file, which keeps every pixel."""
+        """The image as the bytes of a PNG file, which is lossless."""
         image = self.pixels[position]
         return cv2.imencode(".png", image[..., ::-1] if image.shape[2:] == (3,) else image)[1].tobytes()
 
     def image(self, position: int, channels: int, resize: int = 0) -> np.ndarray:
-        """The image at `position`; where its number of channels differs, grey is repeated or RGB becomes grey.
+        """The image at `position`, converted between grey and RGB if it has another number of channels.
 
         Parameters
         ----------
@@ -49,7 +49,7 @@ class ArraySource(ImageSource):
         channels : {3, 1}
             3 for RGB, 1 for grey.
         resize : int
-            Ignored: an array is never reduced.
+            Ignored: decoding at reduced scale is for JPEG files.
 
         Returns
         -------
@@ -63,7 +63,7 @@ class ArraySource(ImageSource):
         return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB if channels == 3 else cv2.COLOR_RGB2GRAY)
 
     def contents(self) -> Iterator[bytes]:
-        """The shape, then all pixels."""
+        """Yields the shape of the array, then all of its pixels."""
         yield str(self.pixels.shape).encode()
         yield np.ascontiguousarray(self.pixels).tobytes()
 
@@ -78,7 +78,7 @@ def from_idx(images: AnyPath, labels: AnyPath, class_names: Sequence[str] | None
     labels : path-like
         uint8 (n,).
     class_names : sequence of str, optional
-        In label order; None: not named.
+        Class names in label order; None if they are not known.
 
     Returns
     -------
@@ -87,6 +87,6 @@ def from_idx(images: AnyPath, labels: AnyPath, class_names: Sequence[str] | None
     Raises
     ------
     DataError
-        As of `idx.read_pair`.
+        See `idx.read_pair`.
     """
     return ArraySource(*idx.read_pair(images, labels), class_names, str(images))

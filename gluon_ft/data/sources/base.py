@@ -1,4 +1,4 @@
-"""`ImageSource`: images with labels, whatever they come from. Every step that needs images takes one."""
+"""`ImageSource`: the interface to labelled images from folders, lists, records or arrays, used by every later step."""
 from __future__ import annotations
 
 import copy
@@ -17,16 +17,16 @@ from gluon_ft.data.sources import class_names
 from gluon_ft.errors import DataError
 from gluon_ft.io.paths import AnyPath
 
-MAX_UNNAMED = 1 << 16  # classes that are numbered where nothing names them; ImageNet-21k has 21,843
+MAX_UNNAMED = 1 << 16  # most classes without names; ImageNet-21k has 21,843
 
 Source = TypeVar("Source", bound="ImageSource")
 
 
 class ImageRef(NamedTuple):
-    """Where the bytes of one image are: a file, or the record that begins at byte `offset` of a `.rec`.
+    """Where the bytes of one image are: in a file, or in the record at byte `offset` of a `.rec`.
 
-    Small and picklable, so that worker processes can be handed images without their whole source; equal for the same
-    image in two sources where both were opened by the same path, see `absolute`.
+    It is small and can be pickled, so that worker processes need not be sent the whole source. Two references to one
+    image are equal if both sources were opened by the same path; otherwise compare `absolute`.
     """
 
     path: str
@@ -39,7 +39,7 @@ class ImageRef(NamedTuple):
         return record_file.read_image(self.path, self.offset)
 
     def absolute(self) -> ImageRef:
-        """The same image with its path from the root of the file system on."""
+        """The same reference with an absolute path."""
         return ImageRef(os.path.abspath(self.path), self.offset)
 
 
@@ -53,18 +53,18 @@ class ImageSource(ABC):
     kind : str
         'folder', 'list', 'records' or 'arrays'.
     labels : ndarray
-        int64 (n,), positions in `class_names`; -1 where an image has several labels or a fractional one, which
-        `open_source` refuses and `open_unchecked` does not.
+        int64 (n,), positions in `class_names`. -1 for an image with several labels or a fractional one, which
+        only `open_unchecked` accepts.
     class_names : list of str or None
-        In label order; None where nothing names the classes.
+        Class names in label order; None if they are not known.
     numbered : bool
-        Whether `class_names` are numbers that stand in for names, which nothing tells.
+        True if the classes have no names and `class_names` holds their numbers instead.
     left_out : dict of str to str
-        Files beside the images that were not taken -> why.
+        Files that were found but not used -> the reason.
     """
 
     kind, numbered = "images", False
-    remedy = "mend it, or remove it from the data"  # for an image that cannot be read
+    remedy = "mend it, or remove it from the data"  # in the error for an image that cannot be read
 
     def __init__(self, name, labels, class_names: Sequence[str] | None = None,
                  left_out: Mapping[str, str] | None = None):
@@ -77,14 +77,14 @@ class ImageSource(ABC):
 
     @abstractmethod
     def where(self, position: int) -> str:
-        """Names the image in an error, such as its path."""
+        """Names the place of the image in errors, such as its path."""
 
     def image_name(self, position: int) -> str:
-        """Names the image within its source, such as its path below the folder."""
+        """Names the image within the source, such as its path relative to the folder."""
         return self.where(position)
 
     def label_name(self, position: int) -> str | None:
-        """The image's class by name, or its number where nothing names it; None where it has several labels."""
+        """The image's class name, or its number if the class has no name; None for an image with several labels."""
         label = int(self.labels[position])
         if self.class_names is not None and 0 <= label < len(self.class_names):
             return self.class_names[label]
@@ -104,9 +104,11 @@ class ImageSource(ABC):
         Parameters
         ----------
         position : int
-        channels : 3 for RGB, 1 for grey
-        resize : pixels of the shorter edge that are wanted: a JPEG may be decoded at reduced scale, to at least twice
-            that. 0: always in full
+        channels : {3, 1}
+            3 for RGB, 1 for grey.
+        resize : int, default 0
+            Length in pixels to which the shorter edge will be resized. A JPEG may then be decoded at a reduced scale
+            that is at least twice as large. 0 decodes at full scale.
 
         Returns
         -------
@@ -121,7 +123,7 @@ class ImageSource(ABC):
         return decode_rgb(self.read(position), channels, resize)
 
     def contents(self) -> Iterator[bytes]:
-        """The bytes of each image, in order. Raises DataError for an image that cannot be read."""
+        """Yields the bytes of each image, in order. Raises DataError for an image that cannot be read."""
         for position in range(len(self)):
             try:
                 yield self.read(position)
@@ -130,24 +132,27 @@ class ImageSource(ABC):
                                 remedy=self.remedy) from None
 
     def identity(self) -> str:
-        """SHA-256 of the contents, as hexadecimal digits: equal for the same images in the same order, wherever they
-        are. Reads every image; DataError for one that cannot be read."""
+        """SHA-256 of `contents` in hexadecimal: equal for the same images in the same order, wherever they are stored.
+
+        Reads every image. Raises DataError for one that cannot be read.
+        """
         return digest(self.contents())
 
     def renumbered(self: Source, names: Sequence[str], whose: str = "of those expected") -> Source:
-        """The same images with their labels by other class names, which have to hold all of its own.
+        """The same images with labels that are positions in other class names.
 
         Parameters
         ----------
         names : sequence of str
-            In label order. They also name the labels of a source without names, which stay as they are.
+            The class names in the new label order, with all names of this source among them. If this source has no
+            class names, its labels stay as they are and get these names.
         whose : str
-            What they are, for the error, as in `class_names.places`.
+            Describes `names` in errors, see `class_names.places`.
 
         Raises
         ------
         DataError
-            As of `class_names.places` and `class_names.renumbered`.
+            See `class_names.places` and `class_names.renumbered`.
         """
         found = copy.copy(self)
         if self.class_names is not None and not self.numbered:
@@ -157,12 +162,12 @@ class ImageSource(ABC):
         return found
 
     def subset(self, positions: np.ndarray | Sequence[int]) -> Subset:
-        """Some of the images, in the order of `positions` (int)."""
+        """The images at these positions (int), in that order."""
         return Subset(self, positions)
 
 
 class Subset(ImageSource):
-    """Some images of another source, which has the same methods."""
+    """Some of the images of another source."""
 
     def __init__(self, whole: ImageSource, positions):
         self.whole, self.positions = whole, np.asarray(positions, dtype=np.int64)
@@ -192,33 +197,33 @@ class Subset(ImageSource):
         position : int
             From 0, within the subset.
         channels, resize
-            As in `ImageSource.image`, as are result and errors.
+            As in `ImageSource.image`, which also describes the result and the errors.
         """
         return self.whole.image(int(self.positions[position]), channels, resize)
 
     def contents(self) -> Iterator[bytes]:
-        """The positions, then all of the whole source, on which the drawing of the positions depends."""
+        """Yields the positions, then the contents of the whole source, from which they were drawn."""
         yield self.positions.tobytes()
         yield from self.whole.contents()
 
 
 def check_labels(labels: np.ndarray, names: Sequence[str], source: AnyPath, least: int = 2) -> None:
-    """Makes sure that labels and class names belong together.
+    """Checks that the class names are valid and that each label is one of the classes.
 
     Parameters
     ----------
     labels : int (n,)
     names : sequence of str
-        In label order.
+        Class names in label order.
     source : path-like
-        Stands first in the error.
+        Where the labels are from, for errors.
     least : int, default 2
-        Classes that there have to be; images that are only evaluated may be of one class.
+        Least number of classes; 1 allows images of a single class, for evaluation.
 
     Raises
     ------
     DataError
-        There are fewer classes, a class name comes twice, or a label is outside the classes.
+        There are too few classes, two of them have the same name, or a label is out of range.
     """
     if len(names) < least or len(set(map(class_names.normal, names))) < len(names):
         raise DataError("one class only" if len(names) == 1 else "bad class names", path=source,
@@ -231,9 +236,9 @@ def check_labels(labels: np.ndarray, names: Sequence[str], source: AnyPath, leas
 
 
 def numbered_classes(labels: np.ndarray, name: AnyPath) -> list[str]:
-    """Class names where nothing names them: the numbers from 0 to the largest label.
+    """Numbers in place of unknown class names: '0', '1', ... up to the largest label.
 
-    Raises DataError where that would be more than `MAX_UNNAMED` classes.
+    Raises DataError for more than `MAX_UNNAMED` classes.
     """
     largest = max(0, int(labels.max()))
     if largest >= MAX_UNNAMED:

@@ -1,4 +1,4 @@
-"""Class names and labels: names are compared whatever their Unicode form, labels checked, and carried over by name."""
+"""Compares class names regardless of their Unicode form, checks labels, and converts labels between class orders."""
 from __future__ import annotations
 
 import unicodedata
@@ -13,34 +13,34 @@ from gluon_ft.io.paths import AnyPath
 
 
 def normal(name: str) -> str:
-    """A name in the form in which names are compared, NFC: macOS may write 'é' as two code points, Linux as one."""
+    """A name in Unicode form NFC, for comparisons: macOS may store 'é' as two code points, Linux as one."""
     return unicodedata.normalize("NFC", str(name))
 
 
 def same(first: Iterable[str] | None, second: Iterable[str] | None) -> bool:
-    """Whether two lists of names are the same, in the same order; None is the same as None only."""
+    """Whether two lists have the same names in the same order; None equals only None."""
     if first is None or second is None:
         return first is second
     return [normal(name) for name in first] == [normal(name) for name in second]
 
 
 def describe(names: Sequence[str]) -> str:
-    """'3 classes: a, b, c', cut after eight names."""
+    """Such as '3 classes: a, b, c'; shows at most eight names."""
     more = ", ..." * (len(names) > 8)
     return f"{len(names)} class{'es' * (len(names) != 1)}: {', '.join(map(str, names[:8]))}{more}"
 
 
 def places(own: Sequence[str], wanted: Sequence[str], source: AnyPath, whose: str = "of those expected") -> np.ndarray:
-    """Where each of the names `own` stands in `wanted`.
+    """The position in `wanted` of each name of `own`.
 
     Parameters
     ----------
     own, wanted : sequence of str
-        `own` may lack names of `wanted`, and have another order.
+        `own` may lack some names of `wanted`, and have another order.
     source : path-like
-        What has the names `own`; begins the error.
+        Where the names `own` are from, for errors.
     whose : str
-        Whose names `wanted` are, for the error, which says "class 'x' is none of the network's".
+        Describes `wanted` in errors: 'of the network's' gives "class 'x' is none of the network's".
 
     Returns
     -------
@@ -50,7 +50,7 @@ def places(own: Sequence[str], wanted: Sequence[str], source: AnyPath, whose: st
     Raises
     ------
     DataError
-        `wanted` lacks a name, or has it twice.
+        `wanted` lacks a name of `own`, or has it twice.
     """
     if same(own, wanted):
         return np.arange(len(own), dtype=np.int64)
@@ -67,9 +67,9 @@ def places(own: Sequence[str], wanted: Sequence[str], source: AnyPath, whose: st
 
 
 def column(labels: Any, where: AnyPath) -> Any:
-    """Labels as one column (n,): an array, or an NDArray, of that shape or (n, 1).
+    """Labels of shape (n,), from an array or NDArray of shape (n,) or (n, 1).
 
-    Raises DataError for another shape, such as that of one-hot labels. where : begins the error
+    Raises DataError, which begins with `where`, for any other shape, such as that of one-hot labels.
     """
     shape = tuple(labels.shape)
     if len(shape) == 1:
@@ -81,7 +81,7 @@ def column(labels: Any, where: AnyPath) -> Any:
 
 
 def numbers(labels: Any, where: AnyPath) -> np.ndarray:
-    """Labels as a column of numbers (n,). Raises DataError for another shape or type. where : begins the error"""
+    """Labels as an array of numbers (n,). Raises DataError, which begins with `where`, for another shape or type."""
     labels = column(np.asarray(labels), where)
     if labels.dtype.kind not in "biuf":
         raise DataError("labels are not numbers", path=where, expected="class numbers from 0", found=labels.dtype)
@@ -91,7 +91,7 @@ def numbers(labels: Any, where: AnyPath) -> np.ndarray:
 def whole(labels: Any, where: AnyPath) -> np.ndarray:
     """Labels as class numbers, int64 (n,).
 
-    Raises DataError for another shape than that of `column`, or what is not a whole number. where : begins the error
+    Raises DataError, which begins with `where`, for a shape that `column` refuses or a label that is not whole.
     """
     labels = numbers(labels, where)
     wrong = labels[not_whole(labels)]
@@ -103,21 +103,21 @@ def whole(labels: Any, where: AnyPath) -> np.ndarray:
 
 def not_whole(labels: np.ndarray) -> np.ndarray:
     """bool (n,): which labels are not whole numbers."""
-    # Written so that NaN is not whole; infinity is its own floor.
+    # NaN fails the comparison; infinity equals its own floor, so it needs a check of its own.
     return ~((np.floor(labels) == labels) & np.isfinite(labels))
 
 
 def renumbered(labels: np.ndarray, number: np.ndarray, source: AnyPath) -> np.ndarray:
-    """Labels by other names.
+    """Converts labels to another order of the classes.
 
     Parameters
     ----------
     labels : (n,)
-        Positions in the own names; -1 (no single label) stays.
+        Positions in the old class names; -1 (no single label) is kept.
     number : int (k,)
-        As of `places`.
+        The new position of each old class, from `places`.
     source : path-like
-        What has the labels; begins the error.
+        Where the labels are from, for errors.
 
     Returns
     -------
@@ -127,7 +127,7 @@ def renumbered(labels: np.ndarray, number: np.ndarray, source: AnyPath) -> np.nd
     Raises
     ------
     DataError
-        A label that is no position in the own names.
+        A label is not one of the old classes.
     """
     labels = whole(labels, source)
     wrong = labels[(labels < -1) | (labels >= len(number))]
@@ -138,10 +138,10 @@ def renumbered(labels: np.ndarray, number: np.ndarray, source: AnyPath) -> np.nd
 
 
 def of(source: Any) -> list[str] | None:
-    """The class names that a source of images or a loader carries, in label order; None where nothing names them.
+    """The class names of an image source or a loader, in label order; None if it has none.
 
-    Taken from its `classes`, or the `synsets` of a data set in Gluon's DataLoader (`ImageFolderDataset`). Numbers that
-    stand in for names, as where a list has none, are none.
+    They are its `class_names`, `classes` or `synsets`, or those of the data set in Gluon's DataLoader
+    (`ImageFolderDataset`). Numbers in place of unknown names do not count as names.
     """
     while source is not None:
         if getattr(source, "numbered", False) or getattr(getattr(source, "source", None), "numbered", False):
@@ -150,7 +150,7 @@ def of(source: Any) -> list[str] | None:
             names = getattr(source, attribute, None)
             if isinstance(names, (list, tuple)) and names and all(isinstance(name, str) for name in names):
                 return list(names)
-        # DataLoader's data set, and the data sets below those that transform, filter or take from another.
+        # A DataLoader has a data set; data sets that transform, filter or sample wrap another one.
         source = getattr(source, "_dataset", None) or getattr(source, "_data", None) \
             if type(source).__module__.startswith("mxnet.gluon.data") else None
     return None

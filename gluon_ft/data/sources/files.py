@@ -1,4 +1,4 @@
-"""Image files with labels: what a folder of classes or a list (`.lst`) holds."""
+"""`FileSource`: image files with labels, from a folder of classes or a list (`.lst`)."""
 from __future__ import annotations
 
 import hashlib
@@ -17,16 +17,16 @@ from gluon_ft.io.paths import AnyPath
 
 
 class FileSource(ImageSource):
-    """Image files: of a folder with one subfolder a class, or of a list.
+    """Image files from a folder with one subfolder for each class, or from a list.
 
     Attributes
     ----------
     path : Path
-        The folder or list opened.
+        The folder or list that was opened.
     root : Path
-        The folder that `names` begin at.
+        The folder that `names` are relative to.
     names : list of str
-        Paths below `root` with forward slashes, in order.
+        Paths of the images relative to `root`, with forward slashes, in order.
     """
 
     def __init__(self, path, root, names: Sequence[str], labels, class_names: Sequence[str] | None = None, *,
@@ -36,15 +36,15 @@ class FileSource(ImageSource):
         self._hashes: tuple[list, list[str], str] | None = None
 
     def __eq__(self, other) -> bool:
-        """The same images under the same labels and class names."""
+        """Whether both have the same images, labels and class names."""
         return isinstance(other, FileSource) and (self.path, self.root, self.files, self.class_names) == (
             other.path, other.root, other.files, other.class_names)
 
-    __hash__ = None  # pyright: ignore[reportAssignmentType] - mutable, so that it has no hash
+    __hash__ = None  # pyright: ignore[reportAssignmentType] - mutable, so not hashable
 
     @property
     def files(self) -> list[tuple[str, int]]:
-        """(path below the root, label) of each image."""
+        """(path relative to `root`, label) of each image."""
         return list(zip(self.names, self.labels.tolist()))
 
     @property
@@ -53,7 +53,7 @@ class FileSource(ImageSource):
         return [self.where(position) for position in range(len(self))]
 
     def of_class(self, label: int) -> list[str]:
-        """The paths below the root of one class, in order."""
+        """The paths relative to `root` of one class's images, in order."""
         return [self.names[position] for position in np.flatnonzero(self.labels == label)]
 
     def where(self, position: int) -> str:
@@ -69,30 +69,32 @@ class FileSource(ImageSource):
         return header.read_file(self.where(position))
 
     def hashes(self) -> tuple[list[str], str]:
-        """The SHA-256 of each file in hex, and `identity`, from one reading of the files; kept until a file changes.
+        """The SHA-256 of each file in hexadecimal, and `identity`. Reads each file once, and again if a file changed.
 
         Raises DataError for an image that cannot be read.
         """
-        seen = [_stamp(path) for path in self.paths]
+        seen = [_file_state(path) for path in self.paths]
         if self._hashes is None or self._hashes[0] != seen:
             files: list[str] = []
 
-            def noted():
+            def hashed_contents():
                 for data in self.contents():
                     files.append(hashlib.sha256(data).hexdigest())
                     yield data
 
-            with reporter.progress(noted(), total=len(self), desc="hash", unit=" images") as pieces:
+            with reporter.progress(hashed_contents(), total=len(self), desc="hash", unit=" images") as pieces:
                 self._hashes = seen, files, digest(pieces)
         return self._hashes[1], self._hashes[2]
 
     def identity(self) -> str:
-        """As of `ImageSource`; the files are read once, see `hashes`."""
+        """See `ImageSource.identity`; each file is read once, see `hashes`."""
         return self.hashes()[1]
 
     def take(self, positions: np.ndarray | Sequence[int]) -> FileSource:
-        """The images at these positions (int), in that order, as a source of its own; see `subset` for one that keeps
-        the identity of the whole."""
+        """An independent FileSource of the images at these positions (int), in that order.
+
+        `subset` differs in that its identity depends on the whole source.
+        """
         positions = np.asarray(positions, dtype=np.int64)
         found = FileSource(self.path, self.root, [self.names[position] for position in positions],
                            self.labels[positions], self.class_names, kind=self.kind, left_out=self.left_out)
@@ -100,8 +102,8 @@ class FileSource(ImageSource):
         return found
 
 
-def _stamp(path: str) -> tuple[int, ...]:
-    """What changes when a file does; () where there is none."""
+def _file_state(path: str) -> tuple[int, ...]:
+    """Size, times and inode of a file, which tell whether it changed; () if it does not exist."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):
@@ -110,27 +112,27 @@ def _stamp(path: str) -> tuple[int, ...]:
 
 
 def from_list(path: AnyPath, root: AnyPath | None = None, one_label: bool = True) -> FileSource:
-    """Opens the images of a list in any form that `tables.load` reads, with its class names.
+    """Opens a list in any format that `tables.load` reads, with its class names.
 
-    Whether the files are there is not looked at.
+    Does not check whether the image files exist.
 
     Parameters
     ----------
     path : path-like
     root : path-like, optional
-        Folder that the paths in the list begin at; default the list's own.
+        Folder that the paths in the list are relative to; default the folder of the list.
     one_label : bool, default True
-        An image with several labels is an error; if False, it gets the label -1.
+        Whether an image with several labels is an error; if False, it gets the label -1.
 
     Returns
     -------
     FileSource
-        `class_names` is None where neither a `.classes.txt` nor the labels name them.
+        `class_names` is None if there is no `.classes.txt` and the labels are numbers.
 
     Raises
     ------
     DataError
-        As of `tables.load`; or an image with several labels, if `one_label`.
+        See `tables.load`; or, if `one_label`, an image has several labels.
     """
     path = Path(path)
     names, labels = [], []

@@ -1,4 +1,4 @@
-"""Finds the images of a folder: one subfolder a class, or file names that begin with their class."""
+"""Finds images and their classes in a folder: by subfolder, or by the beginning of the file names (`cat.0.jpg`)."""
 from __future__ import annotations
 
 import re
@@ -13,21 +13,21 @@ from gluon_ft.errors import ConfigError, DataError, near
 from gluon_ft.io.paths import AnyPath
 
 LAYOUT = "one subfolder a class, with the images of that class in it"
-NAMED = re.compile(r"([^.]+)\..*\.[^.]+")  # cat.0.jpg: its class, anything, its suffix
+NAMED = re.compile(r"([^.]+)\..*\.[^.]+")  # cat.0.jpg: class, anything, suffix
 _PART = re.compile(r"(train|val|test)(?:ing|id|idation)?(?:[-_ ]?(?:set|data|images|part))?[-_ ]?[0-9]*")
 
 
 def part_of(name: str) -> str | None:
-    """'train', 'val' or 'test' for a folder that is called as a part of a split is ('Training', 'valid', 'test1')."""
+    """'train', 'val' or 'test' for a folder named like a part of a split ('Training', 'valid', 'test1'), else None."""
     found = _PART.fullmatch(name.lower())
     return found[1] if found else None
 
 
 def scan(root: AnyPath, exclude: Iterable[str] = (), partial: bool = False, *, classes_are_folders: bool = False,
          strict: bool = True) -> FileSource:
-    """Lists the images under `root`: each subfolder is a class, with all that is below it.
+    """Lists the images below `root`. Each subfolder is a class, and all images below it belong to that class.
 
-    Which files are taken, and which links followed, is the rule of `walk.Walker`. No image is opened.
+    `walk.Walker` decides which files are used and which links are followed. No image is opened.
 
     Parameters
     ----------
@@ -35,36 +35,36 @@ def scan(root: AnyPath, exclude: Iterable[str] = (), partial: bool = False, *, c
     exclude : iterable of str
         Names of classes to leave out.
     partial : bool, default False
-        True for images that are not trained on: there may be one class only, and classes without an image.
+        True for images that are not trained on: allows a single class, and classes without images.
     classes_are_folders : bool, default False
-        Take subfolders for classes also where they are called train, val, test and the like.
+        Treat subfolders as classes even if they are named like parts of a split (train, val, test).
     strict : bool, default True
-        A broken link or a folder that cannot be read is an error; else it is among `left_out`.
+        Whether a broken link or an unreadable folder is an error; if False, it is listed in `left_out`.
 
     Returns
     -------
     FileSource
-        Class names are the subfolders' names in label order: sorted by code point, after NFC. Images are sorted by
-        label, then by path. `left_out` has what was not taken, with the reason.
+        Class names are the names of the subfolders, sorted by code point in Unicode form NFC. Images are sorted by
+        label, then by path. `left_out` lists the files that are not used, with the reason.
 
     Raises
     ------
     DataError
-        `root` is not a folder, cannot be read or is empty; there is one class only, or a class has no image (both but
-        for `partial`); a subfolder is called `train`, `test` and the like; two classes differ only by case (or by
-        Unicode composition); an excluded class does not exist; a link is broken or puts one folder into two classes; a
-        name is not valid UTF-8.
+        `root` is not a folder, cannot be read or is empty; there is only one class, or a class has no images (unless
+        `partial`); a subfolder is named like a part of a split; two class names differ only by case or Unicode
+        composition; an excluded class does not exist; a link is broken or puts one folder into two classes; or a name
+        is not valid UTF-8.
     """
     root = Path(root)
     walker = Walker(root, strict)
-    folders, loose = _top(root, walker)
-    classes = _keep(root, folders, exclude)
+    folders, loose = _subfolders(root, walker)
+    classes = _without_excluded(root, folders, exclude)
     check_spelling(classes, root)
     if len(classes) < (1 if partial else 2):
         raise DataError("one class only" if classes else "no class left", path=root, expected=f"two or more: {LAYOUT}",
                         found=f"'{classes[0]}'" if classes else "none")
     if not classes_are_folders:
-        _check_no_parts(root, classes)
+        _refuse_parts_of_a_split(root, classes)
     paths, labels = [], []
     for label, name in enumerate(classes):
         images = walker.below(name)
@@ -78,7 +78,7 @@ def scan(root: AnyPath, exclude: Iterable[str] = (), partial: bool = False, *, c
                       left_out={path: left_out[path] for path in sorted(left_out, key=sort_key)})
 
 
-def _check_no_parts(root: Path, classes: list[str]) -> None:
+def _refuse_parts_of_a_split(root: Path, classes: list[str]) -> None:
     parts = [name for name in classes if part_of(name)]
     if len(parts) == len(classes):
         raise DataError("parts of a split, not classes", path=root, expected=LAYOUT, found=", ".join(classes),
@@ -93,10 +93,10 @@ def _check_no_parts(root: Path, classes: list[str]) -> None:
 
 
 def scan_names(folder: AnyPath) -> FileSource:
-    """Images in one folder whose names begin with their class: `cat.0.jpg`, `dog.17.jpg`, as Kaggle packs them.
+    """Lists the images of a folder whose file names begin with their class: `cat.0.jpg`, `dog.17.jpg`, as in Kaggle's.
 
-    Returns what `scan` returns, for `split.split`: its root is the folder above, nothing is moved. Raises
-    DataError where no image is named so, or all are of one class.
+    The result is like that of `scan`, except that its root is the parent folder. No file is moved. Raises DataError if
+    no image is named like this, or all are of one class.
     """
     folder = Path(folder).absolute()
     walker = Walker(folder)
@@ -117,24 +117,24 @@ def scan_names(folder: AnyPath) -> FileSource:
 
 
 def scan_by(folder: AnyPath, labels_from: str = "folder", exclude: Iterable[str] = (), **options: bool) -> FileSource:
-    """`scan_names` or `scan`, as is asked for.
+    """Calls `scan_names` or `scan`, depending on `labels_from`.
 
     Parameters
     ----------
     folder : path-like
     labels_from : {'folder', 'name'}
-        Where the classes stand: in the subfolders' names, or in the files'.
+        Whether the classes are given by the names of the subfolders or of the files.
     exclude : iterable of str
-        Classes to leave out, of subfolders only.
+        Classes to leave out; only with labels_from='folder'.
     **options
-        `classes_are_folders` and `strict` of `scan`.
+        `classes_are_folders` and `strict`, see `scan`.
 
     Raises
     ------
     ConfigError
-        Classes to leave out where the files name them.
+        `exclude` is given with labels_from='name'.
     DataError
-        As of both.
+        See `scan` and `scan_names`.
     """
     if labels_from != "name":
         return scan(folder, exclude, **options)
@@ -145,14 +145,14 @@ def scan_by(folder: AnyPath, labels_from: str = "folder", exclude: Iterable[str]
 
 
 def named_by_class(folder: AnyPath) -> bool:
-    """Whether a folder holds images that are named by their class, such as `cat.0.jpg`."""
+    """Whether a folder contains images named by their class, such as `cat.0.jpg`."""
     folder = Path(folder)
     return folder.is_dir() and any(has_image_suffix(name) and NAMED.fullmatch(name)
                                    for name in Walker(folder, strict=False).top()[1])
 
 
 def scan_either(folder: AnyPath) -> FileSource:
-    """`scan_names` of a folder of images named by class, or of its `train`; else `scan`, of its `train` too."""
+    """Scans a folder, or its subfolder `train` if it is split into parts, with `scan_names` or `scan` as fits."""
     folder = Path(folder)
     for place in (folder, folder / "train"):
         if named_by_class(place):
@@ -162,8 +162,8 @@ def scan_either(folder: AnyPath) -> FileSource:
     return scan(folder / "train" if parts and (folder / "train").is_dir() else folder)
 
 
-def _top(root: Path, walker: Walker) -> tuple[list[str], list[str]]:
-    """The names of the subfolders of `root`, and of the files beside them."""
+def _subfolders(root: Path, walker: Walker) -> tuple[list[str], list[str]]:
+    """(subfolders of `root`, files beside them), by name."""
     if not root.is_dir():
         found = "a file" if root.exists() else "nothing there"
         raise DataError("not a folder", path=root, expected=f"a folder with {LAYOUT}", found=found)
@@ -179,7 +179,7 @@ def _top(root: Path, walker: Walker) -> tuple[list[str], list[str]]:
     return folders, loose
 
 
-def _keep(root: Path, folders: list[str], exclude: Iterable[str]) -> list[str]:
+def _without_excluded(root: Path, folders: list[str], exclude: Iterable[str]) -> list[str]:
     exclude = [exclude] if isinstance(exclude, str) else list(exclude)
     known = {sort_key(name)[0] for name in folders}
     for name in exclude:

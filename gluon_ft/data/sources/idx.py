@@ -1,7 +1,7 @@
-"""Reads IDX files, the format of MNIST, gzipped or not.
+"""Reads IDX files, MNIST's format, gzipped or not.
 
 The format, as described on MNIST's own page: two zero bytes, a type code, the number of dimensions, each dimension as
-a big-endian 32-bit number, then the values, big-endian, the last dimension running fastest.
+a big-endian 32-bit number, then the values, big-endian, with the last dimension varying fastest.
 """
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from gluon_ft.errors import DataError
 from gluon_ft.io.paths import AnyPath
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-MAX_BYTES = 1 << 30  # of values, unpacked; EMNIST's largest file has 0.55e9
+MAX_BYTES = 1 << 30  # of unpacked values; EMNIST's largest file has 0.55e9
 MAX_DIMENSIONS = 8
 CHUNK = 1 << 20
 
-PARTS = {"train": "train", "test": "t10k"}  # MNIST's own name of its test part
+PARTS = {"train": "train", "test": "t10k"}  # MNIST calls its test part t10k
 REMEDY = "fetch the file again"
 
 
 def read(path: AnyPath, *, limit: int = MAX_BYTES) -> np.ndarray:
-    """The array in an IDX file, in the machine's byte order.
+    """Reads an IDX file into an array in the machine's byte order.
 
-    Whether it is gzipped is told from its first bytes, not from its name.
+    A gzipped file is recognised by its first bytes, not by its name.
 
     Parameters
     ----------
     path : path-like
     limit : int
-        Most bytes of values that are accepted; nothing larger is unpacked.
+        Most bytes of values to accept; a larger file is refused before it is unpacked.
 
     Raises
     ------
     DataError
-        No such file; not IDX (first bytes, type code, dimensions); no values; more than `limit`; fewer or more bytes
-        than the header says; a damaged or truncated gzip stream.
+        The file does not exist; is not IDX (first bytes, type code, dimensions); has no values, or more than `limit`
+        bytes; has fewer or more bytes than its header says; or is a damaged or truncated gzip file.
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
@@ -53,10 +53,10 @@ def read(path: AnyPath, *, limit: int = MAX_BYTES) -> np.ndarray:
             file.seek(0)
             zipped = first[:2] == b"\x1f\x8b"
             if zipped and first[3:] > b"\x1f":
-                # RFC 1952, 2.3.1.2; Python's gzip lets them pass.
+                # Forbidden by RFC 1952, 2.3.1.2; Python's gzip accepts them.
                 raise gzip.BadGzipFile("reserved flags are set")
             stream = gzip.GzipFile(fileobj=file) if zipped else file
-            # A shorter or longer file is told by its size before it is read.
+            # With the size, a file that is too short or too long is refused before it is read.
             size = None if zipped else os.fstat(file.fileno()).st_size
             return _parse(stream, path, limit, size)
     except FileNotFoundError:
@@ -69,17 +69,17 @@ def read(path: AnyPath, *, limit: int = MAX_BYTES) -> np.ndarray:
 
 
 def _parse(stream: io.BufferedIOBase, path, limit: int, size: int | None) -> np.ndarray:
-    magic = _read(stream, 4)
+    magic = _read_up_to(stream, 4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in TYPES or not 1 <= magic[3] <= MAX_DIMENSIONS:
         raise DataError("not an IDX file", path=path, found=f"0x{magic.hex()}" if magic else "an empty file",
                         expected="0x0000, a type code from 0x08 to 0x0e, and 1 to 8 dimensions", remedy=REMEDY)
     dtype, dimensions = np.dtype(TYPES[magic[2]]), magic[3]
-    header = _read(stream, 4 * dimensions)
+    header = _read_up_to(stream, 4 * dimensions)
     if len(header) < 4 * dimensions:
         raise DataError("IDX header is cut short", path=path, expected=f"{4 + 4 * dimensions} bytes of header",
                         found=f"{4 + len(header)}", remedy=REMEDY)
     shape = tuple(int.from_bytes(header[i:i + 4], "big") for i in range(0, len(header), 4))
-    # Python's integers, since NumPy's would wrap around.
+    # Python's integers, because NumPy's would overflow.
     expected = math.prod(shape) * dtype.itemsize
     what = f"{expected} bytes of values for {shape} of {dtype.name}"
     if expected == 0:
@@ -88,7 +88,7 @@ def _parse(stream: io.BufferedIOBase, path, limit: int, size: int | None) -> np.
         raise DataError("IDX file is too large", path=path, expected=f"at most {limit} bytes of values", found=what)
     found = None if size is None else size - 4 - len(header)
     if found in (None, expected):
-        values = _read(stream, expected + 1)
+        values = _read_up_to(stream, expected + 1)
         found = len(values)
     if found < expected:
         raise DataError("IDX file is cut short", path=path, expected=what, found=found, remedy=REMEDY)
@@ -98,8 +98,8 @@ def _parse(stream: io.BufferedIOBase, path, limit: int, size: int | None) -> np.
     return np.frombuffer(values, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
 
 
-def _read(stream: io.BufferedIOBase, count: int) -> bytearray:
-    """Up to `count` bytes, in chunks: a false header must not make us reserve what is not there."""
+def _read_up_to(stream: io.BufferedIOBase, count: int) -> bytearray:
+    """Reads up to `count` bytes in chunks, so that a false header cannot make us allocate too much memory."""
     data = bytearray()
     while len(data) < count:
         chunk = stream.read(min(CHUNK, count - len(data)))
@@ -110,7 +110,7 @@ def _read(stream: io.BufferedIOBase, count: int) -> bytearray:
 
 
 def read_pair(images: AnyPath, labels: AnyPath) -> tuple[np.ndarray, np.ndarray]:
-    """The images and labels of two IDX files.
+    """Reads the images and labels of two IDX files.
 
     Returns
     -------
@@ -120,7 +120,7 @@ def read_pair(images: AnyPath, labels: AnyPath) -> tuple[np.ndarray, np.ndarray]
     Raises
     ------
     DataError
-        As of `read`; the files are not images and labels, or not equally many.
+        See `read`; or the files are not images and labels, or differ in length.
     """
     pixels, classes = read(images), read(labels)
     for path, array, dimensions, what in ((images, pixels, 3, "images: uint8 with 3 dimensions"),
@@ -136,17 +136,17 @@ def read_pair(images: AnyPath, labels: AnyPath) -> tuple[np.ndarray, np.ndarray]
 
 
 def find(folder: AnyPath) -> dict[str, tuple[Path, Path]]:
-    """MNIST's files in a folder: {'train': (images, labels), 'test': (images, labels)}, or one of the two.
+    """Finds MNIST's files in a folder: {'train': (images, labels), 'test': (images, labels)}, or one of the two parts.
 
-    The names are `train-images-idx3-ubyte` and so on, or with a dot before `idx`, with or without `.gz`; of several
-    copies the one with a hyphen before the one with a dot, unpacked before packed.
+    The names are `train-images-idx3-ubyte` and so on, or with a dot before `idx`, with or without `.gz`. Of several
+    copies, a name with a hyphen is preferred to one with a dot, then an unpacked file to a packed one.
 
-    Raises DataError where there is none, or only one file of a pair.
+    Raises DataError if there are no such files, or only one file of a pair.
     """
     folder = Path(folder)
     found: dict[str, tuple[Path, Path]] = {}
     for part, stem in PARTS.items():
-        images, labels = _first(folder, f"{stem}-images", 3), _first(folder, f"{stem}-labels", 1)
+        images, labels = _first_existing(folder, f"{stem}-images", 3), _first_existing(folder, f"{stem}-labels", 1)
         if images and labels:
             found[part] = (images, labels)
         elif images or labels:
@@ -160,7 +160,7 @@ def find(folder: AnyPath) -> dict[str, tuple[Path, Path]]:
     return found
 
 
-def _first(folder: Path, stem: str, dimensions: int) -> Path | None:
+def _first_existing(folder: Path, stem: str, dimensions: int) -> Path | None:
     for separator in "-.":
         for suffix in ("", ".gz"):
             path = folder / f"{stem}{separator}idx{dimensions}-ubyte{suffix}"

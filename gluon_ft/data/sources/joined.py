@@ -1,4 +1,4 @@
-"""Several sources of one part: which files a text names, and how they become one source. Nothing is dropped."""
+"""Several sources for one part of the data: expands what the user named into paths, and joins the sources into one."""
 from __future__ import annotations
 
 import glob
@@ -21,30 +21,31 @@ from gluon_ft.data.sources.walk import Walker
 from gluon_ft.errors import DataError
 from gluon_ft.io.paths import AnyPath
 
-SEPARATOR = ";"  # between paths in one text, as in MXNet's path_imgrec
+SEPARATOR = ";"  # between paths in one string, as in MXNet's path_imgrec
 
 
 def paths_of(named: str | os.PathLike | Iterable[AnyPath]) -> list[Path]:
-    """The sources that are named: one path, several with ';' between them, a pattern such as `photos_*.rec`, or a
-    folder of records, which stands for the records in it.
+    """Expands what the user named into paths.
 
     Parameters
     ----------
     named : path-like or several
-        What exists is a path, whatever signs are in its name. A path that does not exist is kept as it is.
+        Each is a path, several paths with ';' between them, a pattern such as `photos_*.rec`, or a folder of `.rec`
+        files, which stands for these files. If the whole text is an existing path, it is not expanded further. A path
+        that does not exist is kept.
 
     Returns
     -------
     list of Path
-        Of a pattern and a folder in the order of the numbers in their names.
+        The files of a pattern or folder are sorted by the numbers in their names.
 
     Raises
     ------
     DataError
-        A pattern fits nothing, or a path is named twice.
+        A pattern matches nothing, or a path is given twice.
     """
     texts = [os.fspath(named)] if isinstance(named, (str, os.PathLike)) else [os.fspath(each) for each in named]
-    found = [path for text in texts for path in _expanded(text)]
+    found = [path for text in texts for path in _expand(text)]
     seen: dict[str, Path] = {}
     for path in found:
         real = os.path.realpath(path)
@@ -54,33 +55,33 @@ def paths_of(named: str | os.PathLike | Iterable[AnyPath]) -> list[Path]:
     return found
 
 
-def _expanded(text: str) -> list[Path]:
+def _expand(text: str) -> list[Path]:
     if os.path.isdir(text):
         return _records_in(Path(text)) or [Path(text)]
     if os.path.lexists(text):
         return [Path(text)]
     if SEPARATOR in text:
-        return [path for part in text.split(SEPARATOR) if part.strip() for path in _expanded(part.strip())]
+        return [path for part in text.split(SEPARATOR) if part.strip() for path in _expand(part.strip())]
     if not glob.has_magic(text):
         return [Path(text)]
-    matching = sorted(glob.glob(text), key=_by_number)
+    matching = sorted(glob.glob(text), key=_numeric_key)
     if not matching:
         raise DataError("no file fits this pattern", path=text, expected="one or more")
     return list(map(Path, matching))
 
 
 def _records_in(folder: Path) -> list[Path]:
-    """The records of a folder that holds no subfolders, in the order of their numbers."""
+    """The `.rec` files of a folder, sorted by number; none if it has subfolders, which are classes."""
     subfolders, files = Walker(folder, strict=False).top()
-    return [] if subfolders else [folder / name for name in sorted(files, key=_by_number) if name.endswith(".rec")]
+    return [] if subfolders else [folder / name for name in sorted(files, key=_numeric_key) if name.endswith(".rec")]
 
 
-def _by_number(name: str) -> list:
+def _numeric_key(name: str) -> list:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"([0-9]+)", name)]
 
 
 class JoinedRecords(RecordSource):
-    """The images of several `.rec`, one after the other.
+    """The images of several `.rec` files, concatenated.
 
     Attributes
     ----------
@@ -95,34 +96,34 @@ class JoinedRecords(RecordSource):
         self.remedy = "see all of it with gluon-ft verify"
         self._ends = np.cumsum([len(part) for part in parts])
 
-    def _at(self, position: int) -> tuple[RecordSource, int]:
+    def _locate(self, position: int) -> tuple[RecordSource, int]:
         number = int(np.searchsorted(self._ends, position, side="right"))
         return self.parts[number], position - int(self._ends[number - 1] if number else 0)
 
     def where(self, position: int) -> str:
-        part, own = self._at(position)
+        part, own = self._locate(position)
         return part.where(own)
 
     def image_name(self, position: int) -> str:
-        part, own = self._at(position)
+        part, own = self._locate(position)
         return f"{part.path.name} {part.image_name(own)}"
 
     def ref(self, position: int) -> ImageRef:
-        part, own = self._at(position)
+        part, own = self._locate(position)
         return part.ref(own)
 
 
 def join(found: Sequence[ImageSource]) -> ImageSource:
-    """Several sources as one: files of folders and lists, or records. Class names decide, not positions.
+    """Joins sources into one that has all their images. Labels are matched by class name, not by number.
 
     Raises
     ------
     DataError
-        Files and records in one part, images in memory; sources of which only some name their classes.
+        Image files are mixed with records; images are in memory; or only some of the sources have class names.
     """
     if len(found) == 1:
         return found[0]
-    labels, class_names = _united(found)
+    labels, class_names = _merged_labels(found)
     if all(isinstance(source, RecordSource) for source in found):
         return JoinedRecords([source for source in found if isinstance(source, RecordSource)], labels, class_names)
     files = [source for source in found if isinstance(source, FileSource)]
@@ -144,8 +145,8 @@ def join(found: Sequence[ImageSource]) -> ImageSource:
     return joined
 
 
-def _united(found: Sequence[ImageSource]) -> tuple[np.ndarray, list[str] | None]:
-    """(labels of all, class names): the names that have all others where one source has them, else sorted."""
+def _merged_labels(found: Sequence[ImageSource]) -> tuple[np.ndarray, list[str] | None]:
+    """(all labels, class names): the names of the source that has all classes, or else the sorted union."""
     named = [source for source in found if source.class_names is not None and not source.numbered]
     if not named:
         return np.concatenate([source.labels for source in found]), None
@@ -168,7 +169,7 @@ def _united(found: Sequence[ImageSource]) -> tuple[np.ndarray, list[str] | None]
 
 
 def check_shards(found: Sequence[ImageSource]) -> None:
-    """DataError where records are some of the shards of one packing, and others of them are not there."""
+    """Raises DataError if the sources include some shards of a packed list but not all of them."""
     packings: dict[tuple, dict[int, RecordSource]] = defaultdict(dict)
     for source in found:
         if isinstance(source, RecordSource) and source.shard is not None:

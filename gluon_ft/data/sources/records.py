@@ -1,4 +1,4 @@
-"""Packed records (`.rec`), of ours or of im2rec, as images with labels."""
+"""`RecordSource`: the images of packed records (`.rec`), made by `pack` or by im2rec."""
 from __future__ import annotations
 
 from array import array
@@ -18,13 +18,13 @@ class RecordSource(ImageSource):
     ----------
     path : Path
     offsets : sequence of int
-        The byte at which the record of each image begins.
+        The byte at which each image's record begins.
     sha256 : str or None
-        What the manifest says of the whole file; None without one.
+        The file's SHA-256 according to the manifest; None without one.
     stored : ndarray
-        int64 (n,), the labels as they are in the file, where `labels` were renumbered by other class names.
+        int64 (n,), the labels as stored in the file; `labels` may be renumbered to other class names.
     shard : (int, int, str) or None
-        As of `RecordFile.shard`.
+        See `RecordFile.shard`.
     """
 
     kind = "records"
@@ -54,15 +54,15 @@ class RecordSource(ImageSource):
 
 
 def open_records(path: AnyPath) -> RecordSource:
-    """The images of a `.rec` in the order of its index, without reading them: only where they are, and their labels.
+    """Opens a `.rec` in the order of its index; reads the places and labels of the images, but not the images.
 
-    Class names are those of the manifest, else of the `.classes.txt` of the list of that name; None without either.
+    Class names come from the manifest or else from the `.classes.txt` beside it; None without either.
 
     Raises
     ------
     DataError
-        The file cannot be read, or is damaged as far as that shows; a label is not one class; index or manifest do
-        not fit the records.
+        The file cannot be read or is visibly damaged; an image has several labels, or one that is not a class; the
+        index or the manifest does not fit the records.
     """
     records = RecordFile(path)
     found = RecordSource(path, records.offsets, records.class_labels(), records.class_names, records.sha256)
@@ -71,9 +71,9 @@ def open_records(path: AnyPath) -> RecordSource:
 
 
 def scan_records(path: AnyPath) -> RecordSource:
-    """The images of a `.rec` in the file's own order, whatever their labels are; the index is not looked at.
+    """Opens a `.rec` in file order, with any kind of labels; the index is ignored.
 
-    Class names as of `open_records`. Raises DataError where the file cannot be read, is damaged or holds no record.
+    Class names are found as by `open_records`. Raises DataError if the file cannot be read, is damaged or is empty.
     """
     records = RecordFile(path)
     offsets, labels, names = array("Q"), [], []
@@ -81,16 +81,7 @@ def scan_records(path: AnyPath) -> RecordSource:
         found = header.labels
         offsets.append(record.offset)
         labels.append(int(found[0]) if len(found) == 1 and float(found[0]).is_integer() else -1)
-        names.append(_label_name(found, records.class_names))
+        names.append(records.label_name(found))
     if not len(offsets):
         raise DataError("no records", path=path, found="an empty file")
     return RecordSource(path, offsets, labels, records.class_names, label_names=names)
-
-
-def _label_name(labels, class_names) -> str | None:
-    if len(labels) != 1:
-        return None
-    label = labels[0]
-    if class_names is not None and float(label).is_integer() and 0 <= label < len(class_names):
-        return class_names[int(label)]
-    return str(int(label)) if float(label).is_integer() else f"{label:g}"

@@ -1,4 +1,4 @@
-"""The one walk through folders of images: what is taken, what is left out and why, which links are followed."""
+"""`Walker`: finds image files below a folder; decides what is left out and why, and which links are followed."""
 from __future__ import annotations
 
 import contextlib
@@ -12,7 +12,7 @@ from gluon_ft.data.lists import sort_key
 from gluon_ft.errors import DataError
 from gluon_ft.io.paths import AnyPath
 
-# Folders that a NAS, a file manager or an archive program makes beside the user's own; in lower case.
+# Folders made by a NAS, a file manager or an archive program, not by the user; in lower case.
 SYSTEM_FOLDERS = frozenset({"@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "__macosx",
                             "$recycle.bin", "system volume information", "lost+found"})
 
@@ -22,25 +22,25 @@ HIDDEN = "hidden"
 SYSTEM = "in a folder that a NAS, a file manager or an archive program made"
 LINK = "a link to a folder that is taken already or that it lies in"
 SPECIAL = "a device or a pipe"
-BROKEN, UNREADABLE = "broken link", "folder cannot be read"  # the problems
-MOST_NAMED = 3  # examples of each reason
+BROKEN, UNREADABLE = "broken link", "folder cannot be read"  # in `Walker.problems`
+MOST_NAMED = 3  # examples shown for each reason
 
 
 def walk_order(path: str) -> list[tuple[bool, str, str]]:
-    """Orders paths as one reads a folder: its own files by name, then each subfolder by name."""
+    """Sort key for paths: the files of a folder by name, then each subfolder by name."""
     parts = path.split("/")
     return [(i + 1 < len(parts), *sort_key(part)) for i, part in enumerate(parts)]
 
 
 def said(left_out: Mapping[str, str], of: str = "") -> str | None:
-    """What was left out, counted by reason, in one line; None where nothing was.
+    """One line that counts the files left out for each reason; None if there are none.
 
     Parameters
     ----------
     left_out : mapping of str to str
-        Path -> why.
+        Path -> reason.
     of : str
-        Whose files they are, such as ' of the training folder'.
+        Inserted after 'files' in the text, such as ' of the training folder'.
     """
     by_reason: dict[str, list[str]] = {}
     for path, why in left_out.items():
@@ -50,46 +50,46 @@ def said(left_out: Mapping[str, str], of: str = "") -> str | None:
         suffixes = Counter(suffix_of(path) or "no suffix" for path in plain if left_out[path] == SUFFIX).most_common()
         outside = ", or outside of any class" * (len(plain) > sum(count for _, count in suffixes))
         parts.append(f"{len(plain)} files{of} are not images by their suffix{outside}, the first {_shown(plain[0])}"
-                     + (f" ({_few([f'{count} {suffix}' for suffix, count in suffixes])})" if suffixes else ""))
-    parts += [f"{len(paths)} files{'' if plain else of} left out, {why} ({_few(map(_shown, paths))})"
+                     + (f" ({_first_few([f'{count} {suffix}' for suffix, count in suffixes])})" if suffixes else ""))
+    parts += [f"{len(paths)} files{'' if plain else of} left out, {why} ({_first_few(map(_shown, paths))})"
               for why, paths in by_reason.items()]
     return "; ".join(parts) or None
 
 
-def _few(texts: Iterable[str]) -> str:
+def _first_few(texts: Iterable[str]) -> str:
     texts = list(texts)
     return ", ".join(texts[:MOST_NAMED]) + ", ..." * (len(texts) > MOST_NAMED)
 
 
 def _shown(path: str) -> str:
-    # Control characters and bytes that are not UTF-8 as escapes, other letters as they are.
+    # Escapes control characters and bytes that are not UTF-8, and nothing else.
     return repr(path)[1:-1]
 
 
 class Walker:
-    """Finds the images below a folder. The rule, for every command:
+    """Finds the images below a folder, by the same rules for every command.
 
-    An image is a regular file with a suffix of `formats.SUFFIXES`, in any case. Hidden files and folders (a leading
-    dot) and `SYSTEM_FOLDERS` are not taken. Links are followed, but a folder is entered once, and never a folder
-    above. What is not taken is in `left_out`, hidden files that are no images excepted.
+    An image is a regular file with a suffix in `formats.SUFFIXES`, in upper or lower case. Hidden files and folders
+    (with a leading dot) and `SYSTEM_FOLDERS` are left out. Links are followed, but no folder is entered twice, and no
+    parent folder at all. `left_out` records what was left out, except for hidden files that are not images.
 
     Attributes
     ----------
     root : Path
     left_out : dict of str to str
-        Path below the root -> why it was not taken.
+        Path relative to `root` -> why it was left out.
     problems : dict of str to str
-        Broken links and folders that cannot be read -> why. Empty where `strict`: the first one is an error.
+        Broken links and unreadable folders -> what is wrong. Empty if `strict`: then the first one is an error.
     """
 
     def __init__(self, root: AnyPath, strict: bool = True):
         self.root, self.strict = Path(root), strict
         self.left_out: dict[str, str] = {}
         self.problems: dict[str, str] = {}
-        self._owner: dict[str, str] = {}  # real folder -> the top folder that its images belong to
+        self._owner: dict[str, str] = {}  # real path of a folder -> the subfolder of `root` that it belongs to
 
     def top(self) -> tuple[list[str], list[str]]:
-        """The names of the root's own subfolders and of the files beside them, each sorted. Nothing is left out."""
+        """(subfolders, files) directly in `root`, by name, each sorted; the files are not only images."""
         subfolders, files = [], []
         for entry in self._entries(self.root, ""):
             kind = self._is_folder(entry, entry.name)
@@ -100,15 +100,15 @@ class Walker:
     def below(self, top: str = "") -> list[str]:
         """The images in and below the subfolder `top` of the root ('': the root itself), unsorted.
 
-        A folder that is met again is not entered again, and a link to a folder above is not followed: both would go
-        round for ever, or give this subfolder the images of the others. Linked folders come last, so that the path
-        taken does not depend on which name is listed first.
+        No folder is entered twice, and links to parent folders are not followed: the walk would never end, or it would
+        add the images of other subfolders. Linked folders are entered last, so that the path under which an image is
+        found does not depend on which name is listed first.
 
-        Raises DataError where a link puts one folder into two subfolders; if `strict`, also for a broken link, a
-        folder that cannot be read and a name that is not valid UTF-8.
+        Raises DataError if a link puts one folder into two subfolders; if `strict`, also for a broken link, an
+        unreadable folder, or a name that is not valid UTF-8.
         """
         start = os.path.realpath(self.root / top)
-        above = _and_above(os.path.dirname(start)) | (_and_above(os.path.realpath(self.root)) if top else set())
+        above = _with_parents(os.path.dirname(start)) | (_with_parents(os.path.realpath(self.root)) if top else set())
         images: list[str] = []
         folders, links = [(top, start)], []
         while folders or links:
@@ -125,15 +125,15 @@ class Walker:
                 path = f"{inside}/{entry.name}" if inside else entry.name
                 kind = self._is_folder(entry, path)
                 if kind is False:
-                    self._sort_in(entry, path, images)
+                    self._add_file(entry, path, images)
                 elif kind and entry.is_symlink():
                     links.append((path, os.path.realpath(entry.path)))
                 elif kind:
-                    # Asking the system for the real path of every folder is slow in deep trees.
+                    # Faster in deep trees than `os.path.realpath` for each folder.
                     folders.append((path, os.path.join(real, entry.name)))
         return images
 
-    def _sort_in(self, entry: os.DirEntry, path: str, images: list[str]) -> None:
+    def _add_file(self, entry: os.DirEntry, path: str, images: list[str]) -> None:
         if not has_image_suffix(entry.name):
             self.left_out[path] = SUFFIX
         elif entry.is_file():
@@ -142,7 +142,7 @@ class Walker:
             self.left_out[path] = SPECIAL
 
     def _entries(self, folder: Path, inside: str, linked: bool = False) -> list[os.DirEntry]:
-        """What is in a folder, sorted, without what is hidden or of the system."""
+        """The entries of a folder, sorted, without hidden files and system folders."""
         try:
             with os.scandir(folder) as listing:
                 entries = sorted(listing, key=lambda entry: sort_key(entry.name))
@@ -173,7 +173,7 @@ class Walker:
             if entry.is_dir():
                 return True
         if entry.is_symlink() and not os.path.exists(entry.path):
-            # It may have been a whole class, on a disk that is not there today.
+            # It may stand for a whole class, on a disk that is not mounted now.
             self._problem(path, BROKEN, Path(entry.path), "nothing", "remove the link, or put back what it leads to",
                           "an image or a folder at its end")
             return None
@@ -192,7 +192,7 @@ def _is_plain_folder(entry: os.DirEntry) -> bool:
 
 
 def _images_in(folder: str) -> Iterator[str]:
-    """The images in and below a folder that is left out, as paths below it; links are not followed."""
+    """The images in and below a folder that is left out, as relative paths; links are not followed."""
     for path, inside, files in os.walk(folder):
         inside.sort()
         for name in sorted(files):
@@ -208,5 +208,5 @@ def _check_utf8(entry: os.DirEntry, root: Path) -> None:
                         remedy="rename it") from None
 
 
-def _and_above(path: str) -> set[str]:
+def _with_parents(path: str) -> set[str]:
     return {path, *map(str, Path(path).parents)}
