@@ -1,4 +1,4 @@
-"""Seeded, stratified splits: of a folder into lists (`split`), and of images of which some are copies (`divide`)."""
+"""Seeded, stratified splits: of a folder into lists (`split`), and with copies kept on one side (`divide`)."""
 from __future__ import annotations
 
 import hashlib
@@ -23,26 +23,26 @@ from gluon_ft.errors import ConfigError, DataError
 from gluon_ft.io import atomic
 from gluon_ft.io.paths import AnyPath
 
-SMALLEST = 2  # images of a class: one to train on and one to validate with
+SMALLEST = 2  # images per class: one to train on and one to validate with
 
 
 @dataclass(frozen=True)
 class Split:
-    """Lists of one folder.
+    """The parts into which a folder was split.
 
     Attributes
     ----------
     root : Path
-        The folder that the lists' paths are relative to.
+        The folder that the paths in the lists are relative to.
     classes : list of str
-        Names in label order.
+        Class names in label order.
     parts : dict of str to list of Entry
-        'train' and 'val', or 'fold0-train', 'fold0-val', 'fold1-train', ...; and 'test' where asked for. An image has
-        the same index in every part: its position in the sorted folder. Training parts are shuffled by the seed,
-        because records are read in sequence; the others are sorted.
+        'train' and 'val', or 'fold0-train', 'fold0-val', 'fold1-train', ...; and 'test' if it was asked for. An image
+        has the same index in every part: its position in the sorted folder. Training parts are shuffled by the seed,
+        because records are read sequentially; the others are sorted.
     seed : int
     options : dict
-        What the split was made with.
+        The options of the split.
     """
 
     root: Path
@@ -52,7 +52,7 @@ class Split:
     options: dict = field(default_factory=dict)
 
     def counts(self) -> list[dict]:
-        """A row a class: `class`, then the number of images in each part."""
+        """A row for each class: `class`, then the number of images in each part."""
         totals = {part: [0] * len(self.classes) for part in self.parts}
         for part, entries in self.parts.items():
             for entry in entries:
@@ -62,11 +62,11 @@ class Split:
 
 
 def draw_key(seed: int, *names: str | bytes) -> bytes:
-    """What to sort something by for a seeded order: SHA-256 of the seed and its names, 32 bytes.
+    """Sort key for a seeded order: the SHA-256 (32 bytes) of the seed and of what identifies the item.
 
-    In place of shuffling with a random generator, for two reasons: it is the same for ever on every machine, Python and
-    NumPy; and the place of one image depends on no other, so that adding or removing images leaves the rest of the
-    order as it was. Text is taken as NFC, which is how macOS and Linux agree on accents.
+    It replaces shuffling by a random generator for two reasons: the order is the same on every machine and with every
+    version of Python and NumPy; and adding or removing an image does not change the order of the others. Text is hashed
+    in Unicode form NFC, so that macOS and Linux agree on accents.
     """
     digest = hashlib.sha256(b"%d" % seed)
     for name in names:
@@ -77,17 +77,17 @@ def draw_key(seed: int, *names: str | bytes) -> bytes:
 
 
 def share(fraction: float | Fraction, count: int) -> int:
-    """`fraction` (0..1) of `count`, rounded half up, from the decimal digits of `fraction`: 0.15 of 10 is 2."""
+    """`fraction` (0..1) of `count`, rounded half up; exact in decimal, so that 0.15 of 10 is 2."""
     return math.floor(Fraction(str(fraction)) * count + Fraction(1, 2))
 
 
 def _seeded_order(seed: int, class_name: str, paths: Iterable[str]) -> list[str]:
-    """One class's images in the order in which they are drawn; paths begin with the class's folder."""
+    """The images of a class in the order in which they are drawn; the paths begin with the class folder."""
     return sorted(paths, key=lambda path: (draw_key(seed, class_name, path.partition("/")[2]), path))
 
 
 def _training_key(seed: int, path: str) -> tuple[bytes, str]:
-    """The place of an image in the list of a training part."""
+    """Sort key for the images of a training part."""
     return draw_key(seed, "order of training", path), path
 
 
@@ -96,37 +96,40 @@ def split(folder: AnyPath | FileSource, *, per_class: int | None = None, fractio
           exclude: Iterable[str] = (), seed: int = 0, allow_short: bool = False) -> Split:
     """Draws training, validation and test images, class by class.
 
-    In the seeded order of a class (see `draw_key`) the first `cap` images are used; the test part takes the first of
-    those, training the next, validation the rest. So a smaller `per_class` is a part of a larger one of the same seed.
+    The images of each class are put in a seeded order (see `draw_key`), and the first `cap` of them are used. Of these
+    the first go to the test part, the next to training, the rest to validation. So with the same seed, the training
+    part for a smaller `per_class` is contained in that for a larger one.
+
+    Exactly one of `per_class`, `fraction` and `folds` must be given.
 
     Parameters
     ----------
     folder : path-like or FileSource
-        One subfolder of images a class; or what `folders.scan` found.
+        A folder with one subfolder of images for each class, or the result of `folders.scan`.
     per_class : int, optional
-        Images a class for training, the rest for validation.
+        Number of training images per class; the rest is for validation.
     fraction : float, optional
-        Share of a class for training, between 0 and 1.
+        Share of each class for training, between 0 and 1.
     folds : int, optional
-        Number of stratified folds, 2 or more; one of `per_class`, `fraction` and `folds` is given.
+        Number of stratified folds, 2 or more.
     test : int or float, optional
-        Images a class (int) or share of a class (float) for a third part, outside of all folds.
+        Number (int) or share (float) of images per class for a test part, which is in none of the folds.
     cap : int, optional
-        Most images of a class that are used.
+        Most images per class to use.
     exclude : iterable of str
-        Classes left out.
+        Classes to leave out.
     seed : int, default 0
         Any whole number.
     allow_short : bool, default False
-        A class with fewer images than asked for gives what it has, at least one to training and one to validation,
-        then up to `test` to the test part.
+        Accept classes with too few images. Of these at least one image goes to training and one to validation; up to
+        `test` of the others go to the test part.
 
     Raises
     ------
     ConfigError
-        An option out of its range, or none or two of `per_class`, `fraction`, `folds`.
+        An option is out of its range, or not exactly one of `per_class`, `fraction` and `folds` is given.
     DataError
-        From `scan`; or classes with too few images, with their counts. Two images are needed in any case.
+        See `scan`; or classes have too few images. The error lists their counts. Two images are always needed.
     """
     options = _checked({"per_class": per_class, "fraction": fraction, "folds": folds, "test": test, "cap": cap})
     seed = _whole("seed", seed, None)
@@ -153,13 +156,13 @@ def split(folder: AnyPath | FileSource, *, per_class: int | None = None, fractio
 
 
 def _draw(order: list[str], class_key: bytes, options: dict) -> dict[str, list[str]]:
-    """One class's images by part; `order` is seeded, and capped already."""
+    """Assigns the images of a class to the parts; `order` is in seeded order and already capped."""
     tested, training = _sizes(len(order), options)
     parts = {} if options["test"] is None else {"test": order[:tested]}
     rest, folds = order[tested:], options["folds"]
     if not folds:
         return {**parts, "train": rest[:training], "val": rest[training:]}
-    # Each class deals from another fold on, or the first fold would get every class's odd image.
+    # Each class starts with another fold; otherwise the first fold would get the surplus image of every class.
     first = int.from_bytes(class_key, "big") % folds
     for i in range(folds):
         mine = {path for j, path in enumerate(rest) if (first + j) % folds == i}
@@ -169,7 +172,7 @@ def _draw(order: list[str], class_key: bytes, options: dict) -> dict[str, list[s
 
 
 def _sizes(count: int, options: dict) -> tuple[int, int]:
-    """Images of a class of `count` that go to test and to training; two are kept for training and validation."""
+    """How many of `count` images go to (test, training); at least one is kept for training and one for validation."""
     tested = min(_test_size(count, options["test"]), max(0, count - SMALLEST))
     rest = count - tested
     wanted = options["per_class"] if options["per_class"] else share(options["fraction"] or 0, rest)
@@ -194,7 +197,7 @@ def _check_enough(root: Path, counts: dict[str, int], options: dict, allow_short
 
 
 def _needed(options: dict) -> int:
-    """The fewest images with which a class gives each part what was asked for, and at least one."""
+    """The fewest images of a class that give each part what was asked for, and at least one image."""
     half, test = Fraction(1, 2), options["test"]
     if options["folds"]:
         rest = options["folds"]
@@ -263,29 +266,29 @@ def _fraction(name: str, value) -> float:
 def _folder(folder, exclude) -> FileSource:
     if not isinstance(folder, FileSource):
         return scan(folder, exclude)
-    # Scanned already, perhaps without the exclusions asked for now.
+    # It may have been scanned without these exclusions.
     return scan(folder.root, exclude) if exclude else folder
 
 
 def divide(source: FileSource, validation: float, seed: int, groups: np.ndarray | None = None,
            allow_empty: bool = False) -> tuple[list[int], list[int]]:
-    """Draws validation images class by class, as `split` does, but with copies of one picture on one side.
+    """Draws validation images class by class, as `split` does, but never puts copies of an image into both parts.
 
-    Without groups the images are those of `split(folder, fraction=1 - validation, seed=seed)`. A group goes to one
-    side whole, and to training where it has images of several classes. At least one image of each class is in either
-    part, unless all its images are one group: then it is in training only.
+    Without groups, the result is that of `split(folder, fraction=1 - validation, seed=seed)`. A group of copies goes to
+    one part as a whole; to training, if its images have different classes. Each class has an image in both parts,
+    unless all its images are in one group: then all are for training.
 
     Parameters
     ----------
     source : FileSource
     validation : float
-        Share of each class, between 0 and 1.
+        Share of each class for validation, between 0 and 1.
     seed : int
         Any whole number.
     groups : int (n,), optional
-        Images with equal entries are copies of each other, see `linked`.
+        The group of each image. Images of a group are copies of each other, see `linked`.
     allow_empty : bool, default False
-        Pass over classes without an image.
+        Accept classes without images.
 
     Returns
     -------
@@ -295,7 +298,7 @@ def divide(source: FileSource, validation: float, seed: int, groups: np.ndarray 
     Raises
     ------
     DataError
-        A class has one image only.
+        A class has fewer than two images.
     """
     classes, labels = list(source.class_names or ()), source.labels.tolist()
     group_of = dict(zip(source.names, range(len(source)) if groups is None else np.asarray(groups).tolist()))
@@ -311,12 +314,12 @@ def divide(source: FileSource, validation: float, seed: int, groups: np.ndarray 
         if len(paths) < SMALLEST:
             short.append(f"'{name}' has {len(paths)}")
             continue
-        # Single images and groups, in the order of their first image.
+        # Groups and single images, ordered by their first image.
         units: dict[int, list[str]] = {}
         for path in _seeded_order(seed, name, paths):
             units.setdefault(group_of[path], []).append(path)
         training = min(max(share(1 - Fraction(str(validation)), len(paths)), 1), len(paths) - 1)
-        held_out |= _last_units([unit for group, unit in units.items() if len(labels_of[group]) == 1],
+        held_out |= _validation_images([unit for group, unit in units.items() if len(labels_of[group]) == 1],
                                 len(paths) - training, len(paths))
     if short:
         less = "leave the class out (--exclude)" if source.kind == "folder" else "take the class out of the list"
@@ -328,8 +331,11 @@ def divide(source: FileSource, validation: float, seed: int, groups: np.ndarray 
     return train, [i for i, path in enumerate(source.names) if path in held_out]
 
 
-def _last_units(units: list[list[str]], wanted: int, count: int) -> set[str]:
-    """Images of the last units, `wanted` of the `count` at most; the smallest unit where none fits."""
+def _validation_images(units: list[list[str]], wanted: int, count: int) -> set[str]:
+    """Takes units from the end while at most `wanted` images are chosen; the smallest unit if none fits.
+
+    Returns no images if the smallest unit has all `count` images of the class.
+    """
     chosen: list[str] = []
     for unit in reversed(units):
         if len(chosen) + len(unit) <= wanted:
@@ -341,12 +347,12 @@ def _last_units(units: list[list[str]], wanted: int, count: int) -> set[str]:
 
 
 def linked(count: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
-    """Groups of positions that are linked by a chain of pairs.
+    """Groups positions that are linked by pairs, directly or through others.
 
     Returns
     -------
     ndarray
-        int64 (count,): for each position the smallest of its group, which is its own where it is linked to none.
+        int64 (count,): the smallest position in the group of each position; its own if it is in no pair.
     """
     head = list(range(count))
 
@@ -364,18 +370,18 @@ def linked(count: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
 
 def own_parts(folder: AnyPath, train: str = "train", test: str = "test", cap: int | None = None,
               seed: int = 0) -> Split:
-    """The data's own two parts as lists 'train' and 'test', each class after class in sorted order.
+    """Lists 'train' and 'test' for data that is already split into two folders, sorted by class and name.
 
-    Labels of both are by the names of the training part's classes, some of which `test` may lack.
+    The classes of the training part give the labels of both; the test part may lack some of them.
 
     Parameters
     ----------
     folder : path-like
-        Holds the two parts, each with one folder of images a class.
+        The folder with the two parts, each with one subfolder of images for each class.
     train, test : str, default 'train' and 'test'
-        Names of the parts' folders.
+        The names of the two folders.
     cap : int, optional
-        Most images a class in each part, drawn by `seed`; None: all.
+        Most images per class in each part, drawn by `seed`; default all.
     seed : int, default 0
         Any whole number.
 
@@ -402,22 +408,22 @@ def own_parts(folder: AnyPath, train: str = "train", test: str = "test", cap: in
 
 
 def write(split: Split, prefix: AnyPath, *, force: bool = False) -> list[Path]:
-    """Writes `<prefix>-<part>.lst` for each part and `<prefix>.classes.txt`, all or none; returns their paths.
+    """Writes `<prefix>-<part>.lst` for each part, and `<prefix>.classes.txt`: all files or none. Returns their paths.
 
     Parameters
     ----------
     split : Split
     prefix : path-like
-        Outside of the source folder, in a folder that exists.
+        In an existing folder outside the source folder.
     force : bool, default False
-        Replace lists of that prefix. Those of an earlier split that this one does not have (more folds, a test part)
-        are removed: beside the new ones they would be wrong.
+        Replace the lists of an earlier split with this prefix. Its lists that the new split lacks (more folds, a test
+        part) are removed, because they do not belong to the new ones.
 
     Raises
     ------
     DataError
-        The prefix is inside the source folder, its folder does not exist, a path cannot stand in a list, or lists of
-        that prefix exist and `force` is false.
+        The prefix is inside the source folder, its folder does not exist, a path cannot be written in a list, or lists
+        with this prefix exist and `force` is false.
     ConfigError
         The prefix has no name.
     """
@@ -431,11 +437,11 @@ def write(split: Split, prefix: AnyPath, *, force: bool = False) -> list[Path]:
     files = {lists.list_file(prefix, part): lists.to_bytes(entries, lists.list_file(prefix, part))
              for part, entries in split.parts.items()}
     files[lists.classes_file(prefix)] = lists.classes_to_bytes(split.classes, lists.classes_file(prefix))
-    atomic.write_together(files, force=force, obsolete=[p for p in _of_prefix(prefix) if p not in files])
+    atomic.write_together(files, force=force, obsolete=[p for p in _existing_lists(prefix) if p not in files])
     return list(files)
 
 
-def _of_prefix(prefix: Path) -> list[Path]:
+def _existing_lists(prefix: Path) -> list[Path]:
     own = re.compile(re.escape(prefix.name) + r"-(fold[0-9]+-)?(train|val|test)\.lst")
     found = prefix.parent.glob("*.lst") if prefix.parent.is_dir() else []
     return sorted(path for path in found if own.fullmatch(path.name))

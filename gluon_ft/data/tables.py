@@ -1,4 +1,4 @@
-"""`load`: image lists as im2rec writes them and as others do: CSV, tables and 'path label' text, labels or names."""
+"""`load`: reads image lists in several formats: im2rec's, tables such as CSV, text with a path and label per line."""
 from __future__ import annotations
 
 import csv
@@ -14,14 +14,14 @@ from gluon_ft.data.lists import Entry
 from gluon_ft.errors import DataError, near
 from gluon_ft.io.paths import AnyPath
 
-# What columns are called, in lower case without '_', '-' and blanks; the first that is there is taken.
+# Known column names, in lower case without '_', '-' and blanks. Earlier names take precedence.
 PATH_NAMES = ("image", "images", "imagepath", "imgpath", "path", "filepath", "filename", "file", "files", "imagename",
               "imgname", "img", "imageid", "imgid", "photo", "picture", "url", "id")
 LABEL_NAMES = ("classname", "labelname", "class", "label", "labels", "category", "categoryname", "target", "species",
                "breed", "classid", "labelid", "categoryid", "y")
 SPLIT_NAMES = ("split", "set", "subset", "part", "partition", "fold", "usage", "isvalid", "isval", "istest", "istrain")
 DELIMITERS = "\t,;|"
-SNIFFED = 20  # lines that a delimiter is told from
+SNIFFED = 20  # lines from which the delimiter is guessed
 
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
 _PATH_FIRST = re.compile(r"(.*?(?:" + "|".join(re.escape(suffix) for suffix in sorted(SUFFIXES)) + r"))\s+(\S.*)",
@@ -29,33 +29,34 @@ _PATH_FIRST = re.compile(r"(.*?(?:" + "|".join(re.escape(suffix) for suffix in s
 
 
 class Listed(NamedTuple):
-    """What a list holds; `class_names` in label order, None where nothing names them."""
+    """The entries of a list, and its class names in label order; None if the classes have no names."""
 
     entries: Sequence[Entry]
     class_names: list[str] | None
 
 
 class _Row(NamedTuple):
-    number: int  # of the line
+    number: int  # line number
     path: str
     label: str
 
 
 def load(path: AnyPath) -> Listed:
-    """Reads a list of images with one class each, or in im2rec's format with several labels, whoever wrote it.
+    """Reads an image list in one of several formats.
 
-    Read are: im2rec's `.lst`, see `lists.read`; tables with tabs, commas, semicolons or bars between the columns and
-    with or without a header, such as `image,label`; text of one path and one label a line, in either order. A label is
-    a whole number from 0, or the name of a class. The class names are those of the `.classes.txt` beside the list,
-    see `lists.find_class_names`; without one, labels that are names are sorted.
+    - im2rec's `.lst`, in which images may have several labels, see `lists.read`
+    - tables with tabs, commas, semicolons or bars between the columns, with or without a header such as `image,label`
+    - text with one path and one label per line, in either order
+
+    A label is a class number from 0, or a class name. The class names come from the `.classes.txt` beside the list, see
+    `lists.find_class_names`; without one they are the sorted labels, if these are names.
 
     Raises
     ------
     DataError
-        With `path:line` where one line is wrong: no image or no label in it, another number of columns, a label that
-        is neither a class nor a name that is known; an image with several labels; a table that does not say which
-        column is which, or whose rows belong to several parts; another encoding; a file that is missing, empty or
-        too large.
+        With `path:line`, if a line is wrong: it has no image or no label, another number of columns, an unknown class,
+        or several labels. Or it is not clear which column of a table is which, a table contains several parts of a
+        split, the encoding is not UTF-8, or the file is missing, empty or too large.
     """
     first = _first_line(path)
     if _is_im2rec(first):
@@ -70,7 +71,7 @@ def load(path: AnyPath) -> Listed:
                         remedy="write the header as the first line") from None
     if not rows:
         raise DataError("no images", path=path, expected="one a line", found="a header only")
-    return _numbered(rows, path)
+    return _with_class_numbers(rows, path)
 
 
 class _NoTable(Exception):
@@ -88,13 +89,13 @@ def _is_im2rec(line: str) -> bool:
 
 
 def _rows(path) -> list[_Row]:
-    lines = _lines(path)
+    lines = _numbered_lines(path)
     if not lines:
         raise DataError("no images", path=path, expected="one a line", found="blank lines only")
     delimiter = _delimiter([text for _, text in lines[:SNIFFED]])
     if delimiter is None:
-        return [_pair(path, number, text) for number, text in lines]
-    table = [(number, _split(path, number, text, delimiter)) for number, text in lines]
+        return [_text_row(path, number, text) for number, text in lines]
+    table = [(number, _columns(path, number, text, delimiter)) for number, text in lines]
     width = len(table[0][1])
     for number, fields in table:
         if len(fields) != width:
@@ -105,8 +106,8 @@ def _rows(path) -> list[_Row]:
     return _without_header(path, table)
 
 
-def _lines(path) -> list[tuple[int, str]]:
-    """(number from 1, text) of each line that is not blank."""
+def _numbered_lines(path) -> list[tuple[int, str]]:
+    """(line number from 1, text) of each line that is not blank."""
     data = lists.contents(path, "an image list")
     data = data[3:] if data.startswith(b"\xef\xbb\xbf") else data
     found = []
@@ -120,12 +121,12 @@ def _lines(path) -> list[tuple[int, str]]:
 
 
 def _delimiter(lines: list[str]) -> str | None:
-    """The first delimiter that cuts all these lines into equally many columns; None for blanks."""
+    """The first delimiter that gives all these lines the same number of columns; None for text without one."""
     for delimiter in DELIMITERS:
         widths = {len(_fields(line, delimiter) or []) for line in lines}
         if len(widths) == 1 and not widths & {0, 1}:
             return delimiter
-    # A line with a column too many is no reason to read a table as text.
+    # With a header it is a table, even if a line has the wrong number of columns.
     for delimiter in DELIMITERS:
         fields = _fields(lines[0], delimiter) or []
         if len(fields) > 1 and _is_header(fields):
@@ -134,14 +135,14 @@ def _delimiter(lines: list[str]) -> str | None:
 
 
 def _fields(text: str, delimiter: str) -> list[str] | None:
-    """The columns of a line; None where it is longer than a table's may be, or its quotes do not fit."""
+    """The columns of a line; None if `csv` refuses it (too long, or unbalanced quotes)."""
     try:
         return [field.strip() for field in next(csv.reader([text], delimiter=delimiter), [])]
     except csv.Error:
         return None
 
 
-def _split(path, number: int, text: str, delimiter: str) -> list[str]:
+def _columns(path, number: int, text: str, delimiter: str) -> list[str]:
     fields = _fields(text, delimiter)
     if fields is None:
         raise DataError("not a line of a table", path=f"{path}:{number}", expected="columns of at most 131072 letters",
@@ -191,7 +192,7 @@ def _one_hot(path, number, fields, image, others, header) -> _Row:
 def _without_header(path, table) -> list[_Row]:
     first = table[0][1]
     image = [i for i, field in enumerate(first) if has_image_suffix(field)]
-    # An index before them, as im2rec's lists have one.
+    # The first of three or more columns is an index if it holds only numbers, as in im2rec's lists.
     others = [i for i in range(len(first)) if i not in image and not (i == 0 and len(first) > 2 and
               all(fields[0].isdecimal() for _, fields in table))]
     if len(image) != 1 or not others:
@@ -203,8 +204,8 @@ def _without_header(path, table) -> list[_Row]:
     return [_row(path, number, fields[image[0]], fields[others[0]]) for number, fields in table]
 
 
-def _pair(path, number: int, line: str) -> _Row:
-    """An image and its label with blanks between them; blanks are allowed in names too."""
+def _text_row(path, number: int, line: str) -> _Row:
+    """Splits a line of text into image and label; both may contain blanks."""
     line = line.strip()
     if has_image_suffix(line):
         label, _, image = line.partition(" " if " " in line else "\t")
@@ -226,7 +227,7 @@ def _row(path, number: int, image: str, label: str) -> _Row:
                         found=lists.shown(image or label))
     if "|" in label or ";" in label:
         raise several_labels(where, label)
-    # Written on Windows.
+    # Paths in lists written on Windows have backslashes.
     return _Row(number, image.replace("\\", "/") if os.sep == "/" else image, label)
 
 
@@ -236,7 +237,7 @@ def several_labels(where: str, found: str) -> DataError:
                      remedy=lists.SEVERAL)
 
 
-def _numbered(rows: list[_Row], path) -> Listed:
+def _with_class_numbers(rows: list[_Row], path) -> Listed:
     names = lists.find_class_names(path)
     if all(_NUMBER.fullmatch(row.label) for row in rows):
         labels = [_class_number(row, path) for row in rows]
