@@ -1,4 +1,4 @@
-"""The symbolic path: `get_fine_tune_model`, training with `mx.mod.Module`, and the bridge to Gluon and back."""
+"""Fine-tuning of symbols: `get_fine_tune_model`, training with `mx.mod.Module`, and conversion to and from Gluon."""
 from gluon_ft.symbolic.bridge import fine_tune_block, parameter_names, to_gluon, to_symbol
 from gluon_ft.symbolic.head import get_fine_tune_model
 from gluon_ft.symbolic.iterators import LoaderIter

@@ -1,4 +1,4 @@
-"""From Gluon to symbols and back: a network as symbol and parameters, or as a block, with or without a new output."""
+"""Converts Gluon networks to symbols and symbols to Gluon blocks, also with a new output layer."""
 from __future__ import annotations
 
 import re
@@ -16,7 +16,7 @@ from gluon_ft.symbolic.legacy import Parameters, check_aux
 
 
 class FineTuned(HybridBlock):
-    """A symbol up to some layer (`features`, a SymbolBlock) with a new Dense layer (`output`) on it."""
+    """The lower layers of a symbol (`features`, a SymbolBlock) below a new Dense layer (`output`)."""
 
     def __init__(self, features, classes, **kwargs):
         super().__init__(**kwargs)
@@ -29,24 +29,24 @@ class FineTuned(HybridBlock):
 
 
 def to_symbol(net: HybridBlock, softmax: bool = False) -> tuple[mx.sym.Symbol, Parameters, Parameters]:
-    """A Gluon network as (symbol, arg_params, aux_params): what `get_fine_tune_model` and `symbolic.fit` take.
+    """Converts a Gluon network to (symbol, arg_params, aux_params) for `get_fine_tune_model` and `symbolic.fit`.
 
-    Its parameters have the names that `net.export` gives them, without the network's own prefix, whose number changes
-    with every network that is built. The arrays are copies on the CPU; the input is called 'data'. The multipliers of
-    learning rate and weight decay go with them, both 0 where the network has the parameter frozen, or not trainable.
+    The parameters have the names that `net.export` gives them, without the network's prefix, which contains a number
+    that changes with every network built. The arrays are copies on the CPU, and the input is called 'data'. The symbol
+    keeps the multipliers of learning rate and weight decay; both are 0 for a parameter that is frozen or not trainable.
 
     Parameters
     ----------
     net : HybridBlock
     softmax : bool, default False
-        Put SoftmaxOutput 'softmax' on the result, so that it can be trained as it is.
+        Add a SoftmaxOutput 'softmax' on top, so that the symbol can be trained as it is.
 
     Raises
     ------
     NetworkError
-        Where the network cannot be traced, or has not run yet, so that shapes are not known.
+        The network cannot be traced, or has not run yet, so that its shapes are not known.
     """
-    symbol, names = _renamed(net)
+    symbol, names = _without_prefix(net)
     if softmax:
         if len(symbol.list_outputs()) != 1:
             raise NetworkError(f"{type(net).__name__} has {len(symbol.list_outputs())} results", expected="one")
@@ -66,21 +66,21 @@ def to_symbol(net: HybridBlock, softmax: bool = False) -> tuple[mx.sym.Symbol, P
 
 
 def parameter_names(net: HybridBlock) -> dict[str, str]:
-    """Path in the network ('features.0.weight') -> name in the symbol that `to_symbol` gives."""
-    names = _renamed(net)[1]
+    """Path in the network ('features.0.weight') -> name in the symbol that `to_symbol` returns."""
+    names = _without_prefix(net)[1]
     return {path: names.get(str(p.name), str(p.name)) for path, p in parameters_by_path(net).items()}
 
 
 def frozen_names(net: HybridBlock, patterns: Iterable[str], known: Container[str]) -> list[str]:
-    """Turns patterns over paths in a Gluon network into patterns for exactly the same parameters of its symbol.
+    """Converts patterns for a Gluon network's parameters to patterns for the same parameters of its symbol.
 
     Parameters
     ----------
     net : HybridBlock
     patterns : iterable of str
-        Regular expressions over paths such as 'features.0.weight'. Running statistics are not looked at.
+        Regular expressions for paths such as 'features.0.weight'. Running statistics are ignored.
     known : container of str
-        The symbol's parameters that are still there; others are left out of the result.
+        The parameters that the symbol has; others are left out of the result.
 
     Returns
     -------
@@ -90,7 +90,7 @@ def frozen_names(net: HybridBlock, patterns: Iterable[str], known: Container[str
     Raises
     ------
     ConfigError
-        A pattern is refused by `plan.by_pattern`.
+        `plan.by_pattern` refuses a pattern.
     """
     names = parameter_names(net)
     statistics = {p.name for p in net.collect_params().values() if p.name.endswith(("running_mean", "running_var"))}
@@ -99,8 +99,8 @@ def frozen_names(net: HybridBlock, patterns: Iterable[str], known: Container[str
     return [f"^{re.escape(name)}$" for name in dict.fromkeys(chosen) if name in known]
 
 
-def _renamed(net: HybridBlock) -> tuple[mx.sym.Symbol, dict[str, str]]:
-    """The network's symbol without the network's prefix in its names, and old name -> new name."""
+def _without_prefix(net: HybridBlock) -> tuple[mx.sym.Symbol, dict[str, str]]:
+    """The network's symbol with the network's prefix removed from the names, and old name -> new name."""
     symbol, prefix = tracing.symbol(net), net.prefix
     old = [node.name for node in graph.nodes(symbol)]
     new = {name: name[len(prefix):] for name in old if prefix and name.startswith(prefix) and name != prefix}
@@ -112,9 +112,9 @@ def _renamed(net: HybridBlock) -> tuple[mx.sym.Symbol, dict[str, str]]:
 def to_gluon(symbol: mx.sym.Symbol, arg_params: Parameters, aux_params: Parameters,
              ctx: mx.Context | list[mx.Context] | None = None, frozen: Iterable[str] = (),
              batchnorm: str = "frozen") -> SymbolBlock:
-    """A symbol as a Gluon block that gives logits: SoftmaxOutput or softmax at its end is taken off.
+    """Converts a symbol to a Gluon block that returns logits: a SoftmaxOutput or softmax at its end is removed.
 
-    Multipliers that the symbol has itself are the parameters'.
+    The parameters of the block get the multipliers of learning rate and weight decay that are stored in the symbol.
 
     Parameters
     ----------
@@ -122,16 +122,17 @@ def to_gluon(symbol: mx.sym.Symbol, arg_params: Parameters, aux_params: Paramete
         As `mx.model.load_checkpoint` gives them.
     ctx : mx.Context or list of them, default mx.cpu()
     frozen, batchnorm
-        As in `symbolic.fit`. They are given here because the mode of a SymbolBlock's BatchNorm is in its graph.
+        As in `symbolic.fit`. They are set here and not later, because the mode of a SymbolBlock's BatchNorm layers is
+        part of its graph.
 
     Raises
     ------
     NetworkError
-        Without an input 'data'.
+        The symbol has no input 'data'.
     WeightsError
-        For parameters that are missing.
+        Parameters are missing.
     ConfigError
-        For patterns that match nothing.
+        A pattern matches nothing.
     """
     return _block(graph.logits(symbol), arg_params, aux_params, ctx, frozen, batchnorm)
 
@@ -140,7 +141,7 @@ def fine_tune_block(symbol: mx.sym.Symbol, arg_params: Parameters, aux_params: P
                     layer_name: str | None = "flatten0", lr_mult: float = LR_MULT,
                     ctx: mx.Context | list[mx.Context] | None = None, init: mx.init.Initializer | None = None,
                     frozen: Iterable[str] = (), batchnorm: str = "frozen") -> FineTuned:
-    """`get_fine_tune_model` for Gluon's loop: the symbol up to a layer, and a new Dense layer `output` on top.
+    """`get_fine_tune_model` for training with Gluon: a new Dense layer `output` on top of a layer of the symbol.
 
     Parameters
     ----------
@@ -154,9 +155,9 @@ def fine_tune_block(symbol: mx.sym.Symbol, arg_params: Parameters, aux_params: P
         Learning-rate multiplier of the new layer.
     ctx : mx.Context or list of them, default mx.cpu()
     init : Initializer, default Xavier()
-        Of the new layer.
+        Initialises the new layer.
     frozen, batchnorm
-        As in `symbolic.fit`; patterns over the symbol's names.
+        As in `symbolic.fit`; the patterns are for the names in the symbol.
 
     Returns
     -------
@@ -166,7 +167,7 @@ def fine_tune_block(symbol: mx.sym.Symbol, arg_params: Parameters, aux_params: P
     Raises
     ------
     ConfigError, NetworkError, WeightsError
-        As of `get_fine_tune_model` and `to_gluon`.
+        See `get_fine_tune_model` and `to_gluon`.
     """
     new, kept = head.get_fine_tune_model(symbol, arg_params, num_classes, layer_name, "gluon_ft_head", "gluon_ft_out")
     below = graph.logits(new).get_children()[0]
@@ -182,18 +183,18 @@ def _block(symbol, arg_params, aux_params, ctx, frozen, batchnorm):
     names = [name for name in symbol.list_arguments() if name != head.DATA]
     head.check_parameters(symbol, names, arg_params)
     check_aux(symbol, aux_params)
-    stays = plan.matching(names, frozen)
+    matched = plan.matching(names, frozen)
     if batchnorm == "frozen":
-        symbol, _ = graph.hold_batchnorm(symbol, stays)
-    # Without a type SymbolBlock warns that it cannot decide on one.
+        symbol, _ = graph.hold_batchnorm(symbol, matched)
+    # Without a dtype, SymbolBlock warns that it cannot infer one.
     block = SymbolBlock(symbol, mx.sym.var(head.DATA, dtype="float32"))
-    contexts = [ctx] if isinstance(ctx, mx.Context) else list(ctx or [mx.cpu()])
+    contexts = plan.contexts_of(ctx or None)
     arg_params = graph.with_ones(symbol, arg_params)
-    unmoved = {*stays, *graph.fixed_gammas(symbol)}
+    fixed = {*matched, *graph.fixed_gammas(symbol)}
     lr_mult, wd_mult = (graph.own_multipliers(symbol, what) for what in ("lr_mult", "wd_mult"))
     for name, parameter in block.collect_params().items():
         set_array(parameter, arg_params[name] if name in arg_params else aux_params[name], contexts)
         parameter.lr_mult, parameter.wd_mult = lr_mult.get(name, 1.0), wd_mult.get(name, 1.0)
-        if name in unmoved or parameter.lr_mult == parameter.wd_mult == 0:
+        if name in fixed or parameter.lr_mult == parameter.wd_mult == 0:
             parameter.grad_req = "null"
     return block

@@ -1,8 +1,8 @@
-"""Checkpoints of symbolic training: MXNet's files, the optimiser's state beside them, and the way back, bit for bit.
+"""Saves and loads the checkpoints of symbolic training, from which it resumes to the same result, bit for bit.
 
-For epoch 3: `model-symbol.json` and `model-0003.params` as `mx.model.load_checkpoint` reads them,
-`model-0003.optimizer.params` (no pickle, which could run code), and `model-0003.json`, which is written last: an epoch
-without it was cut short and does not count.
+The files of epoch 3 are `model-symbol.json` and `model-0003.params`, which `mx.model.load_checkpoint` reads;
+`model-0003.optimizer.params` with the optimiser's state (not a pickle, which could run code); and `model-0003.json`.
+The last is written last: without it, the epoch is incomplete and is ignored.
 """
 from __future__ import annotations
 
@@ -36,27 +36,27 @@ _STATE = named({"format": one_of(FORMAT), "epoch": whole(0), "updates": whole(0)
 
 @dataclass
 class State:
-    """What a checkpoint holds beside the parameters.
+    """The contents of a checkpoint apart from parameters and optimiser state.
 
     Attributes
     ----------
     epoch : int
-        The last one done, from 1.
+        The last completed epoch, counted from 1.
     updates : int
-        Of the optimiser so far.
+        Optimiser updates so far.
     passes : int or None
-        That the training loader has begun; None where it does not count them.
+        Passes that the training loader has begun; None if it does not count them.
     settings : dict
-        Those that must be the same to go on, see `Plan.settings`.
+        Settings that must not change when training is resumed, see `Plan.settings`.
     history : list of dict
-        Records of the epochs so far.
+        One record per epoch so far.
     best_epoch : int
     classes : list of str or None
-        Names in label order; None where not known.
+        Class names in label order; None if not known.
     preprocessing : dict or None
-        What the network takes; None where not known.
+        The input format of the network; None if not known.
     sha256 : dict of str to str
-        Of the files, by name.
+        File name -> SHA-256.
     """
 
     epoch: int
@@ -76,14 +76,14 @@ def params_path(folder: str | Path, epoch: int) -> Path:
 
 
 def made(folder: str | Path) -> InUse:
-    """Makes the folder of the checkpoints where it is missing; CheckpointError where that cannot be done."""
+    """Creates the folder for checkpoints if it is missing; CheckpointError if that fails."""
     with checkpoint.saving(params_path(folder, 0), "the checkpoint could not be saved"):
         return InUse(folder, CheckpointError)
 
 
 def save(folder: str | Path, symbol: mx.sym.Symbol, arg_params: dict, aux_params: dict, optimizer_states: dict,
          state: State) -> Path:
-    """Writes all files of one epoch, each whole or not at all. Earlier epochs stay as they are.
+    """Writes the files of one epoch, each atomically. Earlier epochs are kept.
 
     Parameters
     ----------
@@ -91,14 +91,14 @@ def save(folder: str | Path, symbol: mx.sym.Symbol, arg_params: dict, aux_params
     symbol : mx.sym.Symbol
     arg_params, aux_params : dict of str to NDArray
     optimizer_states : dict of str to NDArray
-        As of `module.saved_state`; where it is empty, no file is written for it.
+        From `module.saved_state`; if it is empty, no file is written for it.
     state : State
-        Its `epoch` names the files; its `sha256` is set here.
+        Its `epoch` is part of the file names; its `sha256` is set here.
 
     Returns
     -------
     Path
-        Of the parameter file.
+        The parameter file.
 
     Raises
     ------
@@ -122,16 +122,16 @@ def save(folder: str | Path, symbol: mx.sym.Symbol, arg_params: dict, aux_params
 
 
 def epochs(folder: str | Path) -> list[int]:
-    """The epochs that are complete in a folder, in order."""
+    """The epochs with a complete checkpoint in a folder, in order."""
     folder = Path(folder)
     found = [re.fullmatch(rf"{PREFIX}-(\d{{4,}})\.json", p.name) for p in folder.glob(f"{PREFIX}-*.json")]
     return sorted(int(m[1]) for m in found if m)
 
 
 def load_state(folder: str | Path, epoch: int) -> State:
-    """The state saved after an epoch, once the files beside it agree with their hashes.
+    """Loads the state saved after an epoch, and verifies the checksums of the files that belong to it.
 
-    Raises CheckpointError where it is damaged or a file is missing or another.
+    Raises CheckpointError if it is damaged, or one of the files is missing or has changed.
     """
     path = params_path(folder, epoch).with_suffix(".json")
     try:
@@ -158,7 +158,7 @@ def _remedy(epoch):
 
 
 def load_optimizer(folder: str | Path, epoch: int) -> dict[str, mx.nd.NDArray]:
-    """The optimiser's arrays by name, as `optimizer_state` made them; empty where there are none."""
+    """The optimiser's state, as saved by `save`; empty if there is none."""
     path = params_path(folder, epoch).with_suffix(".optimizer.params")
     if not path.is_file():
         return {}

@@ -1,4 +1,4 @@
-"""`get_fine_tune_model`: replaces a symbol's last layer and keeps exactly the parameters that the new symbol has."""
+"""`get_fine_tune_model`: replaces a symbol's last layer, and keeps only the parameters that the new symbol needs."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from gluon_ft.models.graph import DATA
 def get_fine_tune_model(symbol: mx.sym.Symbol, arg_params: Mapping[str, mx.nd.NDArray], num_classes: int,
                         layer_name: str | None = "flatten0", head_name: str = "fc1",
                         output_name: str = "softmax") -> tuple[mx.sym.Symbol, dict[str, mx.nd.NDArray]]:
-    """A new classifier on top of a layer of a pretrained symbol: FullyConnected and SoftmaxOutput.
+    """Puts a new classifier (FullyConnected and SoftmaxOutput) on top of a layer of a pretrained symbol.
 
     Parameters
     ----------
@@ -25,26 +25,27 @@ def get_fine_tune_model(symbol: mx.sym.Symbol, arg_params: Mapping[str, mx.nd.ND
         Number of labels, at least 2.
     layer_name : str or None, default 'flatten0'
         The layer below the new one. None: the input of the symbol's last fully connected layer, or of the 1x1
-        convolution in its place; where that convolution's map of classes is averaged behind it, the average comes
-        first here, which is the same function.
+        convolution that takes its place. If the old network averages the output of this convolution over the image,
+        the new one averages its input instead, which computes the same function.
     head_name, output_name : str
-        Names of the new layers, 'fc1' and 'softmax' as published; another where these are taken.
+        Names of the new layers; 'fc1' and 'softmax' are those of the published procedure. Choose others if the symbol
+        uses these names already.
 
     Returns
     -------
     (symbol, arg_params)
-        The new symbol, and the given parameters that it has. Those of the new layer are not among them even where
-        the old one had the same name, so that it starts fresh; every other is, whatever its name ('fc10',
-        'stage1_fc1', 'fc6').
+        The new symbol, and its parameters. Those of the new layer are left out even if the old layer had the same
+        name, so that the new layer is initialised. All others are kept, whatever their names ('fc10', 'stage1_fc1',
+        'fc6').
 
     Raises
     ------
     ConfigError
-        For num_classes below 2.
+        `num_classes` is below 2.
     NetworkError
-        For a layer that is not there (with the near names), and where a name of the new layers is taken.
+        The layer does not exist (the error gives similar names), or the name of a new layer is taken.
     WeightsError
-        Where parameters are missing or of another network's shape.
+        Parameters are missing, or have the shapes of another network.
     """
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
         raise ConfigError("a classifier needs at least two classes", expected="num_classes >= 2",
@@ -63,7 +64,7 @@ def _below(symbol: mx.sym.Symbol, layer_name: str | None) -> mx.sym.Symbol:
         return _layer(symbol, layer_name)
     head = graph.find_head(symbol)
     inner = symbol.get_internals()
-    # The children of a node are symbols of exactly the outputs that it uses.
+    # get_children returns exactly those outputs that the node uses.
     below = inner[f"{head.node.name}_output"].get_children()[0]
     if head.pooled:
         below = mx.sym.Pooling(below, global_pool=True, pool_type="avg", kernel=(1, 1), name=f"{head.node.name}_pool")
@@ -80,7 +81,7 @@ def _layer(symbol: mx.sym.Symbol, name: str) -> mx.sym.Symbol:
 
 
 def _check_names(below: mx.sym.Symbol, head_name: str, output_name: str) -> None:
-    """NetworkError where a new node's name is taken in the part that is kept."""
+    """Raises NetworkError if the part of the symbol that is kept has a node of the same name as a new one."""
     taken = {node.name for node in graph.nodes(below)}
     for option, names in (("head_name", (head_name, f"{head_name}_weight", f"{head_name}_bias")),
                           ("output_name", (output_name, f"{output_name}_label"))):
@@ -91,14 +92,14 @@ def _check_names(below: mx.sym.Symbol, head_name: str, output_name: str) -> None
 
 
 def check_parameters(below: mx.sym.Symbol, wanted: Sequence[str], arg_params: Mapping[str, mx.nd.NDArray]) -> None:
-    """Makes sure that parameters are there and have the shapes of their layers.
+    """Checks that parameters exist and have the shapes that their layers need.
 
     Parameters
     ----------
     below : mx.sym.Symbol
-        Whose parameters they are.
+        The symbol to which the parameters belong.
     wanted : sequence of str
-        Names of the parameters that must be there.
+        Names of the parameters that must exist.
     arg_params : dict of str to NDArray
 
     Raises
@@ -106,7 +107,7 @@ def check_parameters(below: mx.sym.Symbol, wanted: Sequence[str], arg_params: Ma
     NetworkError
         The symbol has no input 'data'.
     WeightsError
-        A parameter is missing, or has another shape.
+        A parameter is missing or has another shape.
     """
     if DATA not in below.list_arguments():
         raise NetworkError("the symbol has no input 'data'", found=", ".join(below.list_arguments()[:3]))

@@ -1,4 +1,4 @@
-"""Our loaders as `mx.io.DataIter`, for `Module.fit`, `Module.score` and `Module.predict`."""
+"""`LoaderIter`: turns a loader into an `mx.io.DataIter`, for `Module.fit`, `Module.score` and `Module.predict`."""
 from __future__ import annotations
 
 import mxnet as mx
@@ -9,18 +9,23 @@ from gluon_ft.errors import DataError
 
 
 class LoaderIter(mx.io.DataIter):
-    """A loader as a DataIter with batches of one size.
+    """A DataIter over the batches of a loader, all of the same size.
 
-    The last batch is filled up with its own rows; `pad` says with how many, and who ignores it counts images twice.
+    The last batch is padded by repeating its own rows. `pad` is the number of repeated rows; code that ignores `pad`
+    counts these images twice.
 
     Parameters
     ----------
-    loader : anything that `gluon_ft.data.batches.batches` takes, but a DataIter, which needs nothing
+    loader : iterable
+        Anything that `gluon_ft.data.batches.batches` takes except a DataIter, which can be used as it is.
     batch_size : int, default the loader's own
     data_name, label_name : str
-        As the symbol calls them.
+        Names of the symbol's inputs.
 
-    Raises DataError where the loader is empty or yields more than `batch_size` rows.
+    Raises
+    ------
+    DataError
+        The loader is empty, or yields more than `batch_size` rows.
     """
 
     def __init__(self, loader, batch_size: int | None = None, data_name="data", label_name="softmax_label"):
@@ -37,26 +42,26 @@ class LoaderIter(mx.io.DataIter):
 
     @property
     def classes(self) -> list[str] | None:
-        """The loader's class names in label order, None where nothing names them."""
+        """The loader's class names in label order; None if it has none."""
         return class_names.of(self.loader)
 
     @property
     def provide_data(self) -> list[mx.io.DataDesc]:
-        """One DataDesc."""
+        """Name and shape of the images, as one DataDesc."""
         return [mx.io.DataDesc(self._names[0], self._shape)]
 
     @property
     def provide_label(self) -> list[mx.io.DataDesc]:
-        """One DataDesc."""
+        """Name and shape of the labels, as one DataDesc."""
         return [mx.io.DataDesc(self._names[1], (self.batch_size,))]
 
     def reset(self) -> None:
-        """Goes back to the beginning, unless the pass that was begun has not been read from yet."""
+        """Begins a new pass, unless no batch of the current one was used yet."""
         if self._ahead is None:
             self._rows = None
 
     def next(self) -> mx.io.DataBatch:
-        """The next mx.io.DataBatch."""
+        """The next batch of the pass."""
         batch, self._ahead = self._ahead or self._next(), None
         if batch is None:
             raise StopIteration
@@ -76,21 +81,21 @@ class LoaderIter(mx.io.DataIter):
 
 
 def filled(batch: Batch, size: int, label_of_padding: float | None = None) -> tuple[mx.nd.NDArray, mx.nd.NDArray]:
-    """Fills a batch up to `size` rows by repeating its own images.
+    """Pads a batch to `size` rows by repeating its own images.
 
     Parameters
     ----------
     batch : Batch
-        Trimmed: all of its rows are valid.
+        Without padding, see `Batch.trimmed`.
     size : int
-        A larger batch stays as it is.
+        A batch that has more rows is unchanged.
     label_of_padding : float, optional
         Label of the repeated rows; default their own.
 
     Returns
     -------
     (data, label)
-        NDArrays with `size` rows or more, the batch's own first; labels are float32.
+        NDArrays of at least `size` rows, those of the batch first; labels are float32.
     """
     data, label = batch.data, batch.label.astype("float32")
     missing = size - batch.valid

@@ -1,4 +1,4 @@
-"""Reading symbols and checkpoints, those of 2015 to 2017 included, with errors that say which file is wrong and why."""
+"""Reads symbols and checkpoints, including files of 2015 to 2017; errors say which file is wrong and why."""
 from __future__ import annotations
 
 from collections.abc import Container
@@ -15,18 +15,18 @@ Parameters = dict[str, mx.nd.NDArray]
 
 
 def load_symbol(path: str | Path) -> mx.sym.Symbol:
-    """The symbol in a JSON file of any version of MXNet up to 1.9.1.
+    """Reads a symbol from a JSON file of any version of MXNet up to 1.9.1.
 
     Old files have `param` or `attr` in place of `attrs`, no variables for BatchNorm's running statistics, and no
-    shapes; MXNet upgrades them while it reads. What they leave out keeps the default that it had: `fix_gamma` true,
-    `eps` 1e-3, `momentum` 0.9. Raises NetworkError where the file is missing or is not such a symbol.
+    shapes; MXNet upgrades them on reading. Options that they leave out have their old defaults: `fix_gamma` true, `eps`
+    1e-3, `momentum` 0.9. Raises NetworkError if the file is missing or is not a symbol.
     """
     path = Path(path)
     try:
         return _upgraded_names(graph.from_json(documents.read_bytes(path, graph.MOST_BYTES)))
     except OSError as error:
         raise NetworkError("the symbol cannot be read", path=path, found=error.strerror or error,
-                           remedy=_beside(path)) from error
+                           remedy=_similar_files(path)) from error
     except ValueError as error:
         raise NetworkError("not a symbol", path=path, expected="MXNet's JSON with 'nodes'",
                            found=printable(str(error), 160)) from error
@@ -35,18 +35,18 @@ def load_symbol(path: str | Path) -> mx.sym.Symbol:
 
 
 def _upgraded_names(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
-    """The symbol with today's name of the operator 'Softmax' of 2015, whose meaning is the same."""
+    """Renames the operator 'Softmax' of 2015 to 'SoftmaxOutput', its present name."""
     if not any(node.op == "Softmax" for node in graph.nodes(symbol)):
         return symbol
     return graph.edited(symbol, lambda node: node.update(op="SoftmaxOutput") if node["op"] == "Softmax" else None)
 
 
 def load_checkpoint(prefix: str | Path, epoch: int) -> tuple[mx.sym.Symbol, Parameters, Parameters]:
-    """`mx.model.load_checkpoint`, checked: (symbol, arg_params, aux_params) of `<prefix>-symbol.json` and
-    `<prefix>-<epoch as 4 digits>.params`.
+    """`mx.model.load_checkpoint` with checks. Returns (symbol, arg_params, aux_params).
 
-    Raises NetworkError for the symbol, WeightsError for the parameters: missing (with the epochs that are there),
-    damaged, Gluon's instead of a symbol's, or without the symbol's running statistics.
+    Reads `<prefix>-symbol.json` and `<prefix>-<epoch as 4 digits>.params`. Raises NetworkError for the symbol, and
+    WeightsError for parameters that are missing (the error gives similar files), damaged, saved by Gluon, or without
+    the symbol's running statistics.
     """
     symbol = load_symbol(Path(f"{prefix}-symbol.json"))
     arg_params, aux_params = load_params(prefix, epoch)
@@ -55,21 +55,21 @@ def load_checkpoint(prefix: str | Path, epoch: int) -> tuple[mx.sym.Symbol, Para
 
 
 def load_params(prefix: str | Path, epoch: int) -> tuple[Parameters, Parameters]:
-    """(arg_params, aux_params) of `<prefix>-<epoch as 4 digits>.params`; see `load_checkpoint`."""
+    """Reads (arg_params, aux_params) from `<prefix>-<epoch as 4 digits>.params`; see `load_checkpoint`."""
     path = parameter_file(prefix, epoch)
     if not path.is_file():
-        raise WeightsError("no such checkpoint", path=path, remedy=_beside(path))
+        raise WeightsError("no such checkpoint", path=path, remedy=_similar_files(path))
     return split_params(path)
 
 
 def split_params(path: str | Path) -> tuple[Parameters, Parameters]:
-    """(arg_params, aux_params) of a parameter file whose names begin with 'arg:' and 'aux:'.
+    """Reads (arg_params, aux_params) from a parameter file, in which names begin with 'arg:' and 'aux:'.
 
-    Raises WeightsError where it is none, damaged, or not finite.
+    Raises WeightsError if it is another kind of file, is damaged, or has values that are not finite.
     """
     found = read_tensors(path)
-    # The reader takes the marks off; a file without any is Gluon's, or another framework's.
-    if found.format != "mxnet params" or not (found.auxiliary or _has_marks(path)):
+    # `read_tensors` removes these prefixes; a file without any was saved by Gluon or another framework.
+    if found.format != "mxnet params" or not (found.auxiliary or _has_prefixes(path)):
         raise WeightsError("not the parameters of a symbol", path=path, expected="names that begin with arg: and aux:",
                            found=f"{found.format}, with names like '{next(iter(found.tensors), '')}'",
                            remedy="load them with Gluon, or convert the network with gluon_ft.symbolic.to_symbol")
@@ -79,9 +79,9 @@ def split_params(path: str | Path) -> tuple[Parameters, Parameters]:
     return ({n: a for n, a in arrays.items() if n not in auxiliary}, {n: arrays[n] for n in found.auxiliary})
 
 
-def _has_marks(path):
+def _has_prefixes(path):
     with open(path, "rb") as file:
-        # The names stand at the end, behind the arrays.
+        # The names are at the end of the file, after the arrays.
         size = file.seek(0, 2)
         file.seek(max(0, size - (1 << 22)))
         tail = file.read()
@@ -89,25 +89,25 @@ def _has_marks(path):
 
 
 def parameter_file(prefix: str | Path, epoch: int) -> Path:
-    """`<prefix>-<epoch as 4 digits>.params`, MXNet's name."""
+    """MXNet's name of a checkpoint's parameter file: `<prefix>-<epoch as 4 digits>.params`."""
     return Path(f"{prefix}-{epoch:04d}.params")
 
 
 def check_aux(symbol: mx.sym.Symbol, aux_params: Container[str], path: str | Path | None = None) -> None:
-    """Makes sure that all running statistics of a symbol are there.
+    """Checks that no running statistics of a symbol are missing.
 
     Parameters
     ----------
     symbol : mx.sym.Symbol
     aux_params : container of str
-        Their names, or the dict of them.
+        Names of the statistics, or the dict with them.
     path : path-like, optional
         The parameter file, for the error.
 
     Raises
     ------
     WeightsError
-        Some are missing.
+        Running statistics are missing.
     """
     missing = [name for name in symbol.list_auxiliary_states() if name not in aux_params]
     if missing:
@@ -116,8 +116,8 @@ def check_aux(symbol: mx.sym.Symbol, aux_params: Container[str], path: str | Pat
                                                               "from; they cannot be made up")
 
 
-def _beside(path):
-    """Similar files in the same folder, for an error."""
+def _similar_files(path):
+    """Names similar files in the same folder, as the remedy of an error."""
     kind = "*-symbol.json" if path.name.endswith(".json") else "*.params"
     known = [p.name for p in path.parent.glob(kind)] if path.parent.is_dir() else []
     return near(path.name, known) if known else f"no {kind} in {path.parent}"
