@@ -1,4 +1,4 @@
-"""Makes the `mx.mod.Module` of a plan, checks that its optimiser uses the multipliers, and runs its steps."""
+"""Creates the `mx.mod.Module` of a plan, checks that its optimiser uses the multipliers, and runs its steps."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from gluon_ft.training.metrics import image_size_explained
 
 @dataclass
 class Trainee:
-    """A bound module with its optimiser; `keys` are the updater's keys and the parameters that they stand for."""
+    """A bound module with its optimiser. `keys` maps each key of the updater to the name of its parameter."""
 
     plan: Plan
     module: mx.mod.Module
@@ -29,23 +29,23 @@ class Trainee:
 
     @property
     def updater(self) -> mx.optimizer.Updater:
-        """What holds the optimiser's state: the key-value store's, or the module's own."""
+        """The updater, which holds the optimiser's state: that of the KVStore, or the module's own."""
         return module_updater(self.module)
 
 
 def make(plan: Plan, shape: tuple[int, ...], arg_params: Parameters, aux_params: Parameters,
          initializer: mx.init.Initializer | None = None) -> Trainee:
-    """Makes the module of a plan, with its parameters set and its optimiser ready.
+    """Creates the module of a plan, and sets its parameters and its optimiser.
 
     Parameters
     ----------
     plan : Plan
     shape : tuple of int
-        Of a batch's data; the first number is not used, `plan.batch_size` is.
+        Shape of a batch's data; its first number is replaced by `plan.batch_size`.
     arg_params, aux_params : dict of str to NDArray
-        They are copied. Of the parameters, those of the last layer may be missing.
+        They are copied. The last layer's parameters may be missing.
     initializer : mx.init.Initializer, default Xavier(gaussian, in, 2)
-        Draws the parameters that are missing.
+        Initialises the parameters that are missing.
 
     Returns
     -------
@@ -54,7 +54,7 @@ def make(plan: Plan, shape: tuple[int, ...], arg_params: Parameters, aux_params:
     Raises
     ------
     TrainingError
-        The optimiser would not use a multiplier of the plan.
+        The optimiser ignores a multiplier of the plan.
     """
     module = bind(plan.running, plan.label, plan.contexts, (plan.batch_size, *shape[1:]), plan.frozen)
     own, arg_params = set(plan.running.list_arguments()), graph.with_ones(plan.running, arg_params)
@@ -62,38 +62,39 @@ def make(plan: Plan, shape: tuple[int, ...], arg_params: Parameters, aux_params:
                        arg_params={k: v for k, v in arg_params.items() if k in own},
                        aux_params={k: aux_params[k] for k in plan.running.list_auxiliary_states()}, allow_missing=True)
     config = plan.config
-    # `step` sets it anew for each batch; another number here would make Module warn.
+    # `step` sets it for each batch; a different value here would make Module warn.
     rescale = 1.0 / rows_for(plan.batch_size, len(plan.contexts))
     optimizer = mx.optimizer.create(config.optimizer, rescale_grad=rescale, **config.optimizer_options())
-    # By name: `Module` names parameters only to optimisers that it makes itself (apache/mxnet#9511).
+    # Set by name: `Module` tells parameter names only to optimisers that it creates itself (apache/mxnet#9511).
     optimizer.set_lr_mult(plan.lr)
     optimizer.set_wd_mult(plan.wd)
     module.init_optimizer(kvstore=config.kvstore, optimizer=optimizer)
-    trainee = Trainee(plan, module, optimizer, _keys(module, plan))
+    trainee = Trainee(plan, module, optimizer, _updater_keys(module, plan))
     _check_multipliers(trainee)
     return trainee
 
 
 def bind(symbol: mx.sym.Symbol, label: str, contexts: list[mx.Context], shape: tuple[int, ...],
          fixed: list[str] | None = None) -> mx.mod.Module:
-    """Binds a symbol to devices and shapes; its parameters are still to be set.
+    """Binds a symbol to devices and shapes; its parameters must be set afterwards.
 
     Parameters
     ----------
     symbol : mx.sym.Symbol
-        Ends in SoftmaxOutput.
+        It must end in SoftmaxOutput.
     label : str
-        Name of its label input.
+        Name of its input for labels.
     contexts : list of mx.Context
     shape : tuple of int
-        Of a batch's data over all devices, (n, channels, height, width).
+        Shape of a batch's data over all devices, (n, channels, height, width).
     fixed : list of str, optional
-        Parameters without a gradient; a list, even an empty one, binds for training, None for inference only.
+        Parameters without a gradient. A list, even an empty one, binds for training; None binds for inference only.
 
     Returns
     -------
     mx.mod.Module
-        Its second result are the logits, from which the loss is taken: probabilities near 0 or 1 have lost it.
+        Its outputs are probabilities and logits. The loss is computed from the logits, because probabilities near 0 or
+        1 are too inexact.
     """
     both = mx.sym.Group([symbol, mx.sym.BlockGrad(graph.logits(symbol), name="gluon_ft_logits")])
     module = mx.mod.Module(both, data_names=(DATA,), label_names=(label,), context=contexts,
@@ -105,9 +106,9 @@ def bind(symbol: mx.sym.Symbol, label: str, contexts: list[mx.Context], shape: t
 
 
 def rows_for(images: int, devices: int) -> int:
-    """How many rows a batch needs, so that `Module` gives each device one or more.
+    """The number of rows to which a batch must be padded so that `Module` gives each device at least one.
 
-    It gives each but the last round(rows / devices): of 6 rows the fourth device would get none.
+    Module gives each device except the last round(rows / devices) rows. Of 6 rows, the last of 4 devices gets none.
     """
     rows = max(images, devices)
     while round(rows / devices) * (devices - 1) >= rows:
@@ -115,7 +116,7 @@ def rows_for(images: int, devices: int) -> int:
     return rows
 
 
-def _keys(module, plan):
+def _updater_keys(module, plan):
     names, count = module_parameters(module), len(plan.contexts)
     if updates_on_kvstore(module):
         return {name: name for name in names if name in plan.lr}
@@ -123,7 +124,7 @@ def _keys(module, plan):
 
 
 def _check_multipliers(trainee):
-    """TrainingError where the optimiser would not use a multiplier, as it silently does without parameter names."""
+    """Raises TrainingError if the optimiser ignores a multiplier, as it does silently without parameter names."""
     optimizer, plan = trainee.optimizer, trainee.plan
     for key, name in trainee.keys.items():
         rates = rates_of(optimizer, key)
@@ -140,7 +141,7 @@ def step(trainee: Trainee, batch: Batch) -> tuple:
     ----------
     trainee : Trainee
     batch : Batch
-        Trimmed: all of its rows are valid.
+        Without padding, see `Batch.trimmed`.
 
     Returns
     -------
@@ -159,7 +160,7 @@ def step(trainee: Trainee, batch: Batch) -> tuple:
         trainee.module.forward_backward(mx.io.DataBatch([data], [label]))
     trainee.module.update()
     trainee.updates += 1
-    return _result(trainee.module, batch)
+    return _logits_and_labels(trainee.module, batch)
 
 
 def predict(module: mx.mod.Module, contexts: list[mx.Context], batch: Batch) -> tuple:
@@ -168,24 +169,24 @@ def predict(module: mx.mod.Module, contexts: list[mx.Context], batch: Batch) -> 
     Parameters
     ----------
     module : mx.mod.Module
-        Of `bind`, with parameters.
+        From `bind`, with its parameters set.
     contexts : list of mx.Context
-        Those it is bound to; a batch that would leave one without images is filled up for the run.
+        The devices to which it is bound. A batch that would leave a device without images is padded for the run.
     batch : Batch
-        Trimmed: all of its rows are valid.
+        Without padding, see `Batch.trimmed`.
 
     Returns
     -------
     (logits, labels)
-        NDArrays, (n, classes) and float32 (n,), without what was filled up.
+        NDArrays, (n, classes) and float32 (n,), without the padding.
     """
     data, label = filled(batch, rows_for(batch.valid, len(contexts)), PADDING)
     with image_size_explained(data, "the evaluation"):
         module.forward(mx.io.DataBatch([data], [label]), is_train=False)
-    return _result(module, batch)
+    return _logits_and_labels(module, batch)
 
 
-def _result(module, batch):
+def _logits_and_labels(module, batch):
     logits = module.get_outputs()[1]
     if len(logits) != batch.valid:
         logits = logits[:batch.valid]
@@ -199,34 +200,34 @@ def _check_size(plan, batch):
 
 
 def parameters(trainee: Trainee) -> tuple[dict, dict]:
-    """(arg_params, aux_params), copies on the CPU, once everything that changes them is done."""
+    """(arg_params, aux_params) as copies on the CPU, after waiting for all operations that change them."""
     settle()
     return trainee.module.get_params()
 
 
 def synchronised(trainee: Trainee) -> tuple[dict, dict]:
-    """(arg_params, aux_params), and every device with the same: running statistics are averaged over them."""
+    """(arg_params, aux_params), after averaging the running statistics over the devices and setting them on each."""
     arg_params, aux_params = parameters(trainee)
     trainee.module.set_params(arg_params, aux_params)
     return arg_params, aux_params
 
 
 def saved_state(trainee: Trainee) -> dict:
-    """The optimiser's arrays for a checkpoint."""
+    """The optimiser's state for a checkpoint."""
     return checkpoint.optimizer_state(trainee.updater, trainee.keys)
 
 
 def restore(trainee: Trainee, arrays: dict, updates: int) -> None:
-    """Puts the optimiser's state from a checkpoint back.
+    """Restores the optimiser's state from a checkpoint.
 
     Parameters
     ----------
     trainee : Trainee
-        Its parameters are those of the checkpoint already.
+        Its parameters must be those of the checkpoint already.
     arrays : dict of str to NDArray
-        As of `checkpoints.load_optimizer`.
+        From `checkpoints.load_optimizer`.
     updates : int
-        Updates done so far.
+        Number of updates made so far.
     """
     weights = {k: v for k, v in parameters(trainee)[0].items() if k in trainee.plan.lr}
     checkpoint.restore_optimizer(trainee.updater, trainee.keys, arrays, weights, updates)

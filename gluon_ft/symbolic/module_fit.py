@@ -1,7 +1,7 @@
-"""`symbolic.fit`: trains a symbol with `mx.mod.Module`, checked, resumable, with multipliers that take effect.
+"""`symbolic.fit`: trains a symbol with `mx.mod.Module`, with checks, checkpoints and per-parameter multipliers.
 
-The loop is written out over `Module.forward_backward` and `update`, because `Module.fit` trains twice on the images
-that fill up the last batch, does not keep the number of updates, and has no place for the plan.
+It has its own loop over `Module.forward_backward` and `update`, because `Module.fit` trains twice on the images that
+pad the last batch, does not save the number of updates, and cannot apply the plan.
 """
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ from gluon_ft.training.losses import cross_entropy
 from gluon_ft.training.metrics import Meter, Metrics, best_epoch, epoch_record, measure, nan_unless_finite
 from gluon_ft.training.rates import LearningRate
 
-# The published procedure's: SGD without momentum or weight decay.
+# Settings of the published procedure: SGD without momentum or weight decay.
 AS_PUBLISHED = TrainConfig(epochs=8, lr=0.01, momentum=0.0, wd=0.0)
 
 
 @dataclass
 class SymbolicResult(Result):
-    """What `fit` returns: the attributes of `gluon_ft.training.fit.Result`, and those below.
+    """What `fit` returns: a `gluon_ft.training.fit.Result` with further attributes.
 
-    `best` and `last` are `model-<epoch>.params`.
+    `best` and `last` are the paths `model-<epoch>.params`.
 
     Attributes
     ----------
     symbol, arg_params, aux_params
         The trained network.
     frozen, held : list of str
-        Parameters, and running statistics, that did not move.
+        Names of the parameters, and of the running statistics, that were not trained.
     classes : list of str or None
-        Names in label order; None where not known.
+        Class names in label order; None if not known.
     """
 
     symbol: mx.sym.Symbol | None = None
@@ -68,39 +68,68 @@ def fit(symbol: mx.sym.Symbol, arg_params: legacy.Parameters, aux_params: legacy
         initializer: mx.init.Initializer | None = None, save_to: str | Path | None = None, resume: bool = False,
         preprocessing: Preprocessing | None = None, on_epoch: Callable[[dict], object] | None = None,
         speedometer: int = 10, name: str = "training") -> SymbolicResult:
-    """Trains a symbol that ends in SoftmaxOutput; the given parameters are left as they are.
+    """Trains a symbol that ends in SoftmaxOutput; the given parameters are not changed.
 
     Parameters
     ----------
     symbol, arg_params, aux_params
         From `get_fine_tune_model` and the checkpoint. Only the last layer's parameters may be missing.
-    train, val : mx.io.DataIter, or a loader (see `gluon_ft.data.batches.batches`); val may be None
+    train, val : mx.io.DataIter or loader
+        See `gluon_ft.data.batches.batches`; `val` may be None.
     batch_size : int
-        Images of a batch, over all devices together; batches may be smaller, not larger.
+        Images per batch, over all devices together. Batches may be smaller but not larger.
     ctx : mx.Context or list of them, default mx.cpu()
     config : TrainConfig, default AS_PUBLISHED
-        8 epochs, SGD with learning rate 0.01, kvstore 'device'. Weight decay acts on every parameter, as in Gluon;
-        `Module`'s own rule is wd_mult={'_(bias|gamma|beta)$': 0}. `plan.USED` names the settings that count here;
-        any other than the default of the rest is a ConfigError.
-    head_lr_mult : learning-rate multiplier of the last layer's parameters; default: as the others
-    lr_mult, wd_mult : {pattern: multiplier} over parameter names; the first pattern that is found in a name counts.
-        Default what the symbol says itself (`__lr_mult__`; both 0: frozen), else 1
-    frozen : patterns of parameters that do not move at all
-    batchnorm : 'frozen' (default) holds the running statistics of BatchNorm layers whose parameters are all frozen and
-        normalises by them; 'train' lets them follow the batches, as the published program does
-    initializer : of the last layer where it is missing, default Xavier(gaussian, in, 2)
-    save_to : folder for a checkpoint of every epoch, see `symbolic.checkpoints`; SIGINT and SIGTERM then raise
-        `errors.Interrupted`, which says what is saved
-    resume : go on from the last complete one in `save_to`, to the same result as without the interruption
-    preprocessing : what `train` was made with, kept in the checkpoints
-    on_epoch : callable(record), such as `run.log`; records have the keys of `gluon_ft.training.fit.Result`
-    speedometer : batches between two lines of `mx.callback.Speedometer` in Python's log (level INFO); 0: none
-    name : shown in errors and in the progress bar
+        The default is 8 epochs of SGD with learning rate 0.01 and kvstore 'device'. Weight decay applies to every
+        parameter, as in Gluon; for `Module`'s own rule give wd_mult={'_(bias|gamma|beta)$': 0}. Only the settings in
+        `plan.USED` are supported; the others must have their defaults.
+    head_lr_mult : float, optional
+        Learning-rate multiplier of the last layer; by default it has none of its own.
+    lr_mult, wd_mult : dict of str to float, optional
+        Pattern -> multiplier. The first pattern that is found in a parameter's name counts. The default are the
+        multipliers stored in the symbol (`__lr_mult__`, `__wd_mult__`; frozen if both are 0), or else 1.
+    frozen : iterable of str
+        Patterns for the names of parameters that are not trained.
+    batchnorm : {'frozen', 'train'}
+        'frozen': a BatchNorm layer whose parameters are all frozen keeps its running statistics and normalises with
+        them. 'train': it normalises with and learns the statistics of the batches, as the published program does.
+    initializer : mx.init.Initializer, default Xavier(gaussian, in, 2)
+        Initialises the last layer's parameters if they are missing.
+    save_to : path-like, optional
+        Folder for a checkpoint after each epoch, see `symbolic.checkpoints`. SIGINT and SIGTERM then raise
+        `errors.Interrupted`, which says what was saved.
+    resume : bool, default False
+        Continue from the last complete checkpoint in `save_to`. The result is the same as without an interruption.
+    preprocessing : Preprocessing, optional
+        The preprocessing of `train`, to be stored in the checkpoints.
+    on_epoch : callable, optional
+        Called with the record of each epoch, such as `run.log`; for its keys see `gluon_ft.training.fit.Result`.
+    speedometer : int, default 10
+        Batches between lines of `mx.callback.Speedometer` in Python's log (level INFO); 0 for none.
+    name : str
+        Shown in errors and in the progress bar.
 
-    Raises, before the first batch is used: ConfigError for options and patterns that match nothing; NetworkError and
-    WeightsError where symbol, parameters and images do not fit; TrainingError for a label outside the head, where
-    everything is frozen, or a multiplier has no effect; DataError for class names that differ; CheckpointError where
-    a checkpoint was made with other settings. Labels that only the batches tell are compared before each is used.
+    Returns
+    -------
+    SymbolicResult
+
+    Raises
+    ------
+    ConfigError
+        An option is out of its range, or a pattern matches nothing.
+    NetworkError, WeightsError
+        Symbol, parameters and images do not fit together.
+    TrainingError
+        A label is outside the head, everything is frozen, or a multiplier has no effect.
+    DataError
+        There are no images, or the class names of `train`, `val` and the checkpoint do not fit together.
+    CheckpointError
+        The checkpoint was made with other settings, or cannot be read or written.
+
+    Notes
+    -----
+    Everything is checked before the first step, except labels that are not known before their batch: these are
+    checked before the batch is used.
     """
     if resume and save_to is None:
         raise ConfigError("resume needs the folder of the checkpoints", remedy="give save_to")
@@ -167,7 +196,7 @@ def _stopped(name, epoch, save_to) -> str:
 
 
 def _stream(train, seed, epoch):
-    """The batches of an epoch and the first of them; what they draw depends on seed and epoch only."""
+    """(batches of an epoch, the first of them); random choices depend only on the seed and the epoch."""
     _seed_epoch(seed, epoch)
     stream = batches(train)
     first = next(stream, None)
@@ -177,13 +206,13 @@ def _stream(train, seed, epoch):
 
 
 def _seed_epoch(seed, epoch):
-    # MXNet's random state cannot be saved; this way a resumed epoch draws what it would have drawn.
+    # MXNet's random state cannot be saved; with a seed for each epoch, a resumed run draws the same numbers.
     if seed is not None:
         seeds.seed_all(seeds.seed_of(seed, epoch))
 
 
 def _last_checkpoint(save_to, task, train):
-    """The state of the last complete epoch, None where there is none; sets the loader to go on after it."""
+    """The state of the last complete epoch, or None. Sets the loader to continue after this epoch."""
     known = checkpoints.epochs(save_to)
     if not known:
         return None
@@ -242,22 +271,22 @@ def _evaluate(mod, contexts, stream, labels, meter) -> Metrics:
 def evaluate(symbol: mx.sym.Symbol, arg_params: legacy.Parameters, aux_params: legacy.Parameters, source: Any,
              batch_size: int, ctx: mx.Context | list[mx.Context] | None = None, top_k: int = 0,
              classes: Sequence[str] | None = None) -> Metrics:
-    """Loss and accuracy of a symbol that ends in SoftmaxOutput; every image counts once, padding not at all.
+    """Measures the loss and accuracy of a symbol that ends in SoftmaxOutput. Each image counts once, padding does not.
 
     Parameters
     ----------
     symbol, arg_params, aux_params
-        As in `fit`; no parameter may be missing.
-    source : mx.io.DataIter, or a loader
-        Class names that it carries must be as many as the symbol has results, or all be among `classes`.
+        As in `fit`, but no parameter may be missing.
+    source : mx.io.DataIter or loader
+        If it has class names, there must be as many as the symbol has outputs, or all must be among `classes`.
     batch_size : int
-        Images of a batch, over all devices together.
+        Images per batch, over all devices together.
     ctx : mx.Context or list of them, default mx.cpu()
     top_k : int, default 0
-        The k of top-k accuracy; 0: not asked.
+        The k of top-k accuracy; 0 for none.
     classes : sequence of str, optional
-        Names in the order of the symbol's results, such as `SymbolicResult.classes`. A source that names its classes
-        then gets its labels by name, and may lack some.
+        Class names in the order of the symbol's outputs, such as `SymbolicResult.classes`. If the source has class
+        names, its labels are converted by name, and it may lack some of the classes.
 
     Returns
     -------
@@ -266,9 +295,9 @@ def evaluate(symbol: mx.sym.Symbol, arg_params: legacy.Parameters, aux_params: l
     Raises
     ------
     DataError
-        There is no image, or class names do not fit.
+        There are no images, or the class names do not fit.
     NetworkError, WeightsError
-        Symbol, parameters and images do not fit.
+        Symbol, parameters and images do not fit together.
     TrainingError
         A label is outside the head, or a loss is not finite.
     """

@@ -1,4 +1,4 @@
-"""What is settled before a symbol is trained: what moves and how fast, the symbol as it is run, the class names."""
+"""`Plan`: decides before training which parameters are trained and with which multipliers; checks inputs and labels."""
 from __future__ import annotations
 
 import contextlib
@@ -23,32 +23,32 @@ from gluon_ft.training.config import TrainConfig
 from gluon_ft.training.labels import LabelCheck
 from gluon_ft.training.schedule import OPEN_ENDED
 
-# What of TrainConfig Module's loop here does; another setting than the default of the rest is refused.
+# The settings of TrainConfig that `symbolic.fit` supports; the others must have their defaults.
 USED = ("epochs", "optimizer", "lr", "momentum", "wd", "schedule", "warmup", "lr_factor", "lr_every", "milestones",
         "label_smoothing", "kvstore", "seed", "top_k", "allow_empty_classes")
-PADDING = -1.0  # label of rows that are ignored
+PADDING = -1.0  # label of padding rows, which SoftmaxOutput ignores
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What `make` settles.
+    """How a symbol will be trained.
 
     Attributes
     ----------
     symbol, running : mx.sym.Symbol
-        As given, and as it is trained.
+        The symbol as given, and the one that is trained.
     label : str
         Name of the symbol's input for labels.
     head : tuple of str
-        The last layer's parameters.
+        Names of the last layer's parameters.
     frozen, held : list of str
-        Parameters, and running statistics, that stay as they are.
+        Names of the parameters, and of the running statistics, that are not trained.
     lr, wd : dict of str to float
-        Multipliers of the parameters that are trained.
+        Multipliers of learning rate and weight decay for each trained parameter.
     config : TrainConfig
     contexts : list of mx.Context
     batch_size : int
-        Over all devices together.
+        Images per batch, over all devices together.
     """
 
     symbol: mx.sym.Symbol
@@ -64,7 +64,7 @@ class Plan:
     batch_size: int
 
     def settings(self) -> dict:
-        """The settings that must be the same to go on from a checkpoint."""
+        """The settings that must not change when training is resumed from a checkpoint."""
         looks_ahead = self.config.schedule not in OPEN_ENDED
         config = {k: v for k, v in self.config.to_dict().items() if k in USED and (looks_ahead or k != "epochs")}
         return {"config": config, "batch_size": self.batch_size, "devices": len(self.contexts), "lr_mult": self.lr,
@@ -75,12 +75,12 @@ class Plan:
 def make(symbol: mx.sym.Symbol, batch_size: int, ctx: mx.Context | list[mx.Context] | None, config: TrainConfig,
          head_lr_mult: float | None, lr_mult: Mapping[str, float] | None, wd_mult: Mapping[str, float] | None,
          frozen: Iterable[str], batchnorm: str) -> Plan:
-    """Settles what moves, how fast, and on which devices. The number of classes is checked later, with the shapes.
+    """Makes the plan of a training. `check` later compares it with the shapes and the number of classes.
 
     Parameters
     ----------
     symbol, batch_size, ctx, config, head_lr_mult, lr_mult, wd_mult, frozen, batchnorm
-        As of `symbolic.fit`, without its defaults.
+        See `symbolic.fit`.
 
     Returns
     -------
@@ -89,9 +89,9 @@ def make(symbol: mx.sym.Symbol, batch_size: int, ctx: mx.Context | list[mx.Conte
     Raises
     ------
     ConfigError
-        An option is out of its range, or is none of `symbolic.fit`'s; a pattern matches nothing.
+        An option is out of its range or not supported, or a pattern matches nothing.
     NetworkError
-        The symbol has no input 'data', or does not end in a layer of classes with SoftmaxOutput.
+        The symbol has no input 'data', or does not end in a classifier with SoftmaxOutput.
     TrainingError
         Every parameter is frozen.
     """
@@ -118,7 +118,7 @@ def make(symbol: mx.sym.Symbol, batch_size: int, ctx: mx.Context | list[mx.Conte
     never = [n for n in names if own["lr_mult"].get(n) == own["wd_mult"].get(n) == 0]
     stays = [*matching(names, frozen), *never]
     running, held = graph.hold_batchnorm(symbol, stays) if batchnorm == "frozen" else (symbol, [])
-    # A scale that BatchNorm takes as 1 has no gradient; weight decay would still move the number in the file.
+    # With fix_gamma, BatchNorm takes gamma as 1 and gives it no gradient; weight decay would change the stored value.
     trained = [name for name in names if name not in fixed and name not in stays]
     if not trained:
         raise TrainingError("every parameter is frozen", expected="at least the last layer trained",
@@ -129,20 +129,20 @@ def make(symbol: mx.sym.Symbol, batch_size: int, ctx: mx.Context | list[mx.Conte
     if head_lr_mult is not None:
         of_head = multipliers(list(head), {"": head_lr_mult}, "head_lr_mult")
         lr.update({name: value for name, value in of_head.items() if name in lr})
-    running = _with_options(running, config.label_smoothing, len(contexts))
+    running = _with_softmax_options(running, config.label_smoothing, len(contexts))
     return Plan(symbol, running, label, head, [n for n in names if n not in lr], held, lr, wd, config, contexts,
                 batch_size)
 
 
 def contexts_of(ctx: mx.Context | Iterable[mx.Context] | None) -> list[mx.Context]:
-    """A context, a list of them, or None for the CPU, as a list."""
+    """A list of contexts, from one context, several, or None for the CPU."""
     if ctx is None:
         return [mx.cpu()]
     return [ctx] if isinstance(ctx, mx.Context) else list(ctx)
 
 
-def _with_options(symbol, smoothing, devices):
-    """SoftmaxOutput with label smoothing, and with rows to ignore where a batch may have fewer rows than devices."""
+def _with_softmax_options(symbol, smoothing, devices):
+    """Sets SoftmaxOutput's label smoothing; with several devices, also the label of padding rows, to be ignored."""
     inside, output = graph.result_of(symbol)
     changes = {}
     if smoothing:
@@ -151,7 +151,7 @@ def _with_options(symbol, smoothing, devices):
         if not classes:
             raise ConfigError("label smoothing needs the last layer right below SoftmaxOutput",
                               found=f"{head.op} '{head.name}'")
-        # SoftmaxOutput spreads alpha over the wrong classes only, TrainConfig's label_smoothing over all.
+        # SoftmaxOutput distributes alpha over the wrong classes only, TrainConfig's label_smoothing over all classes.
         changes["smooth_alpha"] = repr(smoothing * (classes - 1) / classes)
     if devices > 1:
         changes.update(use_ignore="True", ignore_label=repr(PADDING))
@@ -160,7 +160,7 @@ def _with_options(symbol, smoothing, devices):
 
 def check(plan: Plan, arg_params: Parameters, aux_params: Parameters, train: Any, val: Any, shape: tuple[int, ...],
           names: Sequence[str] | None = None) -> tuple[LabelCheck, LabelCheck | None]:
-    """Checks everything that can be known before the first batch.
+    """Checks parameters, class names and known labels before the first step.
 
     Parameters
     ----------
@@ -170,9 +170,9 @@ def check(plan: Plan, arg_params: Parameters, aux_params: Parameters, train: Any
     train, val : mx.io.DataIter or loader
         `val` may be None.
     shape : tuple of int
-        Of a batch's data; the first number is not used, `plan.batch_size` is.
+        Shape of a batch's data; its first number is replaced by `plan.batch_size`.
     names : sequence of str, optional
-        Of the classes, see `named`.
+        Class names, see `named`.
 
     Returns
     -------
@@ -182,7 +182,7 @@ def check(plan: Plan, arg_params: Parameters, aux_params: Parameters, train: Any
     Raises
     ------
     DataError, NetworkError, TrainingError, WeightsError
-        As of `symbolic.fit`.
+        See `symbolic.fit`.
     """
     inputs = {DATA: (plan.batch_size, *shape[1:]), plan.label: (plan.batch_size,)}
     classes = check_parameters(plan.symbol, arg_params, aux_params, inputs, plan.head)
@@ -200,9 +200,9 @@ def check_parameters(symbol: mx.sym.Symbol, arg_params: Parameters, aux_params: 
     symbol : mx.sym.Symbol
     arg_params, aux_params : dict of str to NDArray
     inputs : dict of str to tuple of int
-        Shapes of data and labels by name, the batch first.
+        Shapes of data and labels by name, with the batch dimension first.
     may_miss : sequence of str, default none
-        Parameters that will be initialised.
+        Parameters that may be missing, because they will be initialised.
 
     Returns
     -------
@@ -214,7 +214,7 @@ def check_parameters(symbol: mx.sym.Symbol, arg_params: Parameters, aux_params: 
     NetworkError
         The input does not fit the symbol, or the result is not (n, classes).
     WeightsError
-        A parameter is missing or of another shape.
+        A parameter is missing or has another shape.
     """
     own = [name for name in symbol.list_arguments() if name not in inputs]
     missing = [name for name in own if name not in arg_params and name not in may_miss]
@@ -233,7 +233,7 @@ def check_parameters(symbol: mx.sym.Symbol, arg_params: Parameters, aux_params: 
 
 
 def _shapes(symbol, inputs, arg_params):
-    # MXNet prints the arguments of a failed inference to standard output.
+    # When inference fails, MXNet prints the arguments to standard output.
     with contextlib.redirect_stdout(io.StringIO()):
         try:
             arguments, _, auxiliary = symbol.infer_shape(**inputs)
@@ -252,45 +252,45 @@ def _classes(symbol, inputs) -> int:
 
 
 def labels_fit(classes: int, source: Any, what: str, allow_empty: bool = True) -> LabelCheck:
-    """Compares the labels of a source with the symbol's last layer, see `LabelCheck`.
+    """Checks the labels of a source against the number of classes, see `LabelCheck`.
 
     Parameters
     ----------
     classes : int
-        Of the last layer.
+        Number of classes of the last layer.
     source : mx.io.DataIter or loader
     what : str
-        'the training set', for errors.
+        Describes the source in errors, such as 'the training set'.
     allow_empty : bool, default True
-        False: a class without an image is an error.
+        Whether there may be classes without images.
 
     Raises
     ------
     TrainingError, DataError
-        As of `LabelCheck`.
+        See `LabelCheck`.
     """
     return LabelCheck(classes, source, what, allow_empty, growing="call get_fine_tune_model with num_classes=N")
 
 
 def named(train: Any, val: Any = None, wanted: Sequence[str] | None = None) -> tuple[Any, Any, list[str] | None]:
-    """The loaders with their labels by one list of class names.
+    """Makes both loaders use the same class names for their labels.
 
     Parameters
     ----------
     train, val : mx.io.DataIter or loader
-        Their class names count, where they have them (see `data.sources.class_names.of`); `val` may be None.
+        `data.sources.class_names.of` finds their class names; `val` may be None.
     wanted : sequence of str, optional
-        Class names of the symbol's results, such as those of a checkpoint; default those of `train`, else of `val`.
+        Class names of the symbol's outputs, such as those in a checkpoint; default those of `train`, else of `val`.
 
     Returns
     -------
     (train, val, list of str or None)
-        The names in label order; None where nothing names the classes.
+        The loaders with converted labels, and the class names in label order; None if they are not known.
 
     Raises
     ------
     DataError
-        A class that is not among the names.
+        A loader has a class that is not among the names.
     """
     names = list(wanted) if wanted is not None else class_names.of(train)
     if names is None:
@@ -301,7 +301,7 @@ def named(train: Any, val: Any = None, wanted: Sequence[str] | None = None) -> t
 
 
 def check_names(classes: int, names: Sequence[str] | None) -> None:
-    """DataError where there are class names, and not as many as the symbol has results."""
+    """Raises DataError if there are class names, but not as many as the symbol has outputs."""
     if names is not None and len(names) != classes:
         raise DataError("the class names do not fit the head", expected=f"{classes} classes",
                         found=class_names.describe(names),
@@ -309,7 +309,7 @@ def check_names(classes: int, names: Sequence[str] | None) -> None:
 
 
 def matching(names: list[str], patterns: Iterable[str]) -> list[str]:
-    """Those of `names` that one of the patterns matches, in their order; see `by_pattern`."""
+    """The names that match one of the patterns, in order; see `by_pattern`."""
     patterns = [patterns] if isinstance(patterns, str) else list(patterns)
     return [name for name, pattern in by_pattern(names, patterns).items() if pattern is not None]
 
@@ -320,21 +320,21 @@ def multipliers(names: list[str], values: Mapping[str, float] | None, what: str)
     Parameters
     ----------
     names : list of str
-        Of the parameters.
+        Names of the parameters.
     values : dict of str to float, or None
-        Regular expression -> multiplier, 0 or more. The first that is found in a name counts.
+        Regular expression -> multiplier, 0 or more. The first expression that is found in a name counts.
     what : str
-        'lr_mult', for errors.
+        Name of the option in errors, such as 'lr_mult'.
 
     Returns
     -------
     dict of str to float
-        By name, without the names that no pattern matches.
+        Name -> multiplier, only for names that a pattern matches.
 
     Raises
     ------
     ConfigError
-        A multiplier is out of its range, or a pattern is refused by `by_pattern`.
+        A multiplier is out of its range, or `by_pattern` refuses a pattern.
     """
     values = dict(values or {})
     for pattern, value in values.items():
@@ -345,9 +345,9 @@ def multipliers(names: list[str], values: Mapping[str, float] | None, what: str)
 
 
 def by_pattern(names: list[str], patterns: list[str]) -> dict[str, str | None]:
-    """name -> the first regular expression found in it, None where there is none.
+    """Each name -> the first of the regular expressions that is found in it, or None.
 
-    Raises ConfigError for a pattern that does not compile, or matches nothing that an earlier one has not taken.
+    Raises ConfigError for a pattern that does not compile, or that matches no name left over by earlier patterns.
     """
     claims = [(f"pattern '{pattern}'", freezing.matching(names, pattern)) for pattern in patterns]
     first = freezing.first_match(names, claims, "patterns")

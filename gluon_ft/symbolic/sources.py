@@ -1,4 +1,4 @@
-"""What to fine-tune, found by name: a backbone, weights of the catalog, a symbolic checkpoint; for either path."""
+"""`find_source`: loads what to fine-tune, as a symbol or in Gluon: a backbone, catalog weights or a checkpoint."""
 from __future__ import annotations
 
 import os
@@ -19,25 +19,26 @@ from gluon_ft.symbolic.legacy import Parameters
 from gluon_ft.weights import store
 from gluon_ft.weights.catalog import Row
 
-# What the published symbolic networks take: their first layer, 'bn_data', does the rest.
+# Input of the published symbolic networks; their first layer, 'bn_data', normalises it.
 RAW = Preprocessing(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), scale=1.0)
 INPUTS = {"raw": RAW, "imagenet": Preprocessing()}
 
 
 @dataclass(frozen=True)
 class Source:
-    """A network with its own output, and what it takes.
+    """A network with its original output layer: either a Gluon network or a symbolic checkpoint.
 
     Attributes
     ----------
     name : str
-        For reports.
+        Shown in reports.
     preprocessing : Preprocessing
+        The input format of the network.
     net : HybridBlock or None
     checkpoint : (symbol, arg_params, aux_params) or None
-        One of the two is there.
+        Exactly one of `net` and `checkpoint` is set.
     notes : tuple of str
-        For reports.
+        Remarks on the weights, for reports.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Source:
 
     def symbolic(self, num_classes: int, layer_name: str | None = None,
                  frozen: Sequence[str] = ()) -> tuple[mx.sym.Symbol, Parameters, Parameters, list[str]]:
-        """The network as a symbol with a new last layer, as `symbolic.fit` takes it.
+        """The network as a symbol with a new last layer, for `symbolic.fit`.
 
         Parameters
         ----------
@@ -57,19 +58,19 @@ class Source:
         layer_name : str, optional
             The symbol's layer below the new one; default the input of its last layer.
         frozen : sequence of str, default none
-            Patterns over the source's own names; for a Gluon source over paths such as 'features.0.weight'.
+            Patterns for parameter names; of a Gluon network, for paths such as 'features.0.weight'.
 
         Returns
         -------
         (symbol, arg_params, aux_params, frozen)
-            `frozen` are patterns over the symbol's names.
+            Here `frozen` has patterns for the names in the symbol.
 
         Raises
         ------
         ConfigError
-            `num_classes` is below 2, or a pattern is refused by `plan.by_pattern`.
+            `num_classes` is below 2, or `plan.by_pattern` refuses a pattern.
         NetworkError, WeightsError
-            As of `get_fine_tune_model`.
+            See `get_fine_tune_model`.
         """
         if self.checkpoint is not None:
             symbol, arg_params, aux_params = self.checkpoint
@@ -84,28 +85,29 @@ class Source:
     def gluon(self, num_classes: int, lr_mult: float, layer_name: str | None = None, frozen: Sequence[str] = (),
               ctx: mx.Context | list[mx.Context] | None = None,
               init: mx.init.Initializer | None = None) -> HybridBlock:
-        """The network with a new output, ready for `gluon_ft.fit`; a Gluon source's own network is changed in place.
+        """The network as a block with a new output layer, for `gluon_ft.fit`; `net` itself is changed if it is set.
 
         Parameters
         ----------
         num_classes : int
             2 or more.
         lr_mult : float
-            Learning-rate multiplier of the new output.
+            Learning-rate multiplier of the new layer.
         layer_name : str, optional
-            For checkpoints only: the layer below the new output; default the input of its last layer.
+            Only for checkpoints: the symbol's layer below the new one; default the input of its last layer.
         frozen : sequence of str, default none
-            Patterns over the source's own names. BatchNorm layers that they match wholly keep their statistics.
+            Patterns for parameter names, see `symbolic`. A BatchNorm layer keeps its running statistics if all its
+            parameters match.
         ctx : mx.Context or list of them, default mx.cpu()
         init : Initializer, default Xavier()
-            Of the new output.
+            Initialises the new layer.
 
         Raises
         ------
         ConfigError
-            `layer_name` for a Gluon network, or a pattern that matches nothing.
+            `layer_name` is given for a Gluon network, or a pattern matches nothing.
         NetworkError, WeightsError
-            As of `bridge.fine_tune_block` and `heads.replace_output`.
+            See `bridge.fine_tune_block` and `heads.replace_output`.
         """
         if self.checkpoint is not None:
             symbol, arg_params, aux_params = self.checkpoint
@@ -124,19 +126,19 @@ class Source:
 def find_source(backbone: str | None = None, weights: str | os.PathLike[str] | None = None,
                 checkpoint: tuple[str | os.PathLike[str], int | str] | None = None,
                 preprocessing: Preprocessing | None = None) -> Source:
-    """The network to fine-tune.
+    """Loads the network to fine-tune.
 
     Parameters
     ----------
     backbone : str, optional
-        A name of the registry; without `weights` it is initialised with Xavier().
+        A name in the registry. Without `weights` it is initialised with Xavier().
     weights : str or path, optional
-        A tag of the catalog, or a file, for `backbone`; or 'BACKBONE:TAG', such as 'mobilenetv2_1.0:coral_rot180', or
-        'resnet-50:imagenet1k' for the published symbolic networks.
+        For `backbone`, a tag in the catalog or a file. Or 'BACKBONE:TAG', such as 'mobilenetv2_1.0:coral_rot180', or
+        'resnet-50:imagenet1k' for a published symbolic network.
     checkpoint : (prefix, epoch), optional
-        Of a symbolic model, instead of the two.
+        A symbolic checkpoint, in place of `backbone` and `weights`.
     preprocessing : Preprocessing, optional
-        Default: what is known of the weights.
+        The input format of the network; default that of the weights.
 
     Returns
     -------
@@ -145,23 +147,23 @@ def find_source(backbone: str | None = None, weights: str | os.PathLike[str] | N
     Raises
     ------
     ConfigError
-        Where it is not one of these, or where it is not known what the network takes.
+        The arguments name no network, or the input format of the network is not known.
     NetworkError, WeightsError
-        From the files.
+        A file is missing or cannot be used.
     """
     if checkpoint is not None:
         if backbone or weights:
             raise ConfigError("a checkpoint has its network and weights", found=f"also {backbone or weights}",
                               remedy="give either a checkpoint, or a backbone and weights")
         prefix, epoch = checkpoint
-        return _of_checkpoint(prefix, epoch, preprocessing)
+        return _checkpoint_source(prefix, epoch, preprocessing)
     wanted = resolve(backbone or None, weights or None)
     if isinstance(wanted.weights, Row) and wanted.is_symbolic:
-        return _of_row(wanted.weights, preprocessing)
-    return _of_spec(wanted, preprocessing)
+        return _published_source(wanted.weights, preprocessing)
+    return _gluon_source(wanted, preprocessing)
 
 
-def _of_spec(wanted: ModelSpec, preprocessing: Preprocessing | None) -> Source:
+def _gluon_source(wanted: ModelSpec, preprocessing: Preprocessing | None) -> Source:
     if wanted.weights is not None:
         net = pretrained.pretrained_net(wanted)
         name = wanted.weights.name if isinstance(wanted.weights, Row) else f"{wanted.backbone}:{wanted.weights.name}"
@@ -169,12 +171,12 @@ def _of_spec(wanted: ModelSpec, preprocessing: Preprocessing | None) -> Source:
     net = registry.build(wanted.backbone)
     net.initialize(mx.init.Xavier())
     net.hybridize()
-    # Shapes of layers are known once something has run through.
+    # Layers get their shapes in the first forward pass.
     net(mx.nd.zeros(registry.input_shape(wanted.backbone))).wait_to_read()
     return Source(wanted.backbone, preprocessing or wanted.preprocessing, net)
 
 
-def _of_row(row: Row, preprocessing: Preprocessing | None) -> Source:
+def _published_source(row: Row, preprocessing: Preprocessing | None) -> Source:
     found = store.get(row)
     paths = {file.role: path for file, path in zip(found.files, found.paths)}
     symbol = legacy.load_symbol(paths["symbol"])
@@ -183,7 +185,7 @@ def _of_row(row: Row, preprocessing: Preprocessing | None) -> Source:
     return Source(row.name, preprocessing or row.preprocessing, checkpoint=(symbol, arg_params, aux_params))
 
 
-def _of_checkpoint(prefix: str | os.PathLike[str], epoch: int | str, preprocessing: Preprocessing | None) -> Source:
+def _checkpoint_source(prefix: str | os.PathLike[str], epoch: int | str, preprocessing: Preprocessing | None) -> Source:
     prefix = os.fspath(prefix)
     try:
         epoch = int(epoch)
@@ -206,7 +208,7 @@ def _of_checkpoint(prefix: str | os.PathLike[str], epoch: int | str, preprocessi
 
 
 def normalises_itself(symbol: mx.sym.Symbol) -> bool:
-    """Whether BatchNorm is the first operator on 'data', as in the published ResNets ('bn_data')."""
+    """Whether the first operator on 'data' is BatchNorm, as in the published ResNets ('bn_data')."""
     nodes = graph.nodes(symbol)
     data = {n.index for n in nodes if n.op == "null" and n.name == "data"}
     users = [n for n in nodes if data & set(n.inputs)]

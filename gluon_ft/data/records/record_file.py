@@ -176,8 +176,8 @@ class RecordFile:
         label = float(labels[0])
         if not label.is_integer():
             return f"{label:g}"
-        known = self.class_names is not None and 0 <= label < len(self.class_names)
-        return self.class_names[int(label)] if known else str(int(label))
+        names = self.class_names or []
+        return names[int(label)] if 0 <= label < len(names) else str(int(label))
 
     def where(self, position: int) -> str:
         """Names the place of a record in errors."""
