@@ -1,1 +1,1 @@
-"""What is done with a trained network: models on disk, prediction, linear classifiers on its features."""
+"""Uses trained networks: models on disk, prediction, cross-validation, linear classifiers on features."""

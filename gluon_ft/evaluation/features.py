@@ -1,4 +1,4 @@
-"""Penultimate features of a set of images, kept on disk under everything that they depend on."""
+"""Penultimate features of a set of images, cached on disk under a key of everything that they depend on."""
 from __future__ import annotations
 
 import json
@@ -21,7 +21,7 @@ from gluon_ft.training.feature_cache import store as features_store
 
 def penultimate(net: HybridBlock, loader: Any, store: AnyPath = "disk",
                 ctx: mx.Context | list[mx.Context] | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """The features of the layer before the output, computed once: see `training.feature_cache.features.extract`.
+    """The output layer's input for every image, computed once; see `training.feature_cache.features.extract`.
 
     Parameters
     ----------
@@ -31,20 +31,20 @@ def penultimate(net: HybridBlock, loader: Any, store: AnyPath = "disk",
         With `train=False`, or without shuffling.
     store : {'disk', 'memory'} or path-like
         'disk': the cache folder, where a later run with the same images, preprocessing, weights and versions finds the
-        features again; 'memory': not kept; or a folder.
+        features again; 'memory': they are not kept; or a folder.
     ctx : Context or list of Context, optional
-        Default where the network is.
+        Default: the network's.
 
     Returns
     -------
     (ndarray, ndarray)
         Features float32 (n, d) and labels int64 (n,), in the source's order.
 
-    Errors as of `extract` and `store.kept`.
+    Raises what `extract` and `store.kept` raise.
     """
     layer: Any = tracing.output_layer(net).block
     if not all(map(is_initialised, net.collect_params().values())):
-        # Initialised, but for the sizes, which the first image tells it.
+        # Deferred initialisation: one image makes the shapes known.
         net(next(iter(loader)).data[:1].as_in_context(devices.of(net)[0]))
     width = math.prod(layer.weight.shape[1:])
     labels = np.asarray(loader.labels, dtype=np.int64)

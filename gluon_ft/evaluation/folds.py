@@ -1,4 +1,4 @@
-"""k-fold cross-validation: folds stratified by class, copies of an image kept together, mean and spread of results."""
+"""k-fold cross-validation: folds stratified by class, copies of an image in one fold, mean and spread of results."""
 from __future__ import annotations
 
 import copy
@@ -23,15 +23,16 @@ from gluon_ft.io import tables
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """What `cross_validate` returns; str() is both tables.
+    """The result of `cross_validate`; str() gives both tables.
 
     Attributes
     ----------
     rows : list of dict
-        Those of `run_fold`, each with its `fold` (from 0) and `seed`.
+        The rows of `run_fold`, each with its `fold` (from 0) and `seed`.
     summary : list of dict
-        One a name: name, folds (number of rows), train_mean, train_sd, validation_mean, validation_sd, validation_min,
-        validation_max (accuracies, 0..1). sd is the standard deviation over the folds (divisor n - 1), None of one row.
+        One per name: name, folds (number of rows), train_mean, train_sd, validation_mean, validation_sd,
+        validation_min, validation_max (accuracies, 0..1). sd is the standard deviation over the folds (divisor n - 1),
+        None for a single row.
     """
 
     rows: list[dict]
@@ -45,19 +46,19 @@ class CrossValidation:
 
 def folds(labels: np.ndarray | Sequence[int], k: int, seed: int = 0,
           groups: np.ndarray | Sequence[int] | None = None) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Draws `k` folds, in which every image is validated once.
+    """Draws `k` folds; every image is in the validation part of exactly one.
 
-    Each class has nearly the same share in every fold (sklearn's StratifiedKFold, or StratifiedGroupKFold).
+    Each class has nearly the same share in every fold (scikit-learn's StratifiedKFold, or StratifiedGroupKFold).
 
     Parameters
     ----------
     labels : int (n,)
     k : int
-        Number of folds, 2 or more; at most the images of the smallest class.
+        Number of folds: at least 2, at most the number of images of the smallest class.
     seed : int, default 0
-        Of the drawing, 0 to 2**32 - 1.
+        Of the random draw, 0 to 2**32 - 1.
     groups : (n,), optional
-        Images with equal entries stay in one fold, see `groups_of`; classes then are spread as evenly as that allows.
+        Images with equal entries stay in one fold, see `groups_of`; classes are then spread as evenly as that allows.
 
     Returns
     -------
@@ -69,7 +70,7 @@ def folds(labels: np.ndarray | Sequence[int], k: int, seed: int = 0,
     ConfigError
         `k` out of its range.
     DataError
-        Labels and groups do not fit each other, or a class would be missing from a training part.
+        Labels and groups differ in number, or a class would be missing from a training part.
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
@@ -93,20 +94,20 @@ def folds(labels: np.ndarray | Sequence[int], k: int, seed: int = 0,
 
 def cross_validate(k: int, labels: np.ndarray | Sequence[int], seed: int, run_fold: Callable,
                    groups: np.ndarray | Sequence[int] | None = None) -> CrossValidation:
-    """Trains and validates `k` times, each image being validated once.
+    """Trains and validates `k` times, so that each image is validated once.
 
     Parameters
     ----------
     k, labels, seed, groups
         As in `folds`.
     run_fold : callable(fold, train positions, val positions) -> dict or list of dict
-        A row, or a list of rows (one a network), with at least `name`, `train_accuracy` and `validation_accuracy`
+        A row, or a list of rows (one per network), with at least `name`, `train_accuracy` and `validation_accuracy`
         (0..1).
 
     Raises
     ------
     ConfigError, DataError
-        As of `folds`.
+        As `folds` does.
     """
     rows = []
     for fold, (train, val) in enumerate(folds(labels, k, seed, groups)):
@@ -117,17 +118,18 @@ def cross_validate(k: int, labels: np.ndarray | Sequence[int], seed: int, run_fo
 
 def cross_validate_loaders(k: int, train: Any, plain: Any, seed: int, run_fold: Callable, audited: Sequence = ()
                            ) -> CrossValidation:
-    """`cross_validate` of the images of a loader.
+    """Runs `cross_validate` on the images of a loader; raises as `folds` does.
 
     Parameters
     ----------
     k, seed : int
-        As in `folds`, as are the errors.
+        As in `folds`.
     train, plain : ArrayLoader or Loader
-        Of the same images, the first as for training, the second as for evaluation; see `subset`.
+        Two loaders of the same images, the first for training, the second for evaluation; see `subset`.
     run_fold : callable(fold, training loader, validation loader) -> dict or list of dict
     audited : sequence
-        What the loaders read (a folder, a list, packed records); its copies then stay in one fold.
+        The sources that the loaders read (a folder, a list, packed records). If given, they are audited, and copies of
+        an image stay in one fold.
     """
     groups = groups_of(checks.audit(audited), plain) if audited else None
     return cross_validate(k, plain.labels, seed, lambda fold, chosen, held_out: run_fold(
@@ -135,7 +137,7 @@ def cross_validate_loaders(k: int, train: Any, plain: Any, seed: int, run_fold: 
 
 
 def summarise_folds(rows: list[dict]) -> list[dict]:
-    """`CrossValidation.summary` of rows, also of those of several cross-validations together."""
+    """The `CrossValidation.summary` of rows, which may come from several cross-validations."""
     summary = []
     for name in dict.fromkeys(row["name"] for row in rows):
         line = {"name": name, "folds": sum(row["name"] == name for row in rows)}
@@ -149,16 +151,16 @@ def summarise_folds(rows: list[dict]) -> list[dict]:
 
 def subset(loader: ArrayLoader | Loader, positions: np.ndarray | Sequence[int],
            batch_size: int | None = None) -> ArrayLoader | Loader:
-    """A loader of the same kind over some of the images only, as if they were all there were.
+    """A loader of the same kind over some of the images only, as if there were no others.
 
     Parameters
     ----------
     loader : ArrayLoader or Loader
         What `loaders.make_loader` returns for the engines 'threads' and 'dataset'.
     positions : int (n,)
-        In the order of the loader's source.
+        Positions in the loader's source.
     batch_size : int, optional
-        Default the loader's.
+        Default: the loader's.
 
     Raises ConfigError for another kind of loader.
     """
@@ -179,15 +181,16 @@ def subset(loader: ArrayLoader | Loader, positions: np.ndarray | Sequence[int],
 
 
 def groups_of(report: Report, *loaders) -> np.ndarray:
-    """A group's number for each image of loaders' sources, int64 (n,): copies and near copies have the same.
+    """A group number for each image of the loaders' sources, int64 (n,); copies and near duplicates share a number.
 
     Parameters
     ----------
     report : Report
-        Of `data.audit.checks.audit` of what the loaders read (folders, lists or packed records), one after the other.
+        The audit (`data.audit.checks.audit`) of the sources that the loaders read.
     loaders : Loader
+        Their images are numbered one loader after the other.
 
-    Images that are linked by a chain of pairs are one group. Raises DataError for a report of something else.
+    Images that are linked by a chain of pairs are one group. Raises DataError for a report of other images.
     """
     refs = [loader.source.ref(i) for loader in loaders for i in range(len(loader.source))]
     position = {ref.absolute(): i for i, ref in enumerate(refs) if ref is not None}

@@ -1,8 +1,8 @@
-"""Linear classifiers on penultimate features, chosen by cross-validation, calibrated, and put back into the network.
+"""Linear classifiers on penultimate features: chosen by cross-validation, calibrated, and put into the network.
 
-What is fitted here is a linear function of the features whose softmax gives the probabilities, so that it is exactly a
-Dense layer with a bias: scaling and calibration (`evaluation.calibration`) are folded into its weights. For two classes
-with the calibrated decision value z the layer gives -z/2 and z/2, whose softmax is Platt's sigmoid of z.
+The result is a linear function of the features whose softmax gives the probabilities: exactly a Dense layer with a
+bias, with scaling and calibration (`evaluation.calibration`) folded into its weights. For two classes with the
+calibrated decision value z the layer's outputs are -z/2 and z/2, whose softmax is Platt's sigmoid of z.
 """
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ from gluon_ft.evaluation import folds
 from gluon_ft.evaluation.calibration import NO_CALIBRATION, Calibration, calibrate
 from gluon_ft.models import heads, tracing
 
-# Kind -> pairs of classifier and scaling that are tried, the first of equals taken.
-# 'each': every feature to mean 0 and variance 1; 'all': to mean 0, and one factor for all, so that the features' mean
-# variance is 1. 'each' raises features that hardly vary, which costs accuracy where there are many (trap 33).
+# Kind -> the pairs of classifier and scaling that are tried; of equally accurate ones the first is taken.
+# 'each': every feature is scaled to mean 0 and variance 1. 'all': every feature is shifted to mean 0, and one factor
+# scales all of them to a mean variance of 1. 'each' amplifies features that hardly vary, which costs accuracy where
+# there are many of them.
 KINDS = {
     "svm": (("svm", "each"),),
     "logistic": (("logistic", "each"),),
@@ -33,27 +34,27 @@ KINDS = {
 WORDS = {(kind, scaling): f"{name}, {how}"
          for kind, name in (("svm", "linear SVM"), ("logistic", "logistic regression"))
          for scaling, how in (("each", "every feature scaled by itself"), ("all", "all features scaled alike"))}
-CONSTANT = 1e-5  # a feature's standard deviation over its mean, of rounding
-# C of scikit-learn, the inverse of the regularisation, for scaled features. Of equals the smallest is taken.
+CONSTANT = 1e-5  # a feature varies by rounding only if its standard deviation over its mean is at most this
+# scikit-learn's C, the inverse of the regularisation, for scaled features; of equally accurate ones the smallest wins.
 GRID = tuple(10.0 ** exponent for exponent in range(-6, 2))
-# Of C times the number of features, for an SVM that is tried beside others: above it none was chosen on photos, small
-# pictures or digits, and most of the time would go there.
+# Limit on C times the number of features, where an SVM is tried beside others: on photos, small pictures and digits
+# none above it was chosen, and most of the time would go there.
 SVM_MOST = 20.0
 
 
 @dataclass(frozen=True)
 class Linear:
-    """What `fit` returns.
+    """The result of `fit`.
 
     Attributes
     ----------
     kind, scaling : str
-        Of the classifier chosen: 'svm' or 'logistic'; 'each' or 'all', see `KINDS`.
+        Of the chosen classifier: 'svm' or 'logistic'; 'each' or 'all', see `KINDS`.
     classifier, scaler
-        scikit-learn's, fitted on all the features.
+        scikit-learn objects, fitted on all the features.
     calibration : Calibration
     C : float
-        The one chosen.
+        The chosen inverse regularisation.
     scores : list of dict
         One for each candidate: kind, scaling, C, and mean and sd of the accuracy over the folds.
     """
@@ -67,11 +68,11 @@ class Linear:
     scaling: str = "each"
 
     def dense(self) -> tuple[np.ndarray, np.ndarray]:
-        """The Dense layer that equals it, see `as_dense`."""
+        """Weight and bias of the equivalent Dense layer, see `as_dense`."""
         return as_dense(self.classifier, self.scaler, self.calibration)
 
     def logits(self, features: np.ndarray) -> np.ndarray:
-        """float64 (n, classes), computed by scikit-learn; what `dense` gives for the same features."""
+        """float64 (n, classes), computed by scikit-learn; equal to the outputs of the layer `dense`."""
         found = np.asarray(self.classifier.decision_function(self.scaler.transform(features)), np.float64)
         values = self.calibration.scale * found + self.calibration.offset
         return np.stack([-values / 2, values / 2], axis=1) if values.ndim == 1 else values
@@ -89,22 +90,22 @@ class _Candidate(NamedTuple):
 
 def fit(features: np.ndarray, labels: np.ndarray, kind: str = "linear", k: int = 5, seed: int = 0,
         groups: np.ndarray | Sequence[int] | None = None, grid: Sequence[float] = GRID) -> Linear:
-    """Fits a linear classifier to features; everything about it is chosen inside, by `k` folds of these images.
+    """Fits a linear classifier to features, and chooses everything about it by `k` folds of these images.
 
     Parameters
     ----------
     features : float array (n, d)
         Of the training images only.
     labels : int array (n,)
-        0 to classes - 1, each class there.
+        0 to classes - 1; every class has images.
     kind : {'linear', 'svm', 'logistic'}
-        'svm': scikit-learn's LinearSVC, one against the rest, on standardised features; 'logistic': multinomial
-        LogisticRegression on the same; 'linear': the more accurate of the two, with either scaling of `KINDS`;
-        multinomial logistic regression first among equals, and the SVM with a C up to `SVM_MOST` / d only.
+        'svm': scikit-learn's LinearSVC, one against the rest, on standardised features. 'logistic': multinomial
+        LogisticRegression on the same. 'linear': the more accurate of the two, with either scaling of `KINDS`; of
+        equally accurate ones logistic regression, and the SVM only with C up to `SVM_MOST` / d.
     k, seed, groups
-        Of the folds, see `folds.folds`; the scaling is fitted within each fold.
+        As in `folds.folds`; the scaling is fitted within each fold.
     grid : sequence of float
-        Values of C to choose from, by mean accuracy over the folds; the smallest of equals.
+        Values of C to choose from, by the mean accuracy over the folds; of equally accurate ones the smallest.
 
     Returns
     -------
@@ -114,9 +115,9 @@ def fit(features: np.ndarray, labels: np.ndarray, kind: str = "linear", k: int =
     Raises
     ------
     ConfigError
-        for an unknown kind or too many folds.
+        The kind is unknown, or there are too many folds.
     DataError
-        for features and labels that do not fit.
+        Features and labels do not fit each other.
     """
     from threadpoolctl import threadpool_limits
 
@@ -126,9 +127,9 @@ def fit(features: np.ndarray, labels: np.ndarray, kind: str = "linear", k: int =
     candidates = [_Candidate(classifier, scaling, c) for classifier, scaling in KINDS[kind] for c in sorted(grid)
                   if classifier != "svm" or kind == "svm" or c * features.shape[1] <= SVM_MOST]
     splits = folds.folds(labels, k, seed, groups)
-    # More threads than one make products of this size ten times slower where the processors have other work.
+    # With several threads, products of this size are ten times slower where the processors have other work.
     with threadpool_limits(1, user_api="blas"), warnings.catch_warnings():
-        # A large C on features that are not separable need not converge; it still has to win by its accuracy.
+        # A large C need not converge on features that are not separable; it is still chosen only for its accuracy.
         warnings.filterwarnings("ignore", message=".*(onverge|increase the number of iterations)")
         held_out, scores = _cross_validated(candidates, features, labels, splits, seed)
         best = max(range(len(candidates)), key=lambda i: (scores[i]["mean"], -i))
@@ -141,7 +142,7 @@ def fit(features: np.ndarray, labels: np.ndarray, kind: str = "linear", k: int =
 
 
 def _cross_validated(candidates, features, labels, splits, seed):
-    """Decision values of held-out images, an array for each candidate, and the candidates' scores."""
+    """The held-out images' decision values, one array per candidate, and the candidates' scores."""
     width = (len(labels),) if labels.max() == 1 else (len(labels), labels.max() + 1)
     held_out = np.empty((len(candidates), *width))
     accuracies = np.empty((len(candidates), len(splits)))
@@ -149,7 +150,7 @@ def _cross_validated(candidates, features, labels, splits, seed):
         spaces = {scaling: _Space.of(scaling, features[train]) for scaling in {one.scaling for one in candidates}}
         for (kind, scaling), alike in itertools.groupby(enumerate(candidates), lambda pair: pair[1][:2]):
             inside, outside = (spaces[scaling].coordinates(features[rows]) for rows in (train, test))
-            # From one C to the next larger one, each beginning where the last ended.
+            # C increases from one candidate to the next, and each fit starts from the last one's result.
             classifier = _classifier(kind, inside, seed)
             for number, one in alike:
                 classifier.set_params(C=one.C).fit(inside, labels[train])
@@ -164,7 +165,7 @@ def _classifier(kind, values, seed) -> Any:
     from sklearn.svm import LinearSVC
 
     if kind == "svm":
-        # With a large C the primal takes a hundred times as long where there are about as many numbers as images.
+        # The primal takes a hundred times as long with a large C and about as many features as images.
         return LinearSVC(dual=len(values) <= 2 * values.shape[1], max_iter=5000, random_state=seed)
     return LogisticRegression(max_iter=1000, warm_start=True)
 
@@ -174,7 +175,8 @@ class _Space:
     """Scaled features in the coordinates that the training images span.
 
     The weights of an L2-regularised linear classifier are combinations of the training images (representer theorem), so
-    that n coordinates do as well as d > n features, and are faster. `basis` : (n, d), orthonormal, or None for d <= n.
+    n coordinates give the same classifier as d > n features, and faster. `basis` is (n, d), orthonormal; None where
+    d <= n.
     """
 
     scaler: Any
@@ -185,7 +187,7 @@ class _Space:
         from sklearn.preprocessing import StandardScaler
 
         scaler: Any = StandardScaler().fit(features)
-        # What varies by float32's rounding only is constant: scaled to variance 1 it would be noise of any size.
+        # A feature that varies only by float32's rounding is constant; scaled to variance 1 it would be pure noise.
         scaler.scale_[np.sqrt(scaler.var_) <= CONSTANT * np.abs(scaler.mean_)] = 1.0
         if scaling == "all":
             scaler.scale_ = np.full(len(scaler.var_), np.sqrt(scaler.var_.mean()) or 1.0)
@@ -201,7 +203,7 @@ class _Space:
         return values if self.basis is None else values @ self.basis.T
 
     def back(self, classifier):
-        """The classifier of coordinates, made one of scaled features."""
+        """Turns a classifier of coordinates into one of scaled features, in place."""
         if self.basis is not None:
             classifier.coef_ = classifier.coef_ @ self.basis
             classifier.n_features_in_ = self.basis.shape[1]
@@ -210,18 +212,18 @@ class _Space:
 
 def as_dense(classifier: Any, scaler: Any = None,
              calibration: Calibration = NO_CALIBRATION) -> tuple[np.ndarray, np.ndarray]:
-    """Turns a linear classifier of scikit-learn into the Dense layer that equals it.
+    """Turns a linear classifier of scikit-learn into the equivalent Dense layer.
 
-    Of two classes, for which scikit-learn has one decision value f, the layer has two: -f/2 and f/2.
+    For two classes scikit-learn has one decision value f; the layer has two outputs, -f/2 and f/2.
 
     Parameters
     ----------
     classifier : LinearSVC, LogisticRegression, SGDClassifier, ...
         Fitted, with `coef_` and `intercept_`, on classes 0, 1, 2, ...
     scaler : StandardScaler, optional
-        That stands before it.
+        Applied before the classifier.
     calibration : Calibration, default none
-        That comes after it.
+        Applied to the classifier's decision values.
 
     Returns
     -------
@@ -253,10 +255,11 @@ def as_dense(classifier: Any, scaler: Any = None,
 
 
 def set_output(net: HybridBlock, weight: np.ndarray, bias: np.ndarray, classes: list[str] | None = None) -> HybridBlock:
-    """Puts the weights of a Dense layer in the place of a network's output, in place.
+    """Replaces a network's output layer by one with the given weights, in place.
 
-    The network then gives features @ weight.T + bias, with the features of `training.feature_cache.features.extract`.
-    Of an output that is a 1x1 convolution the new one is too, and an activation behind it is taken away.
+    The network then computes features @ weight.T + bias, where the features are those of
+    `training.feature_cache.features.extract`. If the output is a 1x1 convolution, the new one is too; an activation
+    after it is removed.
 
     Parameters
     ----------
@@ -264,7 +267,7 @@ def set_output(net: HybridBlock, weight: np.ndarray, bias: np.ndarray, classes: 
     weight : float (k, d)
     bias : float (k,)
     classes : list of str, optional
-        Class names, set as `net.classes`; default: `net.classes` stays, where they are as many.
+        Class names, set as `net.classes`. Default: `net.classes` stays if it has as many names.
 
     Returns
     -------

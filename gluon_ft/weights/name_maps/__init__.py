@@ -1,6 +1,6 @@
-"""Names of parameters: which module of a PyTorch network is which block of a Gluon one, and the map that fits a file.
+"""Maps of parameter names from PyTorch networks to Gluon networks, and the choice of the map that fits a file.
 
-Each family of architectures has a module, whose `maps()` yields a `NameMap` for every network and style of names.
+Each family of architectures has a module whose `maps()` yields a `NameMap` for every network and naming style.
 """
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gluon_ft.weights.name_maps.base import NameMap
 
 @functools.cache
 def all_maps() -> dict[str, tuple[NameMap, ...]]:
-    """Every map by backbone, the usual style first."""
+    """All maps by backbone, the most usual style first."""
     table: dict[str, tuple[NameMap, ...]] = {}
     for entry in (*resnet.maps(), *classic.maps(), *mobilenet.maps(), *efficientnet_lite.maps()):
         table[entry.backbone] = (*table.get(entry.backbone, ()), entry)
@@ -45,10 +45,10 @@ def of(backbone: str, style: str | None = None) -> tuple[NameMap, ...]:
 
 
 def best(backbone: str, tensors: dict) -> NameMap:
-    """The backbone's map that has most in common with a state dict."""
+    """The backbone's map that shares most modules with a state dict."""
     return max(of(backbone), key=lambda entry: entry.likeness(tensors))
 
 
 def looks_like(tensors: dict) -> list[NameMap]:
-    """The maps that fit a state dict wholly; the names alone decide, with a few shapes."""
+    """The maps that fit a state dict completely, judged by its names and a few shapes."""
     return [entry for entries in all_maps().values() for entry in entries if entry.fits(tensors)]

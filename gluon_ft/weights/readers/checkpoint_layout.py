@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from gluon_ft.errors import WeightsError, near, printable
 from gluon_ft.weights.readers.strided_tensors import Inline, Tensor
 
-# In this order; the first that holds tensors is taken. Averaged weights come last: who wants them asks for them.
+# Searched in this order; the first that holds tensors is taken. EMA weights come last: `key` asks for them.
 USUAL_KEYS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module", "params",
               "weights", "state_dict_ema", "model_ema", "ema_state_dict", "params_ema", "ema")
 # Put before every name by DataParallel and by torch.compile.
@@ -20,7 +20,7 @@ _NEVER = _MOST_METADATA + 1
 
 @dataclass(frozen=True)
 class Layout:
-    """The tensors of a checkpoint by name, the key that they stood under ('' for none), and what was cut off."""
+    """The tensors of a checkpoint by name, the key that they were under ('' for none), and the prefix removed."""
 
     tensors: dict[str, Tensor | Inline]
     key: str
@@ -29,19 +29,19 @@ class Layout:
 
 
 def find_state(content: object, key: str | None = None) -> Layout:
-    """The state dict in `content`.
+    """Finds the state dict in `content`.
 
     Parameters
     ----------
     content : object
-        What was pickled: a state dict, a checkpoint that has one under a usual key, or one inside another.
+        The pickled object: a state dict, or a checkpoint that has one under a usual key, perhaps several levels deep.
     key : str, optional
         Dotted keys of the state dict to take; default: see USUAL_KEYS.
 
     Raises
     ------
     WeightsError
-        There is none, several are equally good, or `key` is not there.
+        There is no state dict, there are several without a usual key, or `key` does not exist.
     """
     if not isinstance(content, dict):
         raise WeightsError("the file holds no state dict", expected="a dict of names and tensors",
@@ -76,7 +76,7 @@ def _asked(content: dict, key: str) -> tuple[str, dict]:
 
 
 def _usual(content: dict, path: tuple[str, ...] = ()) -> tuple[str, dict]:
-    """The state dict under the first usual key, in itself, or under the only key that has one."""
+    """The state dict under the first usual key; else `content` itself, or the only dict in it that holds tensors."""
     for name in USUAL_KEYS:
         if len(path) < 3 and isinstance(content.get(name), dict) and _somewhere(content[name]):
             return _usual(content[name], (*path, name))
@@ -90,13 +90,13 @@ def _usual(content: dict, path: tuple[str, ...] = ()) -> tuple[str, dict]:
 
 
 def _dicts(content: dict) -> dict[str, dict]:
-    """The dicts in a dict by name, each once: a pickle can put the same one under a hundred thousand names."""
+    """The dicts in a dict by name, each only once: a pickle can put the same one under a hundred thousand names."""
     found = {id(v): (k, v) for k, v in content.items() if isinstance(k, str) and isinstance(v, dict)}
     return dict(found.values())
 
 
 def _somewhere(content: dict) -> bool:
-    """Whether a tensor is in the dict or two dicts further in."""
+    """Whether a dict holds a tensor, directly or up to two dicts deeper."""
     level = [content]
     for _ in range(3):
         if any(_holds_tensors(d) for d in level):
@@ -106,7 +106,7 @@ def _somewhere(content: dict) -> bool:
 
 
 def _flattened(state: dict) -> dict[str, Tensor | Inline]:
-    """Names of nested dicts joined by dots. Each dict is visited once: a pickle can share one a billion times."""
+    """The tensors of nested dicts, names joined by dots. A dict met twice is refused: sharing can nest without end."""
     tensors, seen, waiting = {}, set(), [("", state, 0)]
     while waiting:
         before, current, depth = waiting.pop()
@@ -131,7 +131,7 @@ def _flattened(state: dict) -> dict[str, Tensor | Inline]:
 
 
 def without_prefixes(tensors: dict) -> tuple[dict, str]:
-    """`tensors` without the prefixes that all names have, and those prefixes."""
+    """`tensors` without those `PREFIXES` that all names share, and what was removed."""
     removed, again = "", True
     while again:
         again = False
@@ -143,9 +143,9 @@ def without_prefixes(tensors: dict) -> tuple[dict, str]:
 
 
 def _metadata(content: dict) -> dict:
-    """The small values beside the state dict: epoch, best accuracy, class names, the training script's options.
+    """Small values beside the state dict: epoch, best accuracy, class names, the training script's options.
 
-    A tensor of one value stays a Tensor. Lists and dicts are taken two levels deep, with at most 100,000 values in all.
+    A tensor of one value stays a Tensor. Lists and dicts are kept up to two levels deep, with 100,000 values in all.
     """
     kept, left, refused = {}, _MOST_METADATA, set()
     for name, value in content.items():
@@ -156,9 +156,9 @@ def _metadata(content: dict) -> dict:
 
 
 def _cost(value, depth: int, left: int, refused: set[int]) -> int:
-    """The number of values in `value`, or _NEVER for what is not small and plain, or more than `left`.
+    """The number of values in `value`; _NEVER if it is not small and plain, or has more than `left` values.
 
-    refused : ids of lists and dicts for which that was the answer; so that each is looked through once.
+    refused : ids of lists and dicts that were refused, so that none is searched twice
     """
     if value is None or type(value) in (bool, int, float) or (isinstance(value, Tensor) and value.count == 1):
         return 1

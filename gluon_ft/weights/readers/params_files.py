@@ -1,8 +1,8 @@
-"""MXNet's .params files (`mx.nd.save`, `save_parameters`, `export`) read without MXNet, every length checked.
+"""Reads MXNet's .params files (`mx.nd.save`, `save_parameters`, `export`) without MXNet, and checks every length.
 
-`mx.nd.load` trusts the file: a damaged one makes it allocate what a shape or a count says, or abort the process. The
-layout is that of `NDArray::Save` (src/ndarray/ndarray.cc): magic 0x112, reserved, the arrays, their names; all
-little-endian. An array begins with the magic number of its version; in the oldest files, with its number of
+`mx.nd.load` trusts the file: a damaged one makes it allocate whatever a shape or count says, or abort the process. The
+layout is that of `NDArray::Save` (src/ndarray/ndarray.cc), little-endian: the magic number 0x112, a reserved field, the
+arrays, their names. An array begins with the magic number of its version, or, in the oldest files, with its number of
 dimensions.
 """
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LARGEST_EXTENT = 1 << 40
 
 
 def check_whole(path: str | os.PathLike) -> None:
-    """OSError where a file that MXNet has just written is cut: it does not notice a disk that is full."""
+    """Raises OSError if a file that MXNet has just written is cut off: MXNet does not notice that the disk is full."""
     try:
         read_params(mapped(path))
     except (WeightsError, ValueError) as error:
@@ -45,13 +45,13 @@ class _Array:
 
 
 class _Cursor:
-    """A position in the file that never passes its end."""
+    """A position in the file, which cannot move beyond its end."""
 
     def __init__(self, data):
         self.data, self.at = data, 0
 
     def skip(self, size: int) -> int:
-        """The position before the next `size` bytes, which are passed."""
+        """Moves past the next `size` bytes and returns the position where they begin."""
         if size > len(self.data) - self.at:
             raise WeightsError("the file is cut off", expected=f"{size} bytes at byte {self.at}",
                                found=len(self.data) - self.at)
@@ -74,7 +74,7 @@ def read_params(data: memoryview) -> tuple[dict[str, np.ndarray], list[str]]:
     Returns
     -------
     arrays : dict
-        In the file's order; bfloat16 widened to float32. 'arg:' and 'aux:' are removed where every name has one of
+        In the file's order; bfloat16 is widened to float32. 'arg:' and 'aux:' are removed if every name has one of
         them (files of `export` and of the symbolic API). Arrays saved without names are called '0', '1', ...
     auxiliary : list of str
         The names that began with 'aux:' (BatchNorm's running statistics).
@@ -82,7 +82,7 @@ def read_params(data: memoryview) -> tuple[dict[str, np.ndarray], list[str]]:
     Raises
     ------
     WeightsError
-        Sparse and uninitialised arrays; shapes, counts and names that the file is too short for; bytes after the last
+        An array is sparse or uninitialised, the file is too short for a shape, count or name, or bytes follow the last
         name.
     """
     cursor = _Cursor(data)

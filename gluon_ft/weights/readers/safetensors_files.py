@@ -1,4 +1,4 @@
-"""safetensors: the header checked here against the file, the values read by the safetensors library."""
+"""Reads and writes safetensors files: the header is checked here, the values are read by the safetensors library."""
 from __future__ import annotations
 
 import json
@@ -30,20 +30,20 @@ def is_safetensors(data: memoryview) -> bool:
 
 
 def read_safetensors(path: Path, data: memoryview) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The tensors by name (bfloat16 widened to float32, which NumPy has) and the header's metadata.
+    """The tensors by name (bfloat16, which NumPy lacks, as float32), and the header's metadata.
 
     Parameters
     ----------
     path : Path
-        For the library.
+        Given to the library.
     data : memoryview
-        The whole file, for the header and for bfloat16.
+        The whole file; the header and bfloat16 are read from it.
 
     Raises
     ------
     WeightsError
-        The header is too long or no JSON; tensors overlap, leave gaps, leave the file, or do not have the length that
-        their dtype and shape need.
+        The header is too long or not JSON; tensors overlap, leave gaps, extend beyond the file, or differ in length
+        from what dtype and shape need.
     """
     header, start = _header(data)
     metadata = header.pop(_METADATA, {})
@@ -66,7 +66,7 @@ def read_safetensors(path: Path, data: memoryview) -> tuple[dict[str, np.ndarray
 
 
 def _header(data) -> tuple[dict, int]:
-    """The header, and where the values begin."""
+    """The header, and the position where the values begin."""
     length, = struct.unpack_from("<Q", data)
     if length > min(_LONGEST_HEADER, len(data) - 8):
         raise WeightsError(f"the header has {length} bytes",
@@ -97,7 +97,7 @@ def _no_number(digits: str):
 
 
 def _entry(name: str, entry) -> tuple[str, tuple[int, ...], int, int]:
-    """dtype, shape, first byte and end of one tensor."""
+    """dtype, shape, first byte and end of one tensor, from its entry in the header."""
     if type(entry) is not dict or set(entry) != {"dtype", "shape", "data_offsets"} or len(name) > _LONGEST_NAME:
         raise WeightsError(f"the header's entry {printable(name)} is damaged")
     if type(entry["dtype"]) is not str or entry["dtype"] not in _DTYPES:
@@ -114,7 +114,7 @@ def _entry(name: str, entry) -> tuple[str, tuple[int, ...], int, int]:
 
 
 def _check_extents(entries: dict, size: int) -> None:
-    """The tensors must lie one behind another, from the header's end to the file's."""
+    """Raises WeightsError unless the tensors follow one another without gaps, from the header's end to the file's."""
     at = 0
     for name, (_, _, first, end) in sorted(entries.items(), key=lambda item: item[1][2:]):
         if first != at:
@@ -132,9 +132,9 @@ def write_safetensors(path: str | os.PathLike, tensors: dict[str, np.ndarray],
     Parameters
     ----------
     path : path-like
-        In a folder that exists; a file that is there is replaced.
+        Its folder must exist; an existing file is replaced.
     tensors : dict
-        Name -> array of a number type that the format has; any memory layout and byte order.
+        Name -> array of a dtype that the format has, in any memory layout and byte order.
     metadata : dict of str to str, optional
         Stored in the header.
 
@@ -145,9 +145,9 @@ def write_safetensors(path: str | os.PathLike, tensors: dict[str, np.ndarray],
     Raises
     ------
     WeightsError
-        Names, dtypes and metadata that the format cannot hold.
+        The format cannot hold a name, a dtype or the metadata.
     OSError
-        The file cannot be written; what was there stays.
+        The file cannot be written; an existing one stays.
     """
     arrays = {}
     for name, array in tensors.items():

@@ -1,4 +1,4 @@
-"""Tensors as files describe them, views of a storage (dtype, offset, size, strides): checked, then copied."""
+"""Tensors as files describe them, as views of a storage (dtype, offset, shape, strides): checked, then copied."""
 from __future__ import annotations
 
 import math
@@ -14,24 +14,24 @@ from gluon_ft.weights.readers import NOT_RUN
 
 MOST_DIMENSIONS = 32
 _LARGEST_EXTENT = 1 << 40
-# A view may repeat its storage's values (stride 0, overlapping windows) up to this many bytes without question.
+# A view may repeat its storage's values (stride 0, overlapping windows) only up to this many bytes.
 _SMALL_EXPANSION = 1 << 20
 
-# Name in a PyTorch file (`torch.float32`; `FloatStorage`) -> dtype of the raw values. bfloat16, which NumPy does not
-# have, is raw as uint16: the upper half of a float32.
+# Name of a dtype, as in `torch.float32` -> dtype of the raw values. NumPy has no bfloat16: its raw values are uint16,
+# the upper half of a float32.
 BFLOAT16 = "bfloat16"
 DTYPES = {"float32": "f4", "float64": "f8", "float16": "f2", BFLOAT16: "u2", "int64": "i8", "int32": "i4",
           "int16": "i2", "int8": "i1", "uint8": "u1", "uint16": "u2", "uint32": "u4", "uint64": "u8", "bool": "u1"}
 
 
 def mapped(path: str | os.PathLike) -> memoryview:
-    """A file's bytes, mapped into memory: pages that nobody asks for are never read. Raises OSError, ValueError."""
+    """A file's bytes, mapped into memory, so that unused pages are never read. Raises OSError, ValueError."""
     return memoryview(cast(Any, np.memmap(path, np.uint8, "r")))
 
 
 @dataclass(frozen=True)
 class Storage:
-    """`count` values of `dtype` (a key of DTYPES), from value `first` of the file's storage `key` on."""
+    """`count` values of `dtype` (a key of DTYPES), beginning at value `first` of the file's storage `key`."""
 
     key: str
     dtype: str
@@ -56,18 +56,18 @@ class Tensor:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the values as they are in the file."""
+        """Bytes that the values take in the file's dtype."""
         return self.count * itemsize(self.dtype)
 
 
 class Inline:
-    """A NumPy array that lies in the pickle itself."""
+    """A NumPy array that is stored in the pickle itself."""
 
     array: np.ndarray | None = None
 
 
 def itemsize(dtype: str) -> int:
-    """Bytes of a value in the file."""
+    """Bytes per value in the file."""
     return np.dtype(DTYPES[dtype]).itemsize
 
 
@@ -81,7 +81,7 @@ def whole_numbers(values: Any, what: str) -> tuple[int, ...]:
 
 
 def strided(storage: object, offset: object, shape: object, strides: object, dtype: str | None = None) -> Tensor:
-    """Makes a Tensor of what a file says of it; none of it is trusted before it is checked.
+    """Makes a Tensor from a file's description, all of which is checked.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def strided(storage: object, offset: object, shape: object, strides: object, dty
     Raises
     ------
     WeightsError
-        An argument is of another kind; the tensor leaves its storage, or unfolds a small one to more than it holds.
+        An argument has the wrong type; the tensor extends beyond its storage, or repeats its values too often.
     """
     if not isinstance(storage, Storage):
         raise WeightsError(f"a tensor's storage is of type {printable(type(storage).__name__)}", remedy=NOT_RUN)
@@ -120,16 +120,16 @@ def strided(storage: object, offset: object, shape: object, strides: object, dty
 
 
 def copied(tensor: Tensor, raw: np.ndarray, byteorder: Literal["<", ">"] = "<") -> np.ndarray:
-    """The tensor's values as a C-contiguous array of its own, in this machine's byte order; bfloat16 as float32.
+    """Copies a tensor's values to a C-contiguous array in this machine's byte order; bfloat16 becomes float32.
 
     Parameters
     ----------
     tensor : Tensor
-        As of `strided`.
+        From `strided`.
     raw : np.ndarray, uint8, 1-d
         All bytes of the file's storage `tensor.storage.key`.
     byteorder : '<' or '>', default '<'
-        Of `raw`.
+        The byte order of `raw`.
     """
     dtype = np.dtype(DTYPES[tensor.dtype]).newbyteorder(byteorder)
     start = tensor.storage.first * itemsize(tensor.storage.dtype) + tensor.offset * dtype.itemsize
@@ -143,7 +143,7 @@ def copied(tensor: Tensor, raw: np.ndarray, byteorder: Literal["<", ">"] = "<") 
 
 
 def native(view: np.ndarray, dtype: str) -> np.ndarray:
-    """A C-contiguous copy in this machine's byte order; raw bfloat16 widened to float32, raw bool to bool."""
+    """A C-contiguous copy in this machine's byte order; raw bfloat16 becomes float32, raw bool becomes bool."""
     if dtype == BFLOAT16:
         wide = view.astype(np.uint32, order="C")
         wide <<= 16
@@ -156,8 +156,8 @@ def native(view: np.ndarray, dtype: str) -> np.ndarray:
 def check_copies(tensors: Collection[Tensor], file_size: int) -> None:
     """Raises WeightsError where copying `tensors` takes far more memory than the file has bytes.
 
-    Many names for one storage are cheap in the file and dear in memory. Twice the file (tied weights, an EMA copy)
-    and 16 MB are allowed; a bfloat16 value counts as two bytes.
+    Many tensors that share one storage are small in the file, but large in memory. Allowed are twice the file's size
+    (tied weights, an EMA copy) plus 16 MB; a bfloat16 value counts as two bytes.
     """
     asked, allowed = sum(t.nbytes for t in tensors), 2 * file_size + (16 << 20)
     if asked > allowed:

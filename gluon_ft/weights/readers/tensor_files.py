@@ -1,4 +1,4 @@
-"""Reads the tensors of a weights file of any known format, told by its content; nothing in it is run."""
+"""Reads the tensors of a weights file in any known format, recognised by content. No code in the file is run."""
 from __future__ import annotations
 
 import contextlib
@@ -24,7 +24,7 @@ from gluon_ft.weights.readers.torch_files import TorchFile, read_torch_legacy, r
 __all__ = ["TensorFile", "check_finite", "read_tensors", "write_safetensors"]
 
 DAMAGED = "fetch the file again and compare its SHA-256 with the published one"
-# What people hand over by mistake, and how it begins.
+# First bytes of files that are given by mistake, what they are, and the remedy.
 _OTHERS = (
     (b"version https://git-lfs", "this is a Git LFS pointer, not the file itself", "fetch it with: git lfs pull"),
     (b"<!doctype html", "this is a web page, not the file", "fetch the file from the address that the page links"),
@@ -47,15 +47,15 @@ class TensorFile:
     format : str
         'torch zip', 'torch legacy', 'safetensors' or 'mxnet params'.
     tensors : dict
-        Name -> C-contiguous array of its own, in the file's order; dtypes as stored, but bfloat16 as float32.
+        Name -> C-contiguous array, in the file's order; dtypes as stored, but bfloat16 as float32.
     sha256 : str
         Of the whole file, in hexadecimal.
     key : str
-        Under which key of a checkpoint the tensors stood ('state_dict', 'model.net'), '' for none.
+        The checkpoint's key that held the tensors ('state_dict', 'model.net'), '' for none.
     prefix : str
-        What was removed before every name ('module.' of DataParallel), '' for nothing.
+        The prefix removed from every name ('module.' of DataParallel), '' for none.
     metadata : dict
-        Small values beside the tensors (epoch, best accuracy, class names; the safetensors header's).
+        Small values beside the tensors (epoch, best accuracy, class names), or the safetensors header's metadata.
     auxiliary : tuple of str
         Names marked 'aux:' in an MXNet file (BatchNorm's running statistics).
     """
@@ -71,7 +71,7 @@ class TensorFile:
 
 
 def read_tensors(path: str | os.PathLike, key: str | None = None) -> TensorFile:
-    """The tensors in a PyTorch (zip or older), safetensors or MXNet .params file.
+    """Reads the tensors in a PyTorch (zip or older), safetensors or MXNet .params file.
 
     Parameters
     ----------
@@ -83,8 +83,8 @@ def read_tensors(path: str | os.PathLike, key: str | None = None) -> TensorFile:
     Raises
     ------
     WeightsError
-        And only that: a file that is missing, damaged, of another kind, or that wants more than tensors. Reading takes
-        memory for the tensors that it returns; a refused file costs under a second and 200 MB.
+        The file is missing, damaged, of another kind, or asks for more than tensors; no other error is raised. Reading
+        takes memory for the tensors that it returns; a refused file costs under a second and 200 MB.
     """
     path = Path(path)
     with refusing(path):
@@ -108,14 +108,14 @@ def read_tensors(path: str | os.PathLike, key: str | None = None) -> TensorFile:
 
 
 def check_finite(tensors: Mapping[str, np.ndarray], path: str | os.PathLike | None = None) -> None:
-    """Makes sure that parameters are numbers to compute with.
+    """Checks that parameters are finite, and variances not negative.
 
     Parameters
     ----------
     tensors : mapping of str to ndarray
-        By name; a name that ends in 'running_var' or 'moving_var' is of variances.
+        Parameters by name; names that end in 'running_var' or 'moving_var' are variances.
     path : path-like, optional
-        The file that they are from, for the error.
+        The file that they come from, for the error.
 
     Raises
     ------
@@ -137,10 +137,10 @@ def check_finite(tensors: Mapping[str, np.ndarray], path: str | os.PathLike | No
 
 @contextlib.contextmanager
 def refusing(path: Path) -> Iterator[None]:
-    """For the block, every error that a damaged or hostile file can provoke leaves as a WeightsError with `path`.
+    """Turns every error that a damaged or hostile file can cause in the block into a WeightsError with `path`.
 
-    The readers check what they use; this is for the rest: a byte string that is no UTF-8, a tuple where a number
-    should be, a stack that runs empty.
+    The readers check what they use. This catches the rest: bytes that are not UTF-8, a tuple in place of a number, an
+    empty stack.
     """
     try:
         yield
@@ -159,7 +159,7 @@ def refusing(path: Path) -> Iterator[None]:
 
 def _mapped(path: Path) -> memoryview:
     try:
-        # Not a pipe or a device, which could make the reader wait for ever.
+        # A pipe or a device could make the reader wait for ever.
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             raise WeightsError("not a file", remedy="give the path of a file of weights")

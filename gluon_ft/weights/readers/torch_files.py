@@ -1,4 +1,4 @@
-"""PyTorch's two pickle formats, the zip archive (since 1.6) and the older stream, read without torch."""
+"""Reads PyTorch's two pickle formats, the zip archive (since 1.6) and the older stream, without torch."""
 from __future__ import annotations
 
 import encodings.cp437  # noqa: F401  zipfile decodes names with it; so that reading a file imports nothing
@@ -33,14 +33,14 @@ _UTF8, _ENCRYPTED = 0x800, 0x1  # flags of a member
 
 @dataclass(frozen=True)
 class TorchFile:
-    """What a PyTorch file holds.
+    """The content of a PyTorch file.
 
     Parameters
     ----------
     content : object
         The pickled object: dicts, lists, tuples, numbers, text, and Tensor or NumpyArray for arrays.
     read : callable
-        Tensor -> np.ndarray of its own (`strided_tensors.copied`); checks the checksum if there is one.
+        Tensor -> a new np.ndarray (`strided_tensors.copied`); checks the checksum if there is one.
     """
 
     content: object
@@ -48,7 +48,7 @@ class TorchFile:
 
 
 def read_torch_zip(path: Path, data: memoryview) -> TorchFile:
-    """The zip archive that `torch.save` writes: `<name>/data.pkl`, `<name>/data/<key>`, `<name>/byteorder`.
+    """Reads the zip archive that `torch.save` writes: `<name>/data.pkl`, `<name>/data/<key>`, `<name>/byteorder`.
 
     Parameters
     ----------
@@ -59,8 +59,8 @@ def read_torch_zip(path: Path, data: memoryview) -> TorchFile:
     Raises
     ------
     WeightsError
-        An archive of another kind, storages whose length is not the declared one, and what `members` and `unpickle`
-        refuse.
+        The archive is of another kind, a storage's length differs from the declared one, or `members` or `unpickle`
+        refuses the file.
     """
     found = members(path, data)
     pickles = [n for n in found if n.count("/") == 1 and n.endswith("/data.pkl")]
@@ -87,7 +87,7 @@ def read_torch_zip(path: Path, data: memoryview) -> TorchFile:
 
 @dataclass(frozen=True)
 class Member:
-    """`size` bytes from `start` of an archive, behind a header at `header`, and their checksum by the directory."""
+    """A file in an archive: `size` bytes from `start` on, after its header at `header`; `crc` is from the directory."""
 
     name: str
     header: int
@@ -99,8 +99,8 @@ class Member:
 def members(path: Path, data: memoryview) -> dict[str, Member]:
     """Name -> Member of every file in a zip archive that stores its members uncompressed, as PyTorch does.
 
-    `zipfile` reads the directory; whether that says the truth is checked here, so that members can be used where they
-    lie, without unpacking, and a zip bomb cannot exist.
+    `zipfile` reads the directory, and the directory is checked here against the file. Members can then be used where
+    they lie, without unpacking, so that a zip bomb is impossible.
 
     Parameters
     ----------
@@ -111,8 +111,8 @@ def members(path: Path, data: memoryview) -> dict[str, Member]:
     Raises
     ------
     WeightsError
-        Compressed or encrypted members, names that lead out of the archive, members that occur twice, overlap or leave
-        the file, archives of several disks, a directory of over 50,000 members or 4 MB.
+        A member is compressed or encrypted, has a name that leads out of the archive, occurs twice, overlaps another
+        or extends beyond the file; the archive has several parts, or a directory of over 50,000 members or 4 MB.
     """
     with open(path, "rb") as file:
         end = zipfile._EndRecData(file)  # pyright: ignore[reportAttributeAccessIssue] the record with zip64's numbers
@@ -140,7 +140,7 @@ def members(path: Path, data: memoryview) -> dict[str, Member]:
 
 
 def _located(data: memoryview, entry: zipfile.ZipInfo) -> Member:
-    """The member's bytes, behind its own header, which must name it too."""
+    """Finds a member's bytes, after its own header, which must have the same name."""
     name, size, at = entry.orig_filename, entry.file_size, entry.header_offset
     parts = name.split("/")
     if not name or name.startswith("/") or ".." in parts or "\\" in name or "\0" in name or ":" in parts[0]:
@@ -195,10 +195,10 @@ class _ZipStorages:
     folder: str
     byteorder: Literal["<", ">"]
     checked: bool
-    sound: set[str] = field(default_factory=set)  # members whose checksum was right
+    sound: set[str] = field(default_factory=set)  # members whose checksum was checked, and right
 
     def describe(self, name: tuple, account: Account) -> Storage:
-        """Of the persistent id ('storage', storage class, key, place, number of values)."""
+        """The storage of a persistent id ('storage', storage class, key, place, number of values)."""
         if len(name) != 5:
             raise WeightsError(f"a persistent id of {len(name)} parts", expected="5")
         storage = _storage(name, account)
@@ -220,7 +220,7 @@ class _ZipStorages:
 
 
 def read_torch_legacy(data: memoryview) -> TorchFile:
-    """The stream that `torch.save` wrote before 1.6 (and still writes with `_use_new_zipfile_serialization=False`).
+    """Reads the stream that `torch.save` wrote before 1.6 (and still does with `_use_new_zipfile_serialization=False`).
 
     Five pickles (magic number, protocol, system, the object, the storages' keys), then for each key the number of
     values as int64 and the values, little-endian.
@@ -233,8 +233,8 @@ def read_torch_legacy(data: memoryview) -> TorchFile:
     Raises
     ------
     WeightsError
-        Storages that the file does not hold, or not in the declared length, bytes after the last one, and what
-        `unpickle` refuses.
+        The file lacks a storage, or has another length of it than declared; bytes follow the last storage; or
+        `unpickle` refuses the file.
     """
     if LEGACY_MAGIC.to_bytes(10, "little") not in bytes(data[:32]):
         raise WeightsError("a pickle, but not one that torch.save wrote", remedy=NOT_RUN)
@@ -277,7 +277,7 @@ def _storage(name: tuple, account: Account) -> Storage:
 
 
 def _legacy_storage(name: tuple, account: Account, declared: dict[str, Storage]) -> Storage:
-    """Of the persistent id (..., view) with view None, or (key of the view, first value, number of values)."""
+    """The storage of a persistent id (..., view); view is None or (key of the view, first value, number of values)."""
     if len(name) != 6:
         raise WeightsError(f"a persistent id of {len(name)} parts", expected="6")
     storage, view = _storage(name, account), name[5]
@@ -292,7 +292,7 @@ def _legacy_storage(name: tuple, account: Account, declared: dict[str, Storage])
 
 
 def _legacy_starts(data, at: int, keys, declared: dict[str, Storage]) -> dict[str, int]:
-    """Key -> position of its storage's values."""
+    """Key of a storage -> position of its values in the file."""
     if type(keys) is not list or any(type(k) is not str for k in keys) or len(set(keys)) != len(keys) \
             or set(keys) != set(declared):
         raise WeightsError("the list of storages does not agree with the tensors")

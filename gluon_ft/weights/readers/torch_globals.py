@@ -1,4 +1,4 @@
-"""The globals that a PyTorch file may name, and what each becomes here: descriptions and plain values, no torch."""
+"""The globals that a PyTorch file may name, and what each becomes here without torch: descriptions and plain values."""
 from __future__ import annotations
 
 import math
@@ -18,7 +18,7 @@ _OBJECT_BYTES = 400
 
 
 class StateDict(dict, Stateful):
-    """`collections.OrderedDict`; its state is torch's `_metadata` (versions of modules), which nothing here needs."""
+    """`collections.OrderedDict`; its state, torch's `_metadata` (versions of modules), is not needed here."""
 
     def set_state(self, state: Any, account: Account) -> None:
         pass
@@ -49,7 +49,7 @@ class NumpyDtype(Stateful):
 
 
 class NumpyArray(Inline, Stateful):
-    """`numpy.ndarray`, which pickles as an empty one and a state (version, shape, dtype, is Fortran order, bytes)."""
+    """`numpy.ndarray`, pickled as an empty array and a state (version, shape, dtype, whether Fortran order, bytes)."""
 
     def set_state(self, state: Any, account: Account) -> None:
         if type(state) is not tuple or len(state) != 5 or not isinstance(state[2], NumpyDtype) \
@@ -99,7 +99,7 @@ def _tensor_v2(args, account):
 
 
 def _tensor_v3(args, account):
-    """As v2 with the dtype before the metadata: its storage is untyped."""
+    """As v2, but with the dtype before the metadata, since the storage is untyped."""
     _refuse_lazy(args[7:8])
     if not 7 <= len(args) <= 8 or not isinstance(args[6], Admitted) or args[6].value not in DTYPES:
         raise WeightsError("a tensor of a dtype that is not known", expected=", ".join(DTYPES))
@@ -108,7 +108,7 @@ def _tensor_v3(args, account):
 
 
 def _refuse_lazy(metadata):
-    """torch notes there what is still to be done to the values: conjugation, negation."""
+    """Refuses tensors whose metadata says that their values still have to be conjugated or negated."""
     if metadata and metadata[0] and any(metadata[0].values()):
         raise WeightsError("a tensor with a pending conjugation or negation", remedy="save tensor.clone()")
 
@@ -121,7 +121,7 @@ def _parameter(args, account):
 
 
 def _tensor_with_attributes(args, account):
-    """(rebuild function, type, its arguments, attributes): a tensor to which somebody gave attributes; dropped."""
+    """(rebuild function, type, its arguments, attributes): a tensor with attributes of its own, which are dropped."""
     rebuild, kind, inner, _attributes = args
     if rebuild not in _REBUILD or not isinstance(kind, Admitted) or kind.value != "tensor type":
         raise WeightsError("a tensor of a class that is not known", expected="torch.Tensor or Parameter",

@@ -1,10 +1,10 @@
-"""Reads a pickle without running anything: Python's own unpickler with a list of what may be named, and a budget.
+"""Reads a pickle without running code: Python's own unpickler with an allow-list of globals, and a budget.
 
-`pickle.Unpickler`, in C, would not run code either with a strict `find_class`, but it still obeys the pickle's wishes
-about memory and time: LONG_BINPUT allocates a memo as long as its index says, nested tuples as dictionary keys hash for
-ever. `pickle._Unpickler`, the same in Python, has a function for each instruction. Those that weights files consist of
-are taken from it, with others in the place of those that call, set state, hash or grow; each instruction is counted,
-each byte of payload is charged, and a global is an entry of a table: looked up by its exact name, never imported.
+With a strict `find_class` the C `pickle.Unpickler` would not run code either, but a pickle could still make it waste
+memory and time: LONG_BINPUT allocates a memo of any length, nested tuples as dictionary keys hash for ever. The Python
+`pickle._Unpickler` has a function for each instruction. Those that weights files need are taken from it, except those
+that call, set state, hash or grow, which are written here. Each instruction is counted, each byte of payload is
+charged, and a global is looked up in a table by its exact name, never imported.
 """
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _PYTHON: Any = pickle._Unpickler  # pyright: ignore[reportAttributeAccessIssue]
 
 @dataclass(frozen=True)
 class Admitted:
-    """What a global of the pickle stands for.
+    """What stands for an allowed global of the pickle.
 
     name : as in the pickle, for messages.
-    build : what REDUCE and NEWOBJ do with it, `build(args, account) -> object`; None where it is only a mark.
-    value : what the mark says, for example a storage's dtype.
+    build : called by REDUCE and NEWOBJ, `build(args, account) -> object`; None where the global is only a mark.
+    value : the mark's meaning, for example a storage's dtype.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Admitted:
 
 
 class Stateful:
-    """An object that takes the state of a BUILD instruction. Nothing else does."""
+    """An object whose state a BUILD instruction may set. No other object's state can be set."""
 
     def set_state(self, state: Any, account: Account) -> None:
         raise NotImplementedError
@@ -44,11 +44,11 @@ class Stateful:
 
 @dataclass
 class Account:
-    """What a pickle may cost, and what it has.
+    """The budget of a pickle, and what it has spent.
 
-    instructions : at most so many; a tensor takes about 45, half a million run in about half a second.
-    payload : at most so many bytes in strings and the objects that builders make.
-    numeric_keys : at most so many numbers as dictionary keys (numbers can be made to collide, strings cannot).
+    instructions : their largest number; a tensor takes about 45, half a million run in about half a second.
+    payload : most bytes in strings, and in the objects that builders make.
+    numeric_keys : most numbers as dictionary keys (numbers can be made to collide, strings cannot).
     """
 
     instructions: int = 500_000
@@ -85,19 +85,19 @@ def unpickle(data: bytes | memoryview, admitted: Mapping[tuple[str, str], Admitt
     data : bytes or memoryview
         Protocol 2 to 5, binary instructions only.
     admitted : mapping
-        (module, name) to what stands for it; any other global is refused by name.
+        (module, name) -> what stands for it; any other global is refused by name.
     persistent : callable
-        Makes an object of the tuple in a persistent id. None: the pickle may have none.
+        Makes an object from the tuple in a persistent id. None: the pickle may have no persistent ids.
     start : int
         Position of the pickle's first byte.
     account : Account, optional
-        What it may cost.
+        The budget.
 
     Raises
     ------
     WeightsError
-        Globals that are not admitted, instructions that make objects by name (INST, OBJ, EXT), a pickle that is cut
-        off, and more than `account` allows. A damaged pickle can raise other errors, see `tensor_files.refusing`.
+        The pickle has globals that are not admitted or instructions that make objects by name (INST, OBJ, EXT), is cut
+        off, or exceeds the budget. A damaged pickle can raise other errors, see `tensor_files.refusing`.
     """
     reader = _Unpickler(data, start, admitted, persistent, account or Account())
     return reader.load(), reader.at
@@ -107,7 +107,7 @@ class _Unpickler(_PYTHON):
     """`read`, `readline`, `find_class` and `persistent_load` are what the inherited instructions call."""
 
     def __init__(self, data, start, admitted, persistent, account):
-        # Not the base's, which wants a file. These names are the base's too.
+        # The base's `__init__` wants a file. The first four attributes are those that its instructions use.
         self.stack, self.metastack, self.memo = [], [], {}
         self.append = self.stack.append
         self.data, self.at, self.admitted, self.persistent, self.account = data, start, admitted, persistent, account
@@ -140,7 +140,7 @@ class _Unpickler(_PYTHON):
         return bytes(part)
 
     def readline(self) -> bytes:
-        """Only the names of globals stand in lines."""
+        """A line; only names of globals are written so."""
         part = bytes(self.data[self.at:self.at + _LONGEST_GLOBAL])
         length = part.find(b"\n") + 1
         if not length:
@@ -162,7 +162,7 @@ class _Unpickler(_PYTHON):
         return self.persistent(pid, self.account)
 
     def _decode_string(self, value: bytes) -> str:
-        """Python 2's `str`: names in old checkpoints. Not always UTF-8."""
+        """Decodes Python 2's `str`, as in old checkpoints' names, which is not always UTF-8."""
         self.account.charge(3 * len(value))
         try:
             return value.decode("utf-8")
@@ -186,7 +186,7 @@ class _Unpickler(_PYTHON):
                                found=len(self.data) - self.at)
 
     def remember(self, index: int) -> None:
-        # A real pickler counts up from 0 (or 1), one entry at most for each instruction.
+        # A real pickler counts up from 0 (or 1), with at most one entry per instruction.
         if index > self.steps:
             raise WeightsError(f"the pickle has the memo index {index} after {self.steps} instructions")
         self.memo[index] = self.stack[-1]
@@ -238,7 +238,7 @@ class _Unpickler(_PYTHON):
         pickle.REDUCE: call,
         pickle.NEWOBJ: call,
         pickle.BUILD: set_state,
-        # Sets come out as lists: their elements need no hash, and nothing here asks whether one is in them.
+        # Sets become lists, so that their elements are never hashed.
         pickle.EMPTY_SET: _PYTHON.load_empty_list,
         pickle.ADDITEMS: _PYTHON.load_appends,
         pickle.FROZENSET: _PYTHON.load_tuple,
