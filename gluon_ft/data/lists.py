@@ -224,9 +224,11 @@ def read_classes(path: AnyPath) -> list[str]:
         where = f"{path}:{number}"
         if not name.strip() or "\0" in name:
             raise DataError("bad class name", path=where, expected="one name a line", found=shown(name))
-        if name in first_line:
-            raise DataError(f"class '{name}' is there twice", path=where, found=f"it is in line {first_line[name]} too")
-        first_line[name] = number
+        plain = sort_key(name)[0]
+        if plain in first_line:
+            raise DataError(f"class '{name}' is there twice", path=where,
+                            found=f"it is in line {first_line[plain]} too")
+        first_line[plain] = number
         names.append(name)
     return names
 

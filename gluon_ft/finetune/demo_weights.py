@@ -70,7 +70,7 @@ def weights() -> Path:
     """
     key = hashlib.sha256(repr((CONFIG, AUGMENTATION, EACH, SEED, gluon_ft.__version__)).encode()).hexdigest()[:16]
     kept = paths.cache_home() / "demo_weights" / f"{BACKBONE}-{key}.params"
-    kept.parent.mkdir(parents=True, exist_ok=True)
+    paths.made(kept.parent)
     with locks.acquire(locks.beside(kept), waiting="another process is training the network of drawings; waiting"):
         if not kept.is_file():
             _train(kept)

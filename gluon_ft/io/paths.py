@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import weakref
 from pathlib import Path
 from typing import Union
@@ -40,6 +41,17 @@ def home_folder() -> Path:
     if os.path.isabs(shared):
         return Path(shared) / "gluon_ft"
     return expanded("~") / ".cache" / "gluon_ft"
+
+
+def made(folder: Path) -> Path:
+    """Makes a folder of the cache where it is missing; ConfigError where it cannot be made or written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise ConfigError("the cache folder cannot be written to", path=folder, found=error.strerror or error,
+                          remedy=_REMEDY) from error
 
 
 def expanded(path: AnyPath) -> Path:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gluon_ft.data.images.preprocessing import Preprocessing
+from gluon_ft.data.sources.class_names import normal
 from gluon_ft.errors import ConfigError, WeightsError
 from gluon_ft.io import atomic, documents
 from gluon_ft.io.shapes import anything, each, flag, listed, maybe, named, number, text, whole
@@ -106,8 +107,9 @@ class Card:
         if self.outputs not in (None, len(self.classes)):
             raise ConfigError("the names of the classes do not fit the output", expected=f"{self.outputs} names",
                               found=len(self.classes))
-        if len(set(self.classes)) < len(self.classes) and self.classes != class_names.named("imagenet-1k"):
-            twice = next(name for i, name in enumerate(self.classes) if name in self.classes[:i])
+        plain = list(map(normal, self.classes))
+        if len(set(plain)) < len(plain) and self.classes != class_names.named("imagenet-1k"):
+            twice = next(name for i, name in enumerate(plain) if name in plain[:i])
             raise ConfigError("a class name is there twice", found=f"'{twice}'")
 
 

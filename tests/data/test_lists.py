@@ -141,6 +141,7 @@ def test_class_names(tmp_path):
     assert lists.read_classes(path) == ["a"], "of images to evaluate"
     for text, wording in (("a\n\nb\n", ":2: bad class name"), ("a\nb\na\n", ":3: class 'a' is there twice; found it is "
                           "in line 1 too"), ("a\nb", ":2: last line does not end"),
+                          ("\u00e9\ne\u0301\n", ":2: class 'e\u0301' is there twice; found it is in line 1 too"),
                           ("a\nb\0\n", ":2: bad class name")):
         path.write_bytes(text.encode())
         with pytest.raises(DataError, match=wording):

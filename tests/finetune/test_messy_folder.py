@@ -46,7 +46,7 @@ def run(*arguments, status=0):
 
 
 def test_audit(messy):
-    messy_folder.break_it(messy)
+    messy_folder.name_oddly(messy_folder.break_it(messy))
     done, result = run("audit", messy.root, "--lines", 100)
     findings = {kind: sorted(one["image"] for one in found) for kind, found in result["findings"].items()}
     assert result["sources"][0]["classes"] == {name: len(messy.of_class(name)) + sum(
@@ -56,10 +56,11 @@ def test_audit(messy):
     assert sorted(pair["labels_differ"] for pair in result["pairs"]) == [False, True]
     assert (len(result["pairs"]), messy.two_labels) == (messy.copies, 1)
     assert "files not looked at: " in done.stdout
+    assert "caf\\xe9\\r\\n.jpg: " in done.stdout
 
 
 def test_predict(messy, net, tmp_path):
-    messy_folder.break_it(messy)
+    messy_folder.name_oddly(messy_folder.break_it(messy))
     model = save_model(net, tmp_path / "best.params")
     done, result = run("predict", model, messy.root, "--device", "cpu", status=1)
 
@@ -73,6 +74,9 @@ def test_predict(messy, net, tmp_path):
     lines = done.stderr.splitlines()
     assert len(lines) == 1 + len(messy.bad) + len(messy.unreachable)
     assert lines[0].startswith("left out: 4 files are not images by their suffix, the first ")
+    assert sum("caf\\xe9\\r\\n.jpg: " in line for line in lines) == 1
+    shown = done.stdout.splitlines()[:-1]  # the last one is JSON
+    assert sum("two\\nlines.png" in line for line in shown) == sum("caf\\xe9.png" in line for line in shown) == 1
 
 
 def test_evaluate(net, tmp_path):
@@ -137,4 +141,15 @@ def test_what_cannot_be_reached_ends_training_and_splitting(messy, tmp_path):
         done, _ = run(*command, status=2)
         assert done.stderr.splitlines()[-1].endswith("gone.jpg: broken link; expected an image or a folder at its end; "
                                                      "found nothing; remove the link, or put back what it leads to")
+    assert not (tmp_path / "run").exists() and not list(tmp_path.glob("set*"))
+
+
+@pytest.mark.parametrize("command", ["train", "split"])
+def test_names_that_lists_cannot_hold_end_training_and_splitting_in_one_line(messy, tmp_path, command):
+    messy_folder.name_oddly(messy)
+    rest = {"train": ["--run", tmp_path / "run", "--backbone", "cifar_resnet20_relu", "--pretrained", "none"],
+            "split": [tmp_path / "set", "--fraction", 0.5]}[command]
+    done, _ = run(command, messy.root, *rest, status=2)
+    assert "Traceback" not in done.output and "\udce9" not in done.output
+    assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == done.stderr.splitlines()[-1:]
     assert not (tmp_path / "run").exists() and not list(tmp_path.glob("set*"))

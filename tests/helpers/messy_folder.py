@@ -30,6 +30,8 @@ class Messy:
         Pairs of equal images, and how many of these pairs have two labels.
     unreachable : list of str
         What `break_it` added: a broken link.
+    odd : list of str
+        Readable images that `name_oddly` added, one of them with a line end in its name and one that is not UTF-8.
     """
 
     root: Path
@@ -39,6 +41,7 @@ class Messy:
     copies: int = 0
     two_labels: int = 0
     unreachable: list[str] = field(default_factory=list)
+    odd: list[str] = field(default_factory=list)
 
     def put(self, name: str, data: bytes, into: list[str]) -> None:
         """Writes a file below the root and notes it in one of the lists."""
@@ -125,4 +128,16 @@ def break_it(found: Messy) -> Messy:
     """Adds what training and splitting refuse, and auditing and predicting name: a broken link."""
     (found.root / "dogs" / "gone.jpg").symlink_to(found.root / "unmounted.jpg")
     found.unreachable.append("dogs/gone.jpg")
+    return found
+
+
+def name_oddly(found: Messy, seed: int = 7) -> Messy:
+    """Adds what lists cannot hold, and auditing and predicting take: names with a line end or with bytes that are no
+    UTF-8; a file that cannot be read has such a name too.
+    """
+    pictures, latin = Pictures(seed), os.fsdecode(b"caf\xe9")
+    found.put("cats/two\nlines.png", pictures.encoded("cats"), found.odd)
+    found.put(f"cats/{latin}.png", pictures.encoded("cats"), found.odd)
+    found.put(f"dogs/{latin}\r\n.jpg", b"<html>", found.bad)
+    found.good += found.odd
     return found

@@ -111,9 +111,10 @@ def test_a_card_whose_input_does_not_fit_its_backbone_is_refused(tmp_path):
         load_model(written(tmp_path, {**GOOD, "preprocessing": {"size": 28, "resize": None}}))
 
 
-def test_a_card_that_could_not_be_read_again_is_not_written(tmp_path):
-    about = Card("lenet", Preprocessing.from_dict(GREY), ["a", "a"])
-    with pytest.raises(WeightsError, match="a class name is there twice; found 'a'"):
+@pytest.mark.parametrize("names", [["a", "a"], ["\u00e9", "e\u0301"], ["\ud55c", "\u1112\u1161\u11ab"]])
+def test_a_card_that_could_not_be_read_again_is_not_written(tmp_path, names):
+    about = Card("lenet", Preprocessing.from_dict(GREY), names)
+    with pytest.raises(WeightsError, match=f"a class name is there twice; found '{names[0]}'"):
         card.write(tmp_path / "m.params", about)
     assert list(tmp_path.iterdir()) == []
 

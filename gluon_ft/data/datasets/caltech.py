@@ -22,7 +22,7 @@ def image_folder(data: AnyPath | None = None) -> Path:
     folder = catalog.get("caltech-256") if data is None else Path(data)
     if folder.is_file():
         kept = paths.cache_home() / "data" / f"caltech256-{sha256_of(folder)[:16]}"
-        kept.parent.mkdir(parents=True, exist_ok=True)
+        paths.made(kept.parent)
         folder = kept if kept.is_dir() else unpack(folder, kept)
     inside = list(folder.iterdir()) if folder.is_dir() else []
     return inside[0] if len(inside) == 1 and any(p.is_dir() for p in inside[0].glob("*")) else folder
