@@ -70,8 +70,9 @@ def caught() -> Iterator[Stop]:
     try:
         with _resending_dropped(stop):
             yield stop
-    except Interrupted:
-        ended = True
+    except BaseException as error:
+        # click raises its Abort from an interruption, which was noticed all the same.
+        ended = isinstance(error, Interrupted) or isinstance(error.__cause__, Interrupted)
         raise
     finally:
         for number, handler in before.items():

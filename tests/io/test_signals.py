@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 
+import click
 import pytest
 
 from gluon_ft.errors import Interrupted
@@ -31,6 +32,23 @@ def test_a_signal_raises_or_sets_a_flag_and_handlers_come_back(number):
         with signals.caught():
             os.kill(os.getpid(), number)
         time.sleep(5)
+
+
+@pytest.mark.parametrize("number", BOTH)
+def test_an_interruption_that_click_has_made_its_own_is_not_sent_again(number):
+    again, before = [], signal.getsignal(number)
+    signal.signal(number, lambda *_: again.append(number))
+    try:
+        with pytest.raises(click.Abort) as found, signals.raised("stopped"):
+            try:
+                os.kill(os.getpid(), number)
+                time.sleep(5)
+            except KeyboardInterrupt as error:
+                raise click.Abort from error
+        time.sleep(0)
+    finally:
+        signal.signal(number, before)
+    assert isinstance(found.value.__cause__, Interrupted) and not again
 
 
 @pytest.mark.parametrize("number", BOTH)
