@@ -182,7 +182,7 @@ class Loader:
         wanted = self.transform.preprocessing
         positions = [order[i:i + self.batch_size] for i in range(0, len(order), self.batch_size)]
         return decoding.filled(positions, (wanted.channels, wanted.size, wanted.size),
-                                     lambda position, out: self._fill(draw, position, out), self.workers, self.ahead)
+                               lambda position, out: self._fill(draw, position, out), self.workers, self.ahead)
 
     def renumbered(self, class_names: Sequence[str]) -> Loader:
         """A loader of the same images with labels for other class names, see `ImageSource.renumbered`."""

@@ -84,7 +84,10 @@ def _first_line(path) -> str:
 
 
 def _is_im2rec(line: str) -> bool:
-    index, *labels, _ = columns if len(columns := [part.strip() for part in line.split("\t")]) > 2 else ["", "", ""]
+    columns = [part.strip() for part in line.split("\t")]
+    if len(columns) < 3:
+        return False
+    index, *labels, _ = columns
     return index.isdecimal() and all(_NUMBER.fullmatch(label) for label in labels)
 
 

@@ -168,7 +168,7 @@ def _fill(jobs, entries, root, options, workers, stop):
             chunks = _chunks(entries, job.begin, job.end, root, options)
             position = job.begin
             for results in pool.ordered(convert, chunks, workers=workers, weight=lambda chunk: chunk[0],
-                                           prepare=read):
+                                        prepare=read):
                 for result in results:
                     entry = entries[position]
                     if isinstance(result, str):

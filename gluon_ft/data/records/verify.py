@@ -99,17 +99,17 @@ def verify(rec: str | os.PathLike, *, workers: int = 1, classes: int | None = No
     pool.check_workers(workers)
     records = RecordFile(rec)
     report = Report(records.path, bytes=records.bytes, manifest=records.has_manifest, index=records.has_index)
-    known = _unless_damaged(report, lambda: records.manifest)
+    packed = _unless_damaged(report, lambda: records.manifest)
     index = _unless_damaged(report, lambda: records.index)
-    if classes is None and known is not None and known.classes is not None:
-        classes = len(known.classes)
+    if classes is None and packed is not None and packed.classes is not None:
+        classes = len(packed.classes)
     check = functools.partial(_check_chunk, classes, max_megapixels)
     with reporter.progress(total=report.bytes, unit="B", unit_scale=True, desc="verify") as bar:
         for results in pool.ordered(check, _chunks(records.scan()), workers=workers, weight=lambda chunk: chunk[0]):
             for place, header, reason in results:
-                _add_to_report(report, known, index, place, header, reason)
+                _add_to_report(report, packed, index, place, header, reason)
                 bar.update(place.end - place.offset if place.end else 0)
-    _compare(report, known, index, records)
+    _compare(report, packed, index, records)
     return report
 
 
@@ -132,13 +132,13 @@ class _Place:
     crc: bytes = b""
 
 
-def _add_to_report(report, known, index, place, header, reason):
+def _add_to_report(report, packed, index, place, header, reason):
     report.records += 1
     if report.damaged and index is not None:
         place = _numbered_by_index(place, index[1])
     if reason:
         report.add(place.number, place.offset, reason)
-    elif known is not None and place.number < known.records and place.crc != known.packed_crc(place.number):
+    elif packed is not None and place.number < packed.records and place.crc != packed.packed_crc(place.number):
         report.add(place.number, place.offset, "contents differ from those that the manifest has a checksum of")
     if header is not None and len(header.labels) == 1:
         report.labels[header.labels[0]] = report.labels.get(header.labels[0], 0) + 1
@@ -146,7 +146,7 @@ def _add_to_report(report, known, index, place, header, reason):
         key, offset = index[0][place.number], index[1][place.number]
         if offset != place.offset:
             report.add(place.number, place.offset, f"the index has it at byte {offset}")
-        elif known is not None and header is not None and key != header.id:
+        elif packed is not None and header is not None and key != header.id:
             report.add(place.number, place.offset, f"its id is {header.id} and the index has {key}")
 
 
@@ -204,7 +204,7 @@ def _chunks(items: Iterable[Record | Damage]) -> Iterator[tuple[int, list[Record
         yield weight, chunk
 
 
-def _compare(report, known, index, records):
+def _compare(report, packed, index, records):
     """Reports where the file as a whole disagrees with its index or manifest."""
     if not report.records:
         report.add(None, 0, "no records: the file is empty")
@@ -212,17 +212,17 @@ def _compare(report, known, index, records):
         report.add(None, report.bytes, f"{report.records} records, and the index has {len(index[1])}")
     if index is not None and len(set(index[0])) != len(index[0]):
         report.add(None, None, "a key is in the index twice")
-    if known is None:
+    if packed is None:
         return
-    if known.records != report.records:
-        report.add(None, report.bytes, f"{report.records} records, and the manifest has {known.records}")
-    if _sha256(records.path) != known.rec_sha256:
+    if packed.records != report.records:
+        report.add(None, report.bytes, f"{report.records} records, and the manifest has {packed.records}")
+    if _sha256(records.path) != packed.rec_sha256:
         report.add(None, None, "its SHA-256 is not the manifest's")
     if index is None:
         report.add(None, None, "the index is missing" if not report.index else "the index cannot be compared")
-    elif _sha256(records.index_path) != known.idx_sha256:
+    elif _sha256(records.index_path) != packed.idx_sha256:
         report.add(None, None, "the SHA-256 of the index is not the manifest's")
-    if not report.damaged and {label: n for label, n in known.counts.items() if n} != report.labels:
+    if not report.damaged and {label: n for label, n in packed.counts.items() if n} != report.labels:
         report.add(None, None, "the counts of the labels are not the manifest's")
 
 
