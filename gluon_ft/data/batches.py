@@ -182,8 +182,9 @@ def every_image(source: Any, where: str = "the loader") -> Generator[Batch, None
         return
     if native or seen > held:
         raise DataError(f"{seen} images in a pass over {held}", path=where, expected="every image once",
-                        remedy=OUR_LOADER)
-    warnings.warn(f"{where}: {held - seen} of {held} images are left out of this pass{_left_out_by(source)}",
+                        remedy=_all_taken_by(source) or OUR_LOADER)
+    setting = _all_taken_by(source)
+    warnings.warn(f"{where}: {held - seen} of {held} images are left out of this pass{f' ({setting})' * bool(setting)}",
                   RuntimeWarning, stacklevel=2)
 
 
@@ -239,12 +240,12 @@ def _image_count_of_files(options: dict) -> int | None:
     return None
 
 
-def _left_out_by(source) -> str:
-    """The setting that makes a source leave out images, in brackets; '' if there is none."""
+def _all_taken_by(source) -> str:
+    """The setting that makes a source leave out images or give them twice, and the one that takes all; '' if none."""
     if isinstance(source, mx.gluon.data.DataLoader) and drawn_by(source)[1] in ("discard", "rollover"):
-        return f" (last_batch='{drawn_by(source)[1]}'; 'keep' takes all)"
+        return f"last_batch='{drawn_by(source)[1]}'; 'keep' takes all"
     handle = getattr(source, "last_batch_handle", None)
-    return f" (last_batch_handle='{handle}'; 'pad' takes all)" if handle in ("discard", "roll_over") else ""
+    return f"last_batch_handle='{handle}'; 'pad' takes all" if handle in ("discard", "roll_over") else ""
 
 
 def by_names(loader: Any, names: Sequence[str] | None, where: str = "the loader",
@@ -335,7 +336,7 @@ def as_batch(item: Any) -> Batch:
         return _checked(item.data[0], item.label[0], item.data[0].shape[0] - (item.pad or 0))
     if isinstance(item, (list, tuple)) and len(item) in (2, 3):
         data, label = (_array(part) for part in item[:2])
-        return _checked(data, label, int(item[2]) if len(item) == 3 else None)
+        return _checked(data, label, _number(item[2]) if len(item) == 3 else None)
     size = getattr(item, "__len__", None)
     images_only = isinstance(item, (np.ndarray, mx.nd.NDArray))
     raise DataError(f"a loader yielded something else than a batch{': images alone' * images_only}",
@@ -349,14 +350,26 @@ def _array(part: Any) -> mx.nd.NDArray:
         if part.dtype.kind not in "biuf":
             raise DataError("a loader yielded something else than a batch", expected="arrays of numbers",
                             found=part.dtype)
-        part = mx.nd.array(part, dtype=part.dtype)
-    # Networks have float32 weights; NumPy's default is float64.
+        # Networks have float32 weights; NumPy's default is float64.
+        return mx.nd.array(part, dtype="float32" if part.dtype == np.float64 else part.dtype)
     return part.astype("float32") if part.dtype == np.float64 else part
+
+
+def _number(valid: Any) -> int:
+    try:
+        return int(valid)
+    except (TypeError, ValueError, OverflowError):
+        raise DataError("the third part of a batch is no number", expected="how many of its rows are images",
+                        found=type(valid).__name__, remedy="let the loader yield (data, label)") from None
 
 
 def _checked(data: mx.nd.NDArray, label: mx.nd.NDArray, valid: int | None) -> Batch:
     label = class_names.column(label, "a batch")
+    # MXNet's losses and metrics fail on bool.
+    label = label.astype("int32") if label.dtype == np.bool_ else label
     valid = len(label) if valid is None else valid
+    if not len(data):
+        raise DataError("a batch without images", expected="at least one")
     if len(data) != len(label):
         raise DataError("images and labels of a batch differ in number", expected=f"{len(data)} labels",
                         found=len(label))

@@ -251,7 +251,7 @@ def _check_classes(part: Images, names: list[str], allow_empty: bool) -> None:
     counts = np.bincount(part.labels, minlength=len(names))
     empty = [name for name, count in zip(names, counts) if not count]
     if empty:
-        raise DataError(f"{len(empty)} of {len(names)} classes have no training image", path=part.root,
+        raise DataError(f"{len(empty)} of {len(names)} classes have no training image", path=part.path,
                         expected="at least one each", found=f"none of '{empty[0]}'", remedy=_without_empty(part, empty))
 
 

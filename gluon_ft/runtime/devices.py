@@ -74,8 +74,11 @@ def within(net: Block, ctx: mx.Context | list[mx.Context] | None) -> list[mx.Con
 
     Raises ConfigError where the network is not on all of them.
     """
+    wanted = list(ctx) if isinstance(ctx, (list, tuple)) else None if ctx is None else [ctx]
+    if wanted and not net.collect_params().keys():
+        return wanted  # without parameters it is anywhere
     own = of(net)
-    wanted = own if ctx is None else list(ctx) if isinstance(ctx, (list, tuple)) else [ctx]
+    wanted = own if wanted is None else wanted
     elsewhere = [context for context in wanted if context not in own]
     if elsewhere or not wanted:
         raise ConfigError("the network is not on these devices", expected=", ".join(map(str, own)),

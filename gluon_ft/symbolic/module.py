@@ -14,7 +14,7 @@ from gluon_ft.symbolic.iterators import filled
 from gluon_ft.symbolic.legacy import Parameters
 from gluon_ft.symbolic.plan import PADDING, Plan
 from gluon_ft.training import checkpoint
-from gluon_ft.training.metrics import image_size_explained
+from gluon_ft.training.metrics import image_form_explained
 
 
 @dataclass
@@ -156,7 +156,7 @@ def step(trainee: Trainee, batch: Batch) -> tuple:
     _check_size(trainee.plan, batch)
     data, label = filled(batch, rows_for(batch.valid, len(trainee.plan.contexts)), PADDING)
     trainee.optimizer.rescale_grad = 1.0 / batch.valid
-    with image_size_explained(data, "training"):
+    with image_form_explained(data, "training"):
         trainee.module.forward_backward(mx.io.DataBatch([data], [label]))
     trainee.module.update()
     trainee.updates += 1
@@ -181,7 +181,7 @@ def predict(module: mx.mod.Module, contexts: list[mx.Context], batch: Batch) -> 
         NDArrays, (n, classes) and float32 (n,), without the padding.
     """
     data, label = filled(batch, rows_for(batch.valid, len(contexts)), PADDING)
-    with image_size_explained(data, "the evaluation"):
+    with image_form_explained(data, "the evaluation"):
         module.forward(mx.io.DataBatch([data], [label]), is_train=False)
     return _logits_and_labels(module, batch)
 

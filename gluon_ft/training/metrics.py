@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -172,7 +173,7 @@ def evaluate(net: HybridBlock, source: Any, ctx: mx.Context | list[mx.Context] |
             used = contexts[:len(batch.label)]
             data = mx.gluon.utils.split_and_load(batch.data, used, even_split=False)
             label = mx.gluon.utils.split_and_load(batch.label, used, even_split=False)
-            with image_size_explained(batch.data, where):
+            with image_form_explained(batch.data, where):
                 predictions = [first(run(x)) for x in data]
             for prediction, y in zip(predictions, label):
                 check_result(prediction, len(y), where)
@@ -225,8 +226,8 @@ def nan_unless_finite(prediction: mx.nd.NDArray) -> mx.nd.NDArray:
 
 
 @contextlib.contextmanager
-def image_size_explained(data: mx.nd.NDArray, where: str) -> Iterator[None]:
-    """Inside, MXNet's errors about shapes become NetworkErrors that name the shape of the images.
+def image_form_explained(data: mx.nd.NDArray, where: str) -> Iterator[None]:
+    """Inside, MXNet's errors about shapes and types become NetworkErrors that name what the images have.
 
     Parameters
     ----------
@@ -238,6 +239,11 @@ def image_size_explained(data: mx.nd.NDArray, where: str) -> Iterator[None]:
     try:
         yield
     except mx.MXNetError as error:
+        if re.search(r"uniform type|expected u?int\d|expected b?float\d", str(error)):
+            raise NetworkError(f"the network does not take images of this type in {where}",
+                               found=np.dtype(data.dtype).name, expected="the type of its parameters",
+                               remedy="convert and scale them as in training, such as with Gluon's ToTensor"
+                               ) from error
         if "shape" not in str(error).lower():
             raise
         raise NetworkError(f"the network does not take images of this size in {where}", found=tuple(data.shape[1:]),

@@ -18,7 +18,7 @@ from gluon_ft.training.config import TrainConfig
 from gluon_ft.training.feature_cache import select
 from gluon_ft.training.labels import class_weights, labels_of
 from gluon_ft.training.losses import Mixer, classification_loss
-from gluon_ft.training.metrics import first, image_size_explained
+from gluon_ft.training.metrics import first, image_form_explained
 from gluon_ft.training.rates import LearningRate
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Stepper:
         if self.mixer is not None:
             data, label, label_b, share = self.mixer.mix(data, label, epoch - 1, position)
         shares = _shares(data, label, label_b, self.contexts)
-        with image_size_explained(data, "training"), mx.autograd.record():
+        with image_form_explained(data, "training"), mx.autograd.record():
             predictions = [first(self.form(x)) for x, *_ in shares]
             losses = [self.loss(p, y, weight, y_b, share) for p, (_, y, y_b, weight) in zip(predictions, shares)]
         mx.autograd.backward(self.scaler.scaled(losses) if self.scaler else losses)

@@ -115,6 +115,15 @@ def test_what_a_data_loader_leaves_out_is_said(last, wording, counts):
             assert sum(seen(every_image(source, "the evaluation")).values()) == count
 
 
+def test_images_that_a_data_loader_gives_twice_are_refused_with_its_own_setting():
+    images = mx.gluon.data.ArrayDataset(np.zeros((10, 3), np.float32), np.arange(10))
+    source = mx.gluon.data.DataLoader(images, 4, last_batch="rollover")
+    with pytest.warns(RuntimeWarning, match="2 of 10 images are left out"):
+        seen(every_image(source))
+    with pytest.raises(DataError, match=r"12 images in a pass over 10; .*; last_batch='rollover'; 'keep' takes all$"):
+        seen(every_image(source))
+
+
 @pytest.mark.parametrize("handle", ["discard", "roll_over"])
 def test_what_an_iterator_of_arrays_leaves_out_is_said_and_stays_the_same(handle):
     source = mx.io.NDArrayIter(np.zeros((IMAGES, 3)), np.arange(IMAGES), BATCH, last_batch_handle=handle)

@@ -125,8 +125,8 @@ def test_a_huge_label_is_refused_before_any_work(tmp_path, opened):
 
 def test_the_remedies_for_labels_that_begin_at_1_work(tmp_path):
     path = listed(tmp_path, [1, 2, 2, 1])
-    with pytest.raises(DataError, match=r"1 of 3 classes have no training image; .*found none of '0'; number the "
-                                        r"classes from 0 on, as these labels begin at 1; or --allow-empty-classes"):
+    with pytest.raises(DataError, match=r"x\.lst: 1 of 3 classes have no training image; .*found none of '0'; number "
+                                        r"the classes from 0 on, as these labels begin at 1; or --allow-empty-classes"):
         prepared(train=path)
     assert prepared(train=path, allow_empty_classes=True).class_names == ["0", "1", "2"]
     assert prepared(train=listed(tmp_path / "mended", [0, 1, 1, 0])).class_names == ["0", "1"]

@@ -73,6 +73,16 @@ def test_images_of_a_size_that_the_network_does_not_take(run):
         run()
 
 
+@pytest.mark.parametrize("run", [
+    evaluate, features.extract, lambda net, images: gluon_ft.fit(net, images, None, CONFIG),
+], ids=["evaluation", "features", "training"])
+@pytest.mark.parametrize("kind", ["uint8", "int32", "float16"])
+def test_images_of_a_type_that_the_network_does_not_take(run, kind):
+    images = [(mx.nd.zeros((6, 3, 8, 8), dtype=kind), mx.nd.array([0, 1, 2, 0, 1, 2]))]
+    with pytest.raises(NetworkError, match=f"does not take images of this type in .*; found {kind}; convert and scale"):
+        run(network(), images)
+
+
 def test_images_of_another_size_where_the_network_takes_them():
     assert evaluate(network(False), loader(6, 10)).count == 6
     assert gluon_ft.fit(network(False), loader(6), loader(6, 10), CONFIG).history

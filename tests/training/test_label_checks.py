@@ -54,6 +54,14 @@ def test_one_number_an_image_is_counted_right(path, labels):
     assert PATHS[path]([(IMAGES, labels)]) == pytest.approx(5 / 6)
 
 
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("as_what", [np.array, lambda labels: mx.nd.array(labels, dtype=bool)],
+                         ids=["array", "NDArray"])
+def test_true_and_false_are_classes_1_and_0(path, as_what):
+    labels = as_what([False, False, True, True, True, False])
+    assert PATHS[path]([(IMAGES, labels)]) == pytest.approx(4 / 6)
+
+
 OUTSIDE = "1 labels outside the network's output in .*; expected 0 to 2; found "
 WRONG = {
     "one-hot": (np.eye(3)[[0, 0, 1, 1, 2, 2]], r"not one label an image; .*\(n,\) or \(n, 1\); found \(6, 3\); of "),
@@ -85,6 +93,10 @@ def test_other_labels_are_refused_in_words(path, kind):
     (mx.io.DataBatch([mx.nd.array(IMAGES)]), "a batch: not one label an image; expected one array of labels; found no"),
     (mx.io.DataBatch([mx.nd.array(IMAGES)], [mx.nd.zeros(6), mx.nd.zeros(6)]), "expected one array of labels; found 2"),
     ((IMAGES, np.zeros(6), 7), "a batch with more images than rows; expected 0 to 6 valid rows; found 7"),
+    ((IMAGES, np.zeros(6), np.zeros(6)), "third part of a batch is no number; .*found ndarray; let the loader yield"),
+    ((IMAGES, np.zeros(6), mx.nd.zeros(6)), "third part of a batch is no number; .*found NDArray"),
+    ((IMAGES, np.zeros(6), "name"), "third part of a batch is no number; .*found str"),
+    ((IMAGES[:0], np.zeros(0)), "a batch without images; expected at least one"),
     (Batch(mx.nd.array(IMAGES), mx.nd.zeros((6, 3)), 6), r"not one label an image; .*found \(6, 3\)"),
 ])
 @pytest.mark.parametrize("path", ["evaluate", "symbolic validation"])

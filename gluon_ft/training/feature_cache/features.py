@@ -31,7 +31,7 @@ from gluon_ft.runtime.gluon_internals import hyperparameters, is_dense
 from gluon_ft.training.feature_cache import store as features_store
 from gluon_ft.training.feature_cache import subgraph
 from gluon_ft.training.feature_cache.cut import Cut
-from gluon_ft.training.metrics import image_size_explained
+from gluon_ft.training.metrics import image_form_explained
 
 if TYPE_CHECKING:
     from mxnet.gluon import HybridBlock
@@ -83,7 +83,7 @@ def extract(net: HybridBlock, loader: Any, ctx: list[mx.Context] | None = None, 
     with fused.evaluating(block, total or 1, contexts, mirror=mirror) as run:
         for batch in reporter.progress(every_image(loader, title), total=total, desc=title, unit="batch"):
             batch = batch.trimmed()
-            with image_size_explained(batch.data, title):
+            with image_form_explained(batch.data, title):
                 rows = _forward(run, batch.data, contexts)
             _check_finite(rows, title)
             found.append(rows.mean(axis=_spatial(layout)) if layout else rows.reshape(len(rows), -1))
