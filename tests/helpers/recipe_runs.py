@@ -16,10 +16,11 @@ def call(recipe, tmp_path, capsys, *options, status=0):
 
 
 def runner(recipe, *always):
-    """A fixture, `call` of this recipe. always : options of every call."""
+    """A fixture, `call` of this recipe. always : name and value of an option of every call that does not give it."""
     @pytest.fixture
     def run(tmp_path, capsys):
-        return lambda *options, status=0: call(recipe, tmp_path, capsys, *always, *options, status=status)
+        return lambda *options, status=0: call(recipe, tmp_path, capsys, *(() if always[:1] and always[0] in options
+                                                                          else always), *options, status=status)
 
     return run
 

@@ -134,7 +134,8 @@ def test_output_cut_down_to_classes_by_name(weights_folder):
     images = mx.nd.random.uniform(shape=(4, 3, 32, 32))
     whole = net(images).asnumpy()
     gluon_ft.select_classes(net, ["dog", "cat", "truck"])
-    assert np.array_equal(net(images).asnumpy(), whole[:, [5, 3, 9]])
+    # Sums of a product with three columns may be rounded otherwise than those with ten.
+    np.testing.assert_allclose(net(images).asnumpy(), whole[:, [5, 3, 9]], rtol=1e-5, atol=1e-5)
     assert net.classes == ["dog", "cat", "truck"]
 
 
