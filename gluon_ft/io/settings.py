@@ -75,10 +75,16 @@ class Setting:
         return f"{whole}{'of ' if whole else ''}at least {low}" if low is not None else ""
 
     def holds(self, number: float) -> bool:
-        """Whether a number is in the range; NaN and infinities are not."""
+        """Whether a number is in the range; NaN, infinities and whole numbers beyond 64 bits are not."""
+        if _is_huge(number):
+            return False
         return bool(math.isfinite(number) and (self.least is None or number >= self.least)
                     and (self.above is None or number > self.above) and (self.most is None or number <= self.most)
                     and (self.below is None or number < self.below))
+
+
+def _is_huge(number: Any) -> bool:
+    return isinstance(number, int) and abs(number) >= 1 << 63
 
 
 def setting(default: Any, help: str, **known: Any) -> Any:
@@ -162,7 +168,8 @@ def check_value(one: Described, value: Any) -> None:
     if one.about.choices and value not in one.about.choices:
         raise ConfigError(f"unknown {one.name} '{value}'", remedy=near(value, one.about.choices))
     if kind in ("int", "float") and not one.about.holds(value):
-        raise ConfigError(f"{one.name} out of range", expected=one.range or EXPECTED[kind], found=value)
+        raise ConfigError(f"{one.name} out of range", expected=one.range or EXPECTED[kind],
+                          found="a number beyond 64 bits" if _is_huge(value) else value)
 
 
 def _is_a(kind, value, about) -> bool:

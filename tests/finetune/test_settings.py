@@ -115,7 +115,11 @@ def test_bad_assignments(assignments, message):
     ({"data": "a", "strategy": "heads"}, "unknown strategy 'heads'; did you mean head?"),
     ({"data": "a", "freeze": "-1"},
      "freeze does not fit; expected 'none', 'features', or a number of stages; found '-1'"),
-    ({"data": "a", "epochs": 0}, "epochs out of range; expected a whole number of at least 1; found 0")])
+    ({"data": "a", "epochs": 0}, "epochs out of range; expected a whole number of at least 1; found 0"),
+    ({"data": "a", "epochs": int(1e308)}, "epochs out of range; expected a whole number of at least 1; found "
+     "a number beyond 64 bits"),
+    ({"data": "a", "batch_size": 10**400}, "batch_size out of range; expected a whole number of at least 1; found "
+     "a number beyond 64 bits")])
 def test_settings_are_checked(values, message):
     with pytest.raises(ConfigError) as error:
         JobSettings(**values)
