@@ -75,10 +75,16 @@ def to_gluon(tensors: Tensors, backbone: str, net: HybridBlock | None = None, ou
         For a backbone that no PyTorch network is known to equal, and for tensors that are missing, left over, not
         finite or of another shape, with the first of them, and which network they look like.
     """
-    try:
+    with _told_by_gluons_names(tensors, backbone):
         return _converted(tensors, backbone, net, output, epsilon)
+
+
+@contextlib.contextmanager
+def _told_by_gluons_names(tensors: Tensors, backbone: str) -> Iterator[None]:
+    """An error about a file with Gluon's own names says what that file is; the maps know PyTorch's names only."""
+    try:
+        yield
     except WeightsError as error:
-        # The maps know PyTorch's names; a file of Gluon's own is told in its own words.
         seen = gluon_names.looks_like(tensors)
         if seen is None or (seen.backbone == backbone and not seen.features_only):
             raise
@@ -230,7 +236,8 @@ def output_shapes(tensors: Tensors, backbone: str, net: HybridBlock) -> dict[str
     dict
         'weight', and 'bias' where there is one -> shape; empty where the source has no output.
     """
-    mapped, tensors = _map_for(tensors, backbone, net)
+    with _told_by_gluons_names(tensors, backbone):
+        mapped, tensors = _map_for(tensors, backbone, net)
     return {kind: tensors[f"{mapped.output}.{kind}"].shape for kind in ("weight", "bias")
             if f"{mapped.output}.{kind}" in tensors}
 

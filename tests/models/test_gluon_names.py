@@ -64,6 +64,12 @@ def test_a_file_of_gluons_is_told_what_it_is(case):
     assert "torch" not in str(error.value).lower()
 
 
+def test_nor_is_pytorch_named_for_a_backbone_that_no_pytorch_network_equals():
+    net = registry.build("cifar_resnet20_v1")
+    with pytest.raises(WeightsError, match=r"not the weights of cifar_resnet20_v1; .*found what looks like squeezenet"):
+        conversion.output_shapes(params("squeezenet1.1"), "cifar_resnet20_v1", net)
+
+
 def test_other_errors_of_a_file_stay_as_they_are():
     tensors = params("mobilenet0.25")
     tensors["features.0.weight"][0] = np.nan
