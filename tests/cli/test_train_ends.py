@@ -217,7 +217,8 @@ def test_signals_in_real_processes(images, source, tmp_path, line, number):
         assert last.endswith(f": gluon-ft train --run {run} --resume")
         options = ["--run", str(run), "--resume"]
     else:
-        assert re.search(r"interrupted$|stopped \(after SIG\w+\)(; nothing is left of the run)?$", last), err
+        assert re.search(r"interrupted( \(after SIG\w+\))?$|stopped \(after SIG\w+\)(; nothing is left of the run)?$",
+                         last), err
         assert not run.exists()
     done = subprocess.run([*COMMAND, *options], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
