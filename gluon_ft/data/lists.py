@@ -32,7 +32,7 @@ SEVERAL = ("training here takes one class an image; gluon-ft pack packs a .lst w
            "ImageRecordIter (label_width) and ImageDetRecordIter read such records")
 
 _INTEGER = re.compile(r"[0-9]{1,19}")
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
 
 
 class Entry(NamedTuple):
@@ -202,7 +202,7 @@ def _parse(text: str, where: str) -> Entry:
 
 
 def _label(text: str, is_class: bool, where: str) -> float:
-    value = float(text) if _NUMBER.fullmatch(text) else math.nan
+    value = float(text) if NUMBER.fullmatch(text) else math.nan
     if not math.isfinite(value):
         raise DataError("label is not a number", path=where, expected=COLUMNS, found=shown(text))
     if is_class and not (value.is_integer() and 0 <= value <= MAX_LABEL):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from gluon_ft.data import lists
 from gluon_ft.data.images.formats import SUFFIXES, has_image_suffix
-from gluon_ft.data.lists import Entry
+from gluon_ft.data.lists import NUMBER, Entry
 from gluon_ft.errors import DataError, near
 from gluon_ft.io.paths import AnyPath
 
@@ -23,7 +23,6 @@ SPLIT_NAMES = ("split", "set", "subset", "part", "partition", "fold", "usage", "
 DELIMITERS = "\t,;|"
 SNIFFED = 20  # lines from which the delimiter is guessed
 
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
 _PATH_FIRST = re.compile(r"(.*?(?:" + "|".join(re.escape(suffix) for suffix in sorted(SUFFIXES)) + r"))\s+(\S.*)",
                          re.IGNORECASE)
 
@@ -88,7 +87,7 @@ def _is_im2rec(line: str) -> bool:
     if len(columns) < 3:
         return False
     index, *labels, _ = columns
-    return index.isdecimal() and all(_NUMBER.fullmatch(label) for label in labels)
+    return index.isdecimal() and all(NUMBER.fullmatch(label) for label in labels)
 
 
 def _rows(path) -> list[_Row]:
@@ -201,7 +200,7 @@ def _without_header(path, table) -> list[_Row]:
     if len(image) != 1 or not others:
         raise _NoTable(f"columns {lists.shown(', '.join(first))}")
     if len(others) > 1:
-        if all(_NUMBER.fullmatch(first[i]) for i in others):
+        if all(NUMBER.fullmatch(first[i]) for i in others):
             raise several_labels(f"{path}:{table[0][0]}", ", ".join(first[i] for i in others))
         raise _NoTable(f"{len(first)} columns: {lists.shown(', '.join(first))}")
     return [_row(path, number, fields[image[0]], fields[others[0]]) for number, fields in table]
@@ -217,7 +216,7 @@ def _text_row(path, number: int, line: str) -> _Row:
         if found is None:
             raise _NoTable(f"line {number}: {lists.shown(line)}")
         image, label = found.groups()
-    if len(label.split()) > 1 and all(map(_NUMBER.fullmatch, label.split())):
+    if len(label.split()) > 1 and all(map(NUMBER.fullmatch, label.split())):
         raise several_labels(f"{path}:{number}", label)
     return _row(path, number, image, label)
 
@@ -242,7 +241,7 @@ def several_labels(where: str, found: str) -> DataError:
 
 def _with_class_numbers(rows: list[_Row], path) -> Listed:
     names = lists.find_class_names(path)
-    if all(_NUMBER.fullmatch(row.label) for row in rows):
+    if all(NUMBER.fullmatch(row.label) for row in rows):
         labels = [_class_number(row, path) for row in rows]
     else:
         plain = [lists.sort_key(row.label)[0] for row in rows]
