@@ -86,6 +86,9 @@ def _without_outliers(decisions):
 
 
 def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean negative log-probability of the labels, in nats: low for probabilities that are right and calibrated."""
-    chosen = np.asarray(probabilities)[np.arange(len(labels)), np.asarray(labels)]
-    return float(np.log(1 / np.maximum(chosen, 1e-15)).mean())
+    """Mean negative log-probability of the labels, in nats: low for probabilities that are right and calibrated.
+
+    As scikit-learn's: a probability of 0 counts as float64's rounding, 2.2e-16.
+    """
+    chosen = np.asarray(probabilities, np.float64)[np.arange(len(labels)), np.asarray(labels)]
+    return float(-np.log(np.maximum(chosen, np.finfo(np.float64).eps)).mean())
