@@ -15,11 +15,11 @@ from gluon_ft.data.records.record_file import RecordFile
 from gluon_ft.data.sampler import digest, epoch_order
 from gluon_ft.data.sources import class_names
 from gluon_ft.errors import DataError
-from gluon_ft.runtime import native_iterators
+from gluon_ft.runtime import mxnet_fixes
 from gluon_ft.runtime.gluon_internals import drawn_by
 
 # Records the options of C++ iterators made from now on, in programs that imported MXNet before gluon_ft.
-native_iterators.remember(mx)
+mxnet_fixes.remember_iterators(mx)
 
 
 class Batch(NamedTuple):
@@ -145,7 +145,7 @@ def _one_pass(source: Any, start: int = 0) -> Generator[Batch, None, None]:
 def every_image(source: Any, where: str = "the loader") -> Generator[Batch, None, None]:
     """Yields one pass for evaluation, and checks that every image of the source comes exactly once.
 
-    MXNet's C++ iterators are created anew for the pass (see `runtime.native_iterators`), all others are reset.
+    MXNet's C++ iterators are created anew for the pass (see `mxnet_fixes.remember_iterators`), all others are reset.
 
     Parameters
     ----------
@@ -192,7 +192,7 @@ OUR_LOADER = "read the same file with gluon_ft.loaders.make_loader"
 
 
 def _recreated(source, where):
-    options = native_iterators.made_of(source)
+    options = mxnet_fixes.iterator_options(source)
     if options is None:
         raise DataError(f"it is not known what this {type(source).__name__} was made of", path=where,
                         expected="every image once, of which only a new one is sure",
@@ -200,18 +200,18 @@ def _recreated(source, where):
     if _has_uncounted_padding(source) and _image_count(source) is None:
         raise DataError("the last batch of this iterator may end in rows of others", path=where,
                         expected="round_batch=True with num_parts", found="round_batch=False")
-    return native_iterators.made_anew(source)
+    return mxnet_fixes.iterator_made_anew(source)
 
 
 def _has_uncounted_padding(source) -> bool:
     """Whether the last batch has padding that `pad` does not count (ImageRecordIter with round_batch=False)."""
-    options = native_iterators.made_of(source) or {}
+    options = mxnet_fixes.iterator_options(source) or {}
     return "path_imgrec" in options and str(options.get("round_batch", True)).lower() in ("false", "0")
 
 
 def _image_count(source) -> int | None:
     """The number of images of a source; None if it is not known."""
-    options = native_iterators.made_of(source)
+    options = mxnet_fixes.iterator_options(source)
     if options is not None:
         return _image_count_of_files(options)
     if isinstance(source, mx.gluon.data.DataLoader):

@@ -1,10 +1,11 @@
-"""Patches for MXNet 1.9.1's own code, so that it works with NumPy 1.24 and later, NumPy 2 and current SciPy.
+"""Patches for MXNet 1.9.1's own code: for NumPy 1.24 and later, NumPy 2, and passes over iterators.
 
 Names that NumPy has removed are in `old_names`.
 """
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 import types
 from typing import Any
@@ -21,7 +22,7 @@ def apply(mxnet: types.ModuleType) -> None:
 
     _give_arrays_to_numpy(mxnet)
     _replace_tostring(mxnet)
-    _replace_old_scipy_names()
+    remember_iterators(mxnet)
     _return_thresholds_as_numbers(mxnet)
     if numpy.__version__.split(".")[0] != "1":
         _write_plain_numbers(mxnet)
@@ -141,13 +142,41 @@ def _read_binary_strings(numpy: Any) -> None:
     numpy.fromstring = fromstring
 
 
-def _replace_old_scipy_names() -> None:
-    """Every `mx.nd.array(list)` looks up `scipy.sparse.csr.csr_matrix`, deprecated and to be removed in SciPy 2."""
-    sparse = sys.modules.get("scipy.sparse")
-    if sparse is None:
-        return
-    names = types.SimpleNamespace(csr_matrix=sparse.csr_matrix, coo_matrix=sparse.coo_matrix)
-    names.csr = names
-    for module in ("mxnet.ndarray.utils", "mxnet.ndarray.sparse"):
-        if getattr(sys.modules[module], "spsp", None) is sparse:
-            vars(sys.modules[module])["spsp"] = names
+# ------------------------------------------------------------------------------------------------------- iterators
+
+_MADE = "_gluon_ft_made_by"
+
+
+def remember_iterators(mxnet: Any) -> None:
+    """Makes MXNet's C++ iterators (`ImageRecordIter`, `CSVIter`, ...) keep their creator and options.
+
+    Their `reset` does not return to the beginning. With `round_batch` the second pass leaves out the images that filled
+    up the last batch of the first pass, and `pad` is not always set; without it the last batch of `ImageRecordIter`
+    ends in rows of earlier batches. Only the first pass of a new iterator has every image exactly once, and an iterator
+    does not know its own options.
+    """
+    for module in (mxnet.io, mxnet.io.io):
+        for name, creator in list(vars(module).items()):
+            if inspect.isfunction(creator) and "Iter" in name and not name.startswith("_") \
+                    and not hasattr(creator, "__wrapped__"):
+                setattr(module, name, _remembering(creator))
+
+
+def _remembering(creator):
+    @functools.wraps(creator)
+    def create(*args, **options):
+        made = creator(*args, **options)
+        setattr(made, _MADE, (create, options))
+        return made
+    return create
+
+
+def iterator_options(iterator: Any) -> dict | None:
+    """The options that one of MXNet's C++ iterators was made with; None where they are not known."""
+    return getattr(iterator, _MADE)[1] if hasattr(iterator, _MADE) else None
+
+
+def iterator_made_anew(iterator: Any) -> Any:
+    """A new iterator with the same options."""
+    creator, options = getattr(iterator, _MADE)
+    return creator(**options)

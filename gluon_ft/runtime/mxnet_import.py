@@ -18,7 +18,7 @@ import warnings
 from typing import Any, NamedTuple, cast
 
 from gluon_ft.errors import DependencyError
-from gluon_ft.runtime import amx, mxnet_fixes, native_iterators, old_names, processors, variables
+from gluon_ft.runtime import amx, deferred, mxnet_fixes, old_names, processors, variables
 
 
 class Range(NamedTuple):
@@ -126,7 +126,7 @@ class _Missing:
 
 
 class _MXNetLoader(importlib.machinery.SourceFileLoader):
-    """Runs MXNet's `__init__` with every processor, and with what it needs of NumPy and distutils in place."""
+    """Runs MXNet's `__init__` with every processor, and with what it needs of NumPy in place."""
 
     def exec_module(self, module):
         import numpy
@@ -138,13 +138,11 @@ class _MXNetLoader(importlib.machinery.SourceFileLoader):
         with _quiet():
             # NumPy 1.24 removed bool, int and float, which MXNet uses (apache/mxnet#21165); NumPy 2 removed many more.
             old_names.install()
-            _provide_distutils()
             try:
                 super().exec_module(module)
             except (ImportError, OSError) as error:
                 raise DependencyError(f"MXNet cannot be imported: {error}", remedy=_remedy(error)) from error
             mxnet_fixes.apply(module)
-            native_iterators.remember(module)
         # oneDNN reads its variable once, when it runs its first operator, so this must be the first one. GLUON_FT_AMX=0
         # leaves AMX off.
         if os.environ.get("GLUON_FT_AMX") != "0":
@@ -168,11 +166,11 @@ def import_gluoncv() -> types.ModuleType:
 
 
 class _Finder:
-    """A finder for `mxnet` and `gluoncv` only, which imports nothing until one of them is imported."""
+    """A finder for `mxnet`, `gluoncv` and a few of their modules, which imports nothing until one is imported."""
 
     @staticmethod
     def find_spec(name, path=None, target=None):
-        if name not in ("mxnet", "gluoncv"):
+        if name not in _LOADERS:
             return None
         others = (f for f in sys.meta_path if f is not _Finder and hasattr(f, "find_spec"))
         spec = None
@@ -181,7 +179,7 @@ class _Finder:
         if spec is None:
             return importlib.machinery.ModuleSpec(name, cast(Any, _Missing)) if name == "mxnet" else None
         if type(spec.loader) is importlib.machinery.SourceFileLoader:
-            spec.loader = (_MXNetLoader if name == "mxnet" else _GluonCVLoader)(spec.loader.name, spec.loader.path)
+            spec.loader = _LOADERS[name](spec.loader.name, spec.loader.path)
         return spec
 
 
@@ -203,6 +201,9 @@ class _GluonCVLoader(importlib.machinery.SourceFileLoader):
                 raise DependencyError(f"GluonCV cannot be imported: {cause}", remedy=_remedy(cause)) from cause
             finally:
                 check._require_pytorch_version = require_torch
+
+
+_LOADERS = {**dict.fromkeys(deferred.MODULES, deferred.Loader), "mxnet": _MXNetLoader, "gluoncv": _GluonCVLoader}
 
 
 def _no_torch(*_versions):
@@ -237,17 +238,6 @@ def _find(name: str):
     with contextlib.suppress(ImportError, ValueError):
         return importlib.util.find_spec(name)
     return None
-
-
-def _provide_distutils() -> None:
-    """Provides `distutils`: Python 3.12 removed it, and setuptools brings it once setuptools is imported."""
-    if _find("distutils") is None:
-        try:
-            importlib.import_module("setuptools")
-            importlib.import_module("distutils.version")
-        except ImportError as error:
-            raise DependencyError("MXNet needs distutils, which Python 3.12 left to setuptools",
-                                  remedy="pip install setuptools") from error
 
 
 @contextlib.contextmanager
