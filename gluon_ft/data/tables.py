@@ -152,18 +152,19 @@ def _columns(path, number: int, text: str, delimiter: str) -> list[str]:
     return fields
 
 
-def _plain(field: str) -> str:
+def plain(field: str) -> str:
+    """A column's name in lower case, without blanks, '_' and '-'."""
     return re.sub(r"[ _-]", "", field.lower())
 
 
 def _is_header(fields: list[str]) -> bool:
-    return not any(map(has_image_suffix, fields)) and any(_plain(field) in (*PATH_NAMES, *LABEL_NAMES)
+    return not any(map(has_image_suffix, fields)) and any(plain(field) in (*PATH_NAMES, *LABEL_NAMES)
                                                           for field in fields)
 
 
 def _with_header(path, table) -> list[_Row]:
     header = table[0][1]
-    known = list(map(_plain, header))
+    known = list(map(plain, header))
     parts = [header[known.index(name)] for name in SPLIT_NAMES if name in known]
     if parts:
         raise DataError("a table of several parts", path=f"{path}:1", found=f"a column '{parts[0]}'",

@@ -57,6 +57,8 @@ class Linear:
         The chosen inverse regularisation.
     scores : list of dict
         One for each candidate: kind, scaling, C, and mean and sd of the accuracy over the folds.
+    held_out : float64 (n, classes)
+        Calibrated probabilities of each image by the fold's classifier that was not fitted to it.
     """
 
     kind: str
@@ -66,6 +68,7 @@ class Linear:
     C: float
     scores: list[dict] = field(default_factory=list)
     scaling: str = "each"
+    held_out: np.ndarray | None = None
 
     def dense(self) -> tuple[np.ndarray, np.ndarray]:
         """Weight and bias of the equivalent Dense layer, see `as_dense`."""
@@ -74,8 +77,7 @@ class Linear:
     def logits(self, features: np.ndarray) -> np.ndarray:
         """float64 (n, classes), computed by scikit-learn; equal to the outputs of the layer `dense`."""
         found = np.asarray(self.classifier.decision_function(self.scaler.transform(features)), np.float64)
-        values = self.calibration.scale * found + self.calibration.offset
-        return np.stack([-values / 2, values / 2], axis=1) if values.ndim == 1 else values
+        return _calibrated(found, self.calibration)
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """float64 (n, classes), calibrated."""
@@ -137,8 +139,9 @@ def fit(features: np.ndarray, labels: np.ndarray, kind: str = "linear", k: int =
         space = _Space.of(chosen.scaling, features)
         inside = space.coordinates(features)
         classifier = _classifier(chosen.kind, inside, seed).set_params(C=chosen.C).fit(inside, labels)
-    return Linear(chosen.kind, space.back(classifier), space.scaler, calibrate(held_out[best], labels), chosen.C,
-                  scores, chosen.scaling)
+    calibration = calibrate(held_out[best], labels)
+    return Linear(chosen.kind, space.back(classifier), space.scaler, calibration, chosen.C, scores, chosen.scaling,
+                  _softmax(_calibrated(held_out[best], calibration)))
 
 
 def _cross_validated(candidates, features, labels, splits, seed):
@@ -309,6 +312,11 @@ def _checked(features, labels):
         raise DataError("classes without a training image", expected="images of every class, two or more classes",
                         found=f"labels {', '.join(map(str, present[:6]))}")
     return features, labels.astype(np.int64)
+
+
+def _calibrated(decisions, calibration):
+    values = calibration.scale * decisions + calibration.offset
+    return np.stack([-values / 2, values / 2], axis=1) if values.ndim == 1 else values
 
 
 def _softmax(values):

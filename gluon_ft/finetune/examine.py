@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gluon_ft.data.audit.checks import audit
-from gluon_ft.data.audit.report import UNBALANCED
+from gluon_ft.data.audit.report import BAD, UNBALANCED
 from gluon_ft.data.sources import walk
 from gluon_ft.data.sources.files import FileSource
 from gluon_ft.data.sources.records import RecordSource
@@ -14,7 +14,6 @@ from gluon_ft.data.split import linked
 from gluon_ft.errors import DataError
 
 MOST_SHOWN = 5  # examples of each kind in the text
-BAD = ("missing", "unreadable")
 WORTH_SAYING = ("wrong suffix", "constant", "tiny", "flat")
 
 

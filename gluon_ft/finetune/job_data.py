@@ -10,8 +10,8 @@ import numpy as np
 from gluon_ft.data import lists
 from gluon_ft.data.images import header
 from gluon_ft.data.records import manifest, record_file
-from gluon_ft.data.sources import class_names, folders, joined
-from gluon_ft.data.sources.base import numbered_classes
+from gluon_ft.data.sources import class_names, exclusions, folders, joined
+from gluon_ft.data.sources.base import ImageSource, numbered_classes
 from gluon_ft.data.sources.files import FileSource, from_list
 from gluon_ft.data.sources.opening import open_source
 from gluon_ft.data.sources.records import RecordSource, open_records
@@ -66,7 +66,8 @@ def find(settings: JobSettings) -> tuple[Images, Images | None]:
     Raises
     ------
     DataError
-        Not a source of images; parts without training images or with other classes.
+        Not a source of images; parts without training images or with other classes; an image to leave out that is
+        not there.
     ConfigError
         Options that do not go with them.
     """
@@ -80,7 +81,11 @@ def find(settings: JobSettings) -> tuple[Images, Images | None]:
     if isinstance(train, RecordSource) and val is None and settings.validation:
         raise ConfigError("packed records are not split here", found=first, expected="val records as well (--val)",
                           remedy="split before packing (gluon-ft split), or --validation 0 to train without")
-    return train, val if val is None else _with_classes_of(train, val)
+    val = None if val is None else _with_classes_of(train, val)
+    if settings.exclude_files is None:
+        return train, val
+    kept = exclusions.leave_out([part for part in (train, val) if part is not None], settings.exclude_files)
+    return kept[0], None if val is None else kept[1]
 
 
 @dataclass
@@ -209,6 +214,7 @@ def prepare(settings: JobSettings, found: tuple[Images, Images | None] | None = 
     train, val = found or find(settings)
     examined = examine(train, val, settings.audit)
     train, val = examined.train, examined.val
+    _record_excluded(examined, settings)
     names = train.class_names or numbered_classes(train.labels, train.path)
     _check_classes(train, names, settings.allow_empty_classes)
     if val is not None or not settings.validation:
@@ -229,6 +235,18 @@ def prepare(settings: JobSettings, found: tuple[Images, Images | None] | None = 
     if settings.data is None or val is not None:
         examined.lines.insert(0, f"training {train.path}" + (f", validation {val.path}" if val is not None else ""))
     return JobData(parts, names, examined.left_out, examined.lines, examined.facts)
+
+
+def _record_excluded(examined: Examined, settings: JobSettings) -> None:
+    """Images that the settings leave out stand in data.json, and count in result.json, like those of the audit."""
+    if settings.exclude_files is None:
+        return
+    reason = exclusions.why(settings.exclude_files)
+    out = [{"part": part, "path": path, "why": reason}
+           for part, source in (("train", examined.train), ("validation", examined.val)) if source is not None
+           for path, why in source.left_out.items() if why == reason]
+    examined.left_out += out
+    examined.facts["excluded"] = len(out)
 
 
 def _check_drawn(train: FileSource, validation: Images, examined: Examined) -> None:
@@ -350,7 +368,7 @@ def _listed(path: Path, root, files, names: list[str]) -> FileSource:
     return FileSource(path, root, [name for name, _ in files], [label for _, label in files], names, kind="list")
 
 
-def typical_size(part: Images) -> int | None:
+def typical_size(part: ImageSource) -> int | None:
     """The median of the shorter edges of some of the images, pixels; None where it is not known."""
     if isinstance(part, RecordSource):
         about = record_file.beside(part.path, record_file.MANIFEST)

@@ -36,7 +36,7 @@ BY_STEPS = {**{name: one.default for name, one in described(TrainConfig).items()
                if name not in ("seed", "top_k", "allow_empty_classes", "kvstore", "keep")},
             "dropout": 0.0, "head_lr_mult": 1.0, "augment": "none", "batch_size": None,
             "batchnorm": "train"}
-PATHS = ("data", "train", "val", "root")
+PATHS = ("data", "train", "val", "root", "exclude_files")
 VIEWS = 4  # of each image, where frozen parts are computed once and training augments
 
 

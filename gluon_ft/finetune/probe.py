@@ -20,11 +20,12 @@ from gluon_ft.data.images.decode import decode_rgb
 from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.data.images.transforms import Transform
 from gluon_ft.data.loader import Loader
+from gluon_ft.data.sources.base import ImageSource
 from gluon_ft.data.sources.files import FileSource
 from gluon_ft.data.sources.opening import open_source
 from gluon_ft.data.split import draw_key
-from gluon_ft.errors import ConfigError, DataError, DownloadError
-from gluon_ft.finetune import advice, network
+from gluon_ft.errors import ConfigError, DataError, DownloadError, WeightsError
+from gluon_ft.finetune import advice, job_data, network
 from gluon_ft.finetune import choice as choices
 from gluon_ft.finetune.advice import Facts
 from gluon_ft.io import reporter
@@ -190,10 +191,7 @@ def _seen(found, position):
 
 
 def _probed(facts, found, kept, pixels, net, notes, seed):
-    entry = registry.of(net)
-    made_for = entry.input_size if entry is not None else net.preprocessing.size
-    size = advice.input_size(facts.edge, made_for)
-    wanted = network.input_of(net, size) if entry is not None else net.preprocessing
+    made_for, wanted = _input_for(net, facts.edge)
     extracted, labels = features.extract(net, _batches(found, kept, wanted), title="probe")
     known = replace(facts, weights=net.weights.source or type(net).__name__, input_size=made_for,
                     stages=len(stages(net, (1, wanted.channels, wanted.size, wanted.size))),
@@ -206,6 +204,43 @@ def _probed(facts, found, kept, pixels, net, notes, seed):
     on_pixels = separability(pixels, labels, seed)
     return replace(known, probe=accuracy, probe_spread=spread, chance=chance,
                    pixels=None if on_pixels is None else on_pixels[0])
+
+
+def _input_for(net, edge: int) -> tuple[int, Preprocessing]:
+    """The size that a network is made for, and the preprocessing for images of that shorter edge."""
+    entry = registry.of(net)
+    if entry is None:
+        return net.preprocessing.size, net.preprocessing
+    return entry.input_size, network.input_of(net, advice.input_size(edge, entry.input_size))
+
+
+def network_for(source: ImageSource, backbone: str = choices.AUTO, weights: str = choices.AUTO) -> Any:
+    """The pretrained network whose features describe these images, with the preprocessing for their size.
+
+    Parameters
+    ----------
+    source : ImageSource
+        Some of its images are looked at for their size.
+    backbone, weights : str
+        As in `finetune.choice.choose`; where neither is given, as `choose` chooses.
+
+    Raises
+    ------
+    WeightsError
+        There are no pretrained weights, or none were wanted.
+    DataError
+        None of the images that were looked at can be read.
+    """
+    edge = job_data.typical_size(source)
+    if edge is None:
+        raise DataError("no image can be read", path=source.name, remedy="see gluon-ft audit")
+    net: Any = named(backbone, weights)
+    net = choose(edge) if net is None else net
+    if not isinstance(net, HybridBlock) or getattr(net, "weights", None) is None:
+        raise WeightsError("this takes pretrained weights", expected="some at hand (gluon-ft weights list)",
+                           found="none", remedy="get some with gluon-ft weights get, or name them with --pretrained")
+    net.preprocessing = _input_for(net, edge)[1]
+    return net
 
 
 def _batches(found, positions, wanted: Preprocessing):

@@ -45,6 +45,8 @@ class JobSettings(TrainConfig):
                                 least=0, below=1)
     root: str | None = setting(None, "Folder that the paths of a list begin at; by default its own.", path=True)
     exclude: tuple[str, ...] = setting((), "Classes of a folder to leave out, with commas.")
+    exclude_files: str | None = setting(None, "Images to leave out: a file with one path a line, or a table with a "
+                                        "column 'file', such as the one of gluon-ft audit --labels.", path=True)
     labels_from: str = setting("folder", "Where the classes of a folder's images stand: folder (one subfolder a class) "
                                "or name (cat.0.jpg, as Kaggle packs them).", choices=("folder", "name"))
     classes_are_folders: bool = setting(False, "Take every subfolder for a class, also those called train, val, test "

@@ -30,7 +30,7 @@ DETAILS = {
         "classes": "classes", "features": "features an image", "audit.unreadable": "images that cannot be read",
         "audit.copies_across": "validation images that are copies of training images",
         "audit.copies_within": "pairs of copies", "audit.two_labels": "pairs of equal images with two labels",
-        "audit.left_out": "images left out"},
+        "audit.left_out": "images left out", "audit.excluded": "images that you left out"},
     "Network": {"backbone": "backbone", "pretrained": "pretrained weights", "strategy": "strategy"},
     "Why": {"reasons.network": "this network", "reasons.strategy": "this strategy",
             "reasons.settings": "these settings", "reasons.given": "what you asked for"},

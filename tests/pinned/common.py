@@ -22,7 +22,7 @@ VERSIONS = {"opencv": cv2.__version__, "pillow": PIL.__version__, "numpy": np.__
             "imagehash": imagehash.__version__}
 CLASSES = ["ant", "bee", "cat"]
 # Settings that are new since the values were made; what there was before stays as it was.
-ADDED = ("mirror", "labels_from", "classes_are_folders")
+ADDED = ("mirror", "labels_from", "classes_are_folders", "exclude_files")
 
 
 def sha256(data: bytes) -> str:

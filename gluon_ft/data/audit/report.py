@@ -15,6 +15,7 @@ from gluon_ft.io import tables
 from gluon_ft.io.paths import AnyPath
 
 UNBALANCED = 3.0  # ratio of the largest to the smallest class from which on a source is called unbalanced
+BAD = ("missing", "unreadable")  # kinds of findings about images that cannot be used
 MOST_SHOWN = 60  # pairs on a contact sheet
 _THUMB = 300  # pixels; wide enough for a caption of about 50 letters
 # Kind of finding -> its heading, in the order in which the text shows them.

@@ -1,0 +1,236 @@
+"""Finds labels that are probably wrong, by confident learning: what networks say of images that they did not see.
+
+Northcutt, Jiang, Chuang 2021, Confident learning: estimating uncertainty in dataset labels
+(https://arxiv.org/abs/1911.00068). A class's threshold is the mean probability that its own images get for it. An image
+is counted for the most probable of the classes whose threshold it reaches; where that is another than its label (off
+the diagonal of the paper's confident joint), the label is suspected. Suspects are ranked by the probability of their
+own label, the least first: of the rankings that were measured (benchmarks/accuracy/label_errors.py) the most precise.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from mxnet.gluon import HybridBlock
+
+from gluon_ft.data.audit.report import BAD, Report
+from gluon_ft.data.loader import make_loader
+from gluon_ft.data.sources.base import ImageRef, ImageSource
+from gluon_ft.data.sources.class_names import whole
+from gluon_ft.data.sources.files import FileSource
+from gluon_ft.data.split import linked
+from gluon_ft.errors import DataError
+from gluon_ft.evaluation import linear
+from gluon_ft.evaluation.features import penultimate
+from gluon_ft.io.paths import AnyPath
+
+FOLDS = 5
+LEAST = 3  # different images that a class must have for its labels to be judged
+# Of the classifier; see `linear.fit`. Labels that are wrong are fitted by a weak regularisation only.
+KIND, GRID = "logistic", (1e-4, 1e-3, 1e-2, 1e-1)
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """An image whose label is probably wrong.
+
+    Attributes
+    ----------
+    position : int
+        In the images that were judged.
+    file : str
+        The image's name within its source.
+    label, suggested : str
+        The class that it stands in, and the one that it is counted for.
+    own, probability : float
+        The probabilities of these two, by a network that did not see the image.
+    """
+
+    position: int
+    file: str
+    label: str
+    suggested: str
+    own: float
+    probability: float
+
+    @property
+    def reason(self) -> str:
+        """In plain words."""
+        return (f"labelled '{self.label}' ({self.own:.2f}); {self.probability:.2f} '{self.suggested}' by a network "
+                "that did not see it")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The result of `examine`.
+
+    Attributes
+    ----------
+    source : ImageSource
+        The images that were judged.
+    suspects : list of Suspect
+        The most probable errors first.
+    probabilities : float64 (n, classes)
+        Out of fold, of each image that was judged; classes in the order of `class_names`.
+    labels : int64 (n,)
+    class_names : list of str
+    accuracy : float
+        Of the out-of-fold predictions, by the labels as they are.
+    notes : list of str
+        What was not judged, and why.
+    """
+
+    source: ImageSource
+    suspects: list[Suspect]
+    probabilities: np.ndarray
+    labels: np.ndarray
+    class_names: list[str]
+    accuracy: float
+    notes: list[str] = field(default_factory=list)
+
+
+def suspected(probabilities: np.ndarray, labels: np.ndarray | Sequence[int]) -> list[tuple[int, int]]:
+    """Confident learning's suspects, the most probable label errors first.
+
+    Parameters
+    ----------
+    probabilities : float (n, classes)
+        Out of fold: each image's by a classifier that was not fitted to it.
+    labels : int (n,)
+        The labels as they are, each a column of `probabilities`.
+
+    Returns
+    -------
+    list of (int, int)
+        Position of the image, and the class that is suggested for it.
+
+    Raises
+    ------
+    DataError
+        The two do not fit each other, or a probability is not finite.
+    """
+    probabilities, labels = np.asarray(probabilities, np.float64), whole(labels, "the labels")
+    if probabilities.ndim != 2 or len(probabilities) != len(labels):
+        raise DataError("probabilities and labels do not fit", expected="(n, classes) and (n,)",
+                        found=f"{probabilities.shape} and {labels.shape}")
+    if not len(labels) or not np.isfinite(probabilities).all() or not 0 <= labels.min() <= labels.max() < \
+            probabilities.shape[1]:
+        raise DataError("probabilities and labels do not fit", expected="finite numbers, and labels among the columns",
+                        found=f"labels up to {labels.max(initial=0)} and {probabilities.shape[1]} columns")
+    own = probabilities[np.arange(len(labels)), labels]
+    counts = np.bincount(labels, minlength=probabilities.shape[1])
+    # No image reaches the threshold of a class that has none.
+    thresholds = np.where(counts, np.bincount(labels, own, len(counts)) / np.maximum(counts, 1), np.inf)
+    reached = np.where(probabilities >= thresholds, probabilities, -1.0)
+    counted = np.where(reached.max(axis=1) >= 0, reached.argmax(axis=1), labels)
+    order = np.argsort(own, kind="stable")
+    return [(int(i), int(counted[i])) for i in order if counted[i] != labels[i]]
+
+
+def out_of_fold(features: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None,
+                seed: int = 0) -> np.ndarray:
+    """Calibrated probabilities of each image by a linear classifier that was not fitted to it.
+
+    Parameters
+    ----------
+    features : float (n, d)
+    labels : int (n,)
+        0 to classes - 1, each with `LEAST` images or more.
+    groups : int (n,), optional
+        Copies of one image have the same number, and stay in one fold.
+    seed : int, default 0
+        Of the folds, at most `FOLDS`.
+
+    Returns
+    -------
+    ndarray
+        float64 (n, classes).
+
+    Raises what `linear.fit` raises.
+    """
+    k = min(FOLDS, int(_different(labels, groups).min()))
+    found = linear.fit(features, labels, KIND, k, seed, groups, GRID).held_out
+    assert found is not None  # as `fit` gives it
+    return found
+
+
+def examine(source: ImageSource, net: HybridBlock, report: Report | None = None, *, seed: int = 0,
+            store: AnyPath = "disk") -> Judged:
+    """Judges the labels of images by linear classifiers on a network's features, of folds that keep copies together.
+
+    The features are computed once. Nothing is changed.
+
+    Parameters
+    ----------
+    source : ImageSource
+        With one label an image.
+    net : HybridBlock
+        With pretrained weights and `preprocessing`.
+    report : data.audit.report.Report, optional
+        The audit of the same source alone: images that cannot be read are passed over, and copies stay in one fold.
+    seed : int, default 0
+        Of the folds.
+    store : {'disk', 'memory'} or path-like
+        Where features are kept, see `features.penultimate`.
+
+    Raises
+    ------
+    DataError
+        Fewer than two classes have enough images, an image cannot be read, or has several labels.
+    """
+    kept, groups, notes = _judged_images(source, report)
+    loader = make_loader(kept, train=False, batch_size=_BATCH, preprocessing=net.preprocessing)
+    features, labels = penultimate(net, loader, store)
+    names = [kept.label_name(int(np.flatnonzero(labels == label)[0])) or str(label) for label in np.unique(labels)]
+    labels = np.unique(labels, return_inverse=True)[1].reshape(-1)
+    probabilities = out_of_fold(features, labels, groups, seed)
+    suspects = [Suspect(position, kept.image_name(position), names[labels[position]], names[suggested],
+                        float(probabilities[position, labels[position]]), float(probabilities[position, suggested]))
+                for position, suggested in suspected(probabilities, labels)]
+    accuracy = float((probabilities.argmax(axis=1) == labels).mean())
+    return Judged(kept, suspects, probabilities, labels, names, accuracy, notes)
+
+
+def _judged_images(source, report) -> tuple[ImageSource, np.ndarray, list[str]]:
+    """The images to judge, a group number for each of them, and what is said of the others."""
+    if (source.labels < 0).any():
+        raise DataError("labels can be judged where each image has one", path=source.name,
+                        found=f"several labels at {source.where(int(np.argmin(source.labels)))}")
+    groups, usable, notes = np.arange(len(source)), np.ones(len(source), bool), []
+    if report is not None:
+        position = {_place(source.ref(i)): i for i in range(len(source))}
+        bad = [position.get(_place(ImageRef(finding.item.path, finding.item.offset)))
+               for kind in BAD for finding in report.findings.get(kind, [])]
+        bad = [i for i in bad if i is not None]
+        usable[bad] = False
+        notes += [f"not judged, cannot be read: {len(bad)}"] if bad else []
+        groups = linked(len(source), [(position[_place(ImageRef(pair.first.path, pair.first.offset))],
+                                       position[_place(ImageRef(pair.second.path, pair.second.offset))])
+                                      for pair in report.pairs])
+    small = [label for label in np.unique(source.labels)
+             if len(np.unique(groups[usable & (source.labels == label)])) < LEAST]
+    few = np.isin(source.labels, small)
+    if small:
+        names = [str(source.label_name(int(np.flatnonzero(source.labels == label)[0]))) for label in small]
+        notes.append(f"not judged, fewer than {LEAST} different images each: {', '.join(names[:8])}"
+                     + ", ..." * (len(names) > 8))
+    usable &= ~few
+    if len(np.unique(source.labels[usable])) < 2:
+        raise DataError("too few images to judge labels by", path=source.name, expected="two classes or more with at "
+                        f"least {LEAST} different images each", found=f"{int(usable.sum())} images in such classes")
+    kept = np.flatnonzero(usable)
+    return (source if len(kept) == len(source) else source.take(kept) if isinstance(source, FileSource)
+            else source.subset(kept)), groups[kept], notes
+
+
+def _place(ref: ImageRef | None) -> Any:
+    return None if ref is None else ref.absolute()
+
+
+def _different(labels, groups) -> np.ndarray:
+    """How many different images each class has: copies count once."""
+    groups = np.arange(len(labels)) if groups is None else groups
+    return np.array([len(np.unique(groups[labels == label])) for label in np.unique(labels)])
