@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from gluon_ft.data.records.pack import pack
     from gluon_ft.evaluation import folds, linear
     from gluon_ft.evaluation import task as tasks
+    from gluon_ft.evaluation.evaluate import evaluate_model
     from gluon_ft.evaluation.features import penultimate
     from gluon_ft.evaluation.folds import cross_validate
-    from gluon_ft.evaluation.model import load_model, save_model
+    from gluon_ft.evaluation.model import save_model
     from gluon_ft.evaluation.predict import predict
+    from gluon_ft.evaluation.trained import load_model
     from gluon_ft.finetune import demo_weights
     from gluon_ft.finetune.advice import advise
     from gluon_ft.models import freezing, heads
@@ -59,22 +61,22 @@ _PLACES = {
     "apply_groups": "models.freezing", "audit": "data.audit.checks", "backbones": "models.registry.",
     "contexts": "runtime.devices", "cross_validate": "evaluation.folds", "datasets": "data.datasets.catalog.",
     "demo_weights": "finetune.demo_weights.", "describe": "models.freezing", "digits": "data.datasets.digits.",
-    "evaluate": "training.metrics", "evaluation": "evaluation.", "find_lr": "training.lr_finder",
-    "fine_tune_net": "models.heads", "finetune": "finetune.", "fit": "training.fit", "folds": "evaluation.folds.",
-    "freeze": "models.freezing", "freeze_stages": "models.freezing", "freezing": "models.freezing.",
-    "get_fine_tune_model": "symbolic", "heads": "models.heads.", "linear": "evaluation.linear.",
-    "lists": "data.lists.", "load_model": "evaluation.model", "loaders": "data.loader.",
-    "lr_finder": "training.lr_finder.", "output_from_classes": "models.class_init", "pack": "data.records.pack",
-    "penultimate": "evaluation.features", "predict": "evaluation.predict", "pretrained_net": "models.pretrained",
-    "replace_output": "models.heads", "reporting": "reporting.", "save_model": "evaluation.model",
-    "seed_all": "runtime.seeds", "select_classes": "models.class_init", "split": "data.split.",
-    "stages": "models.stages", "summarise": "reporting", "symbolic": "symbolic.", "tasks": "evaluation.task.",
-    "unfreeze": "models.freezing",
+    "evaluate": "training.metrics", "evaluate_model": "evaluation.evaluate", "evaluation": "evaluation.",
+    "find_lr": "training.lr_finder", "fine_tune_net": "models.heads", "finetune": "finetune.",
+    "fit": "training.fit", "folds": "evaluation.folds.", "freeze": "models.freezing",
+    "freeze_stages": "models.freezing", "freezing": "models.freezing.", "get_fine_tune_model": "symbolic",
+    "heads": "models.heads.", "linear": "evaluation.linear.", "lists": "data.lists.",
+    "load_model": "evaluation.trained", "loaders": "data.loader.", "lr_finder": "training.lr_finder.",
+    "output_from_classes": "models.class_init", "pack": "data.records.pack", "penultimate": "evaluation.features",
+    "predict": "evaluation.predict", "pretrained_net": "models.pretrained", "replace_output": "models.heads",
+    "reporting": "reporting.", "save_model": "evaluation.model", "seed_all": "runtime.seeds",
+    "select_classes": "models.class_init", "split": "data.split.", "stages": "models.stages",
+    "summarise": "reporting", "symbolic": "symbolic.", "tasks": "evaluation.task.", "unfreeze": "models.freezing",
 }
 __all__ = [
     "ArrayLoader", "Augmentation", "Batch", "Group", "Preprocessing", "Run", "TrainConfig", "UserError",
     "__version__", "advise", "append_output", "apply_groups", "audit", "backbones", "contexts", "cross_validate",
-    "datasets", "demo_weights", "describe", "digits", "errors", "evaluate", "evaluation", "find_lr",
+    "datasets", "demo_weights", "describe", "digits", "errors", "evaluate", "evaluate_model", "evaluation", "find_lr",
     "fine_tune_net", "finetune", "fit", "folds", "freeze", "freeze_stages", "freezing", "get_fine_tune_model",
     "heads", "linear", "lists", "load_model", "loaders", "lr_finder", "output_from_classes", "pack", "penultimate",
     "predict", "pretrained_net", "replace_output", "reporting", "save_model", "seed_all", "select_classes", "split",

@@ -19,9 +19,9 @@ from gluon_ft.io.reporter import progress
 from gluon_ft.io.settings import check_value, plain
 from gluon_ft.io.tables import table, terminal_width
 
-__all__ = ["EXIT_FAILURE", "EXIT_INTERRUPTED", "EXIT_USER_ERROR", "Command", "Group", "command", "conclude", "emit",
-           "folder_options", "json_option", "photos_and_assignments", "progress", "recipe", "say", "setting_option",
-           "setting_options", "show", "table", "wide_option"]
+__all__ = ["EXIT_FAILURE", "EXIT_INTERRUPTED", "EXIT_USER_ERROR", "Command", "Group", "check_model", "command",
+           "conclude", "emit", "folder_options", "json_option", "photos_and_assignments", "progress", "recipe", "say",
+           "setting_option", "setting_options", "show", "table", "tta_option", "wide_option"]
 
 EXIT_FAILURE = 1
 EXIT_USER_ERROR = 2
@@ -268,6 +268,27 @@ def folder_options(function):
     return click.option("--labels-from", type=click.Choice(["folder", "name"]), default="folder",
                         help="Where a folder's classes stand: in the names of its subfolders, or in those of its files "
                              "(cat.0.jpg).")(function)
+
+
+def tta_option(function):
+    """Adds `--tta`, see `data.images.views`."""
+    return click.option("--tta", type=click.Choice(["2", "4", "5", "10"]), callback=lambda _, __, n: n and int(n),
+                        help="Test-time augmentation: average the probabilities of so many views of each image (parts "
+                             "at several places and zooms, mirror images where the model's own preprocessing has "
+                             "them).")(function)
+
+
+def check_model(path: str | os.PathLike) -> None:
+    """WeightsError for what is neither a file of parameters nor a folder."""
+    from pathlib import Path
+
+    from gluon_ft.errors import WeightsError
+    from gluon_ft.weights import card
+
+    path = Path(path)
+    if not path.exists() or (path.is_file() and path.suffix != ".params" and not card.beside(path).is_file()):
+        raise WeightsError("not a model" if path.exists() else "no such model", path=path,
+                           expected="a .params file with its card beside it, or the folder of a run")
 
 
 def wide_option(function):

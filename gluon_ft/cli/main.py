@@ -12,6 +12,7 @@ COMMANDS = {
     "find-lr": ("gluon_ft.cli.train:find_lr", "Find a learning rate: loss against rising rates, a picture."),
     "runs": ("gluon_ft.cli.runs:runs", "List the runs in a folder; compare two."),
     "predict": ("gluon_ft.cli.predict:predict", "What a saved network says of images."),
+    "evaluate": ("gluon_ft.cli.evaluate:evaluate", "Measure a saved network on labelled images."),
     "advise": ("gluon_ft.cli.advise:advise", "Say how to fine-tune on a folder of images, and why."),
     "split": ("gluon_ft.cli.split:split", "Draw a seeded split of a folder of images; write lists for pack."),
     "pack": ("gluon_ft.cli.records:pack", "Pack the images of lists into RecordIO files."),
@@ -27,7 +28,7 @@ COMMANDS = {
 @click.group(cls=console.Group, lazy=COMMANDS)
 @click.version_option(__version__, prog_name="gluon-ft")
 def main():
-    """Fine-tune MXNet/Gluon networks: prepare data, get weights, train, compare runs, predict."""
+    """Fine-tune MXNet/Gluon networks: prepare data, get weights, train, compare runs, predict, evaluate."""
 
 
 @click.command("doctor", cls=console.Command)

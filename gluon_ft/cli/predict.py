@@ -11,10 +11,11 @@ from gluon_ft.cli import console
 @click.argument("images", nargs=-1, required=True, type=click.Path())
 @click.option("--top", type=click.IntRange(1), default=1, help="Classes to name of each image, the best first.")
 @click.option("--batch-size", type=click.IntRange(1), default=32, help="Images computed at a time.")
+@console.tta_option
 @click.option("--device", default="auto", help="cpu, gpu, gpu:2, ...; auto: every GPU, or else the CPU.")
 @console.wide_option
 @console.json_option
-def predict(model, images, top, batch_size, device, wide, as_json):
+def predict(model, images, top, batch_size, tta, device, wide, as_json):
     """Name the class of each of IMAGES (files, or folders with images in them) with its probability.
 
     MODEL is the .params file of a saved model, whose card (.params.json) lies beside it, or the folder of a run. The
@@ -37,9 +38,9 @@ def predict(model, images, top, batch_size, device, wide, as_json):
     from gluon_ft.evaluation.predict import predict as library
     from gluon_ft.runtime.devices import contexts
 
-    _check_model(model)
+    console.check_model(model)
     given = Given(images)
-    found = library(model, given, batch_size=batch_size, top=top, ctx=contexts(device))
+    found = library(model, given, batch_size=batch_size, top=top, tta=tta, ctx=contexts(device))
     good, bad = [p for p in found if p.error is None], [p for p in found if p.error is not None]
     for prediction in bad:
         console.say(f"not predicted: {prediction.path}: {prediction.error}", err=True)
@@ -52,19 +53,6 @@ def predict(model, images, top, batch_size, device, wide, as_json):
         {"path": p.path, "class": p.name, "probability": p.probability, "top": [
             {"class": name, "probability": value} for name, value in p.top]} for p in good]}, as_json)
     return console.EXIT_FAILURE if bad else 0
-
-
-def _check_model(path):
-    """WeightsError for what is neither a file of parameters nor a folder."""
-    from pathlib import Path
-
-    from gluon_ft.errors import WeightsError
-    from gluon_ft.weights import card
-
-    path = Path(path)
-    if not path.exists() or (path.is_file() and path.suffix != ".params" and not card.beside(path).is_file()):
-        raise WeightsError("not a model" if path.exists() else "no such model", path=path,
-                           expected="a .params file with its card beside it, or the folder of a run")
 
 
 def _row(prediction) -> dict:

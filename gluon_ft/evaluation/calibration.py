@@ -15,6 +15,7 @@ import numpy as np
 
 _LARGEST_LOG_SCALE = 12.0  # either way, where the search for more than two classes ends
 _LEAST_SCALE = 1e-6  # for two classes
+_SMALLEST = 1e-45  # float32's smallest number above 0
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,28 @@ def _without_outliers(decisions):
     """Decision values clipped to ten times their median size, so that no single image decides the calibration."""
     most = 10 * np.median(np.abs(decisions))
     return np.clip(decisions, -most, most) if most > 0 else decisions
+
+
+def tempered(probabilities: np.ndarray, temperature: float | None) -> np.ndarray:
+    """The softmax of log-probabilities / temperature: calibrated probabilities, with the order of the classes kept.
+
+    Parameters
+    ----------
+    probabilities : float (n, classes)
+        Softmax of a network's outputs: for any outputs f, softmax(log(softmax(f)) / T) = softmax(f / T).
+    temperature : float or None
+        None: they are returned as they are.
+
+    Returns
+    -------
+    ndarray
+        float64, in which no two classes become equal that were not.
+    """
+    if temperature is None:
+        return probabilities
+    values = np.log(np.maximum(np.asarray(probabilities, np.float64), _SMALLEST)) / temperature
+    values = np.exp(values - values.max(axis=1, keepdims=True))
+    return values / values.sum(axis=1, keepdims=True)
 
 
 def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:

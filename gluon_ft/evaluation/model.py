@@ -25,7 +25,7 @@ IN_FOLDER = ("best.params", "model.params", "last.params")  # of a run; the firs
 
 def save_model(net: HybridBlock, path: AnyPath, *, classes: list[str] | None = None,
                preprocessing: Preprocessing | None = None, options: dict | None = None, notes: tuple[str, ...] = (),
-               **extra) -> Path:
+               temperature: float | None = None, **extra) -> Path:
     """Writes the parameters to `path` and the card to `<path>.json`, each whole or not at all.
 
     Parameters
@@ -43,6 +43,8 @@ def save_model(net: HybridBlock, path: AnyPath, *, classes: list[str] | None = N
         Plain values that were given to the backbone's constructor besides `classes`.
     notes : tuple of str
         Added to the notes of the source weights.
+    temperature : float, optional
+        By which the outputs are divided before the softmax, see `evaluation.calibration`; default `net.temperature`.
     extra
         Plain values to keep with the model; they are in `net.weights.extra` after loading.
 
@@ -58,7 +60,8 @@ def save_model(net: HybridBlock, path: AnyPath, *, classes: list[str] | None = N
         The files cannot be written.
     """
     path = Path(path)
-    about = _describe(net, classes, preprocessing, options, notes, plain(extra))
+    about = replace(_describe(net, classes, preprocessing, options, notes, plain(extra)),
+                    temperature=getattr(net, "temperature", None) if temperature is None else temperature)
     _check_same(_build(about), net)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +78,8 @@ def save_model(net: HybridBlock, path: AnyPath, *, classes: list[str] | None = N
 def load_model(path: AnyPath, ctx: mx.Context | list[mx.Context] | None = None) -> HybridBlock:
     """Loads a network that `save_model` saved: in float32, hybridised, with `classes`, `preprocessing` and `weights`.
 
-    A file that `gluon-ft weights` converted gives the backbone with its own output.
+    It has also `temperature`, by which `predict` calibrates its probabilities; None where none was saved. A file that
+    `gluon-ft weights` converted gives the backbone with its own output.
 
     Parameters
     ----------
@@ -105,6 +109,7 @@ def load_model(path: AnyPath, ctx: mx.Context | list[mx.Context] | None = None) 
     for name, parameter in own.items():
         set_array(parameter, file.tensors[name], ctx or mx.cpu())
     net.hybridize()
+    net.temperature = about.temperature
     return pretrained.attach(net, about)
 
 

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,15 +11,18 @@ import numpy as np
 from mxnet.gluon import HybridBlock
 
 from gluon_ft.data import workers as decoding
+from gluon_ft.data.images import views
 from gluon_ft.data.images.formats import suffix_list
 from gluon_ft.data.images.header import Unreadable
 from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.data.images.transforms import Transform
+from gluon_ft.data.images.views import View
 from gluon_ft.data.sources import walk
 from gluon_ft.data.sources.arrays import ArraySource
 from gluon_ft.data.sources.base import ImageRef, ImageSource
 from gluon_ft.engine import fused
 from gluon_ft.errors import ConfigError, DataError, NetworkError
+from gluon_ft.evaluation.calibration import tempered
 from gluon_ft.evaluation.model import load_model
 from gluon_ft.io import reporter
 from gluon_ft.models import heads, tracing
@@ -57,7 +60,7 @@ class Prediction:
 
 def predict(net: HybridBlock | str | os.PathLike, images: Any, *, batch_size: int = 32, top: int = 5,
             preprocessing: Preprocessing | None = None, workers: int | None = None,
-            ctx: mx.Context | list[mx.Context] | None = None) -> list[Prediction]:
+            ctx: mx.Context | list[mx.Context] | None = None, tta: int | None = None) -> list[Prediction]:
     """Predicts the classes of images: one Prediction each, in order; the images of a folder in order of their names.
 
     Parameters
@@ -78,10 +81,15 @@ def predict(net: HybridBlock | str | os.PathLike, images: Any, *, batch_size: in
         Decoding threads; default one per processor that this process may use.
     ctx : Context or list of Context, optional
         Default: the network's.
+    tta : {2, 4, 5, 10}, optional
+        Test-time augmentation: averages the probabilities of so many views of each image, see `data.images.views`.
+        Mirror images are among them where `Preprocessing.mirror` says that the network averages those.
 
     On a single CPU context many images go through the fused network, which agrees with the plain one to rounding.
 
     An image that cannot be read does not stop the others: its Prediction has an `error`.
+
+    Probabilities are calibrated where the model's card has a temperature; that changes no prediction.
 
     Raises
     ------
@@ -94,24 +102,65 @@ def predict(net: HybridBlock | str | os.PathLike, images: Any, *, batch_size: in
     NetworkError
         The network's outputs are not finite.
     """
-    for name, value in (("batch_size", batch_size), ("top", top)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ConfigError(f"{name} out of range", expected="a whole number, 1 or more", found=repr(value))
+    check_counts(batch_size=batch_size, top=top)
     source = images if isinstance(images, Given) else Given(images)
     if source.left_out:
         reporter.notice(f"left out: {walk.said(source.left_out)}")
     net = net if isinstance(net, HybridBlock) else load_model(net, ctx)
-    wanted = preprocessing or getattr(net, "preprocessing", None)
-    if not isinstance(wanted, Preprocessing):
-        raise ConfigError("it is not known what the network takes", expected="a Preprocessing",
-                          remedy="set net.preprocessing, or give preprocessing=...")
-    names = _names(net)
-    found, errors = _probabilities(net, source, wanted, batch_size, threads() if workers is None else workers, ctx)
+    names = class_names_of(net)
+    found, errors = probabilities(net, source, batch_size=batch_size, preprocessing=preprocessing, workers=workers,
+                                  ctx=ctx, tta=tta)
     return [_prediction(source.where(i), row, names, top) if i not in errors else
             Prediction(source.where(i), error=errors[i]) for i, row in enumerate(found)]
 
 
-def _names(net) -> list[str]:
+def check_counts(**counts: Any) -> None:
+    """ConfigError for one that is not a whole number from 1 on."""
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ConfigError(f"{name} out of range", expected="a whole number, 1 or more", found=repr(value))
+
+
+def probabilities(net: HybridBlock, source: ImageSource, *, batch_size: int = 32,
+                  preprocessing: Preprocessing | None = None, workers: int | None = None,
+                  ctx: mx.Context | list[mx.Context] | None = None, tta: int | None = None,
+                  mirror: bool | None = None) -> tuple[np.ndarray, dict[int, str]]:
+    """The class probabilities of every image of a source, in order.
+
+    Parameters
+    ----------
+    net : HybridBlock
+        They are calibrated with its `temperature`, where it has one.
+    source : ImageSource
+    batch_size, preprocessing, workers, ctx, tta
+        As of `predict`.
+    mirror : bool, optional
+        Whether the views of `tta` include mirror images; default as `Preprocessing.mirror` says.
+
+    Returns
+    -------
+    probabilities : float32 or float64 (n, classes)
+    errors : dict of int to str
+        Position -> why the image could not be read; its row of probabilities means nothing.
+
+    Raises
+    ------
+    ConfigError, NetworkError
+        As of `predict`.
+    """
+    wanted = preprocessing or getattr(net, "preprocessing", None)
+    if not isinstance(wanted, Preprocessing):
+        raise ConfigError("it is not known what the network takes", expected="a Preprocessing",
+                          remedy="set net.preprocessing, or give preprocessing=...")
+    seen = None if tta is None else views.of(tta, wanted.mirror if mirror is None else mirror)
+    errors: dict[int, str] = {}
+    rows = [found for _, found in batches(net, source, wanted, errors, batch_size=batch_size, views_of_each=seen,
+                                          workers=threads() if workers is None else workers, ctx=ctx)]
+    return tempered(np.concatenate(rows), getattr(net, "temperature", None)), errors
+
+
+def class_names_of(net: HybridBlock) -> list[str]:
+    """The network's class names, or numbers where it has none. ConfigError where they do not fit its output."""
     count = tracing.output_layer(net).classes
     names = list(getattr(net, "classes", None) or map(str, range(count)))
     if len(names) != count:
@@ -127,33 +176,66 @@ def _prediction(path, row, names, top) -> Prediction:
     return Prediction(path, *ranked[0], ranked)
 
 
-def _probabilities(net, source, wanted, batch_size, workers, ctx):
-    """float32 probabilities (images, classes); position -> reason for unreadable images (their rows mean nothing)."""
-    transform, errors = Transform(wanted), {}
+def batches(net: HybridBlock, source: ImageSource, wanted: Preprocessing, errors: dict[int, str], *, batch_size: int,
+            workers: int, ctx: mx.Context | list[mx.Context] | None = None,
+            views_of_each: Sequence[View] | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Runs a network forward on every image of a source, each decoded once; a generator.
+
+    Parameters
+    ----------
+    net : HybridBlock
+    source : ImageSource
+    wanted : Preprocessing
+        What the network takes.
+    errors : dict of int to str
+        Gets position -> reason for each image that cannot be read; its row of probabilities means nothing.
+    batch_size : int
+        Images, or views of images, computed at a time.
+    workers : int
+        Decoding threads.
+    ctx : Context or list of Context, optional
+        Default: the network's.
+    views_of_each : sequence of View, optional
+        The result is the mean of the probabilities of these views. Without them it is that of the image as in
+        evaluation, which includes its mirror image where `wanted.mirror` says so.
+
+    Yields
+    ------
+    (positions, probabilities)
+        int64 (batch,) and float32 (batch, classes), uncalibrated.
+
+    Raises
+    ------
+    NetworkError
+        The network's outputs for an image that can be read are not finite.
+    """
+    transform, count = Transform(wanted), len(views_of_each or [0])
     resize, contexts = transform.decode_resize(), devices.placed(net, ctx)
     has_softmax = bool(heads.after_output(net) & {"softmax", "SoftmaxOutput", "SoftmaxActivation"})
     dtype = next(iter(net.collect_params().values())).dtype
 
     def fill(position, out):
         try:
-            transform.finish(transform.prepare(source.image(position, wanted.channels, resize)), out)
+            views.prepare(source.image(position, wanted.channels, resize), views_of_each or [View()], transform, out)
         except Unreadable as error:
             errors[position] = str(error)
             out[:] = 0
 
-    positions = [np.arange(i, min(i + batch_size, len(source))) for i in range(0, len(source), batch_size)]
-    filled = decoding.filled(positions, (wanted.channels, wanted.size, wanted.size), fill, workers, AHEAD)
-    rows, bar = [], reporter.progress(total=len(source), desc="predict", unit="image")
-    with bar, fused.evaluating(net, len(positions), contexts, mirror=wanted.mirror) as run:
+    step = max(1, batch_size // count)
+    positions = [np.arange(i, min(i + step, len(source))) for i in range(0, len(source), step)]
+    filled = decoding.filled(positions, (count, wanted.channels, wanted.size, wanted.size), fill, workers, AHEAD)
+    bar = reporter.progress(total=len(source), desc="predict", unit="image")
+    mirrored = wanted.mirror and views_of_each is None
+    with bar, fused.evaluating(net, len(positions), contexts, mirror=mirrored) as run:
         for chosen, data in filled:
-            shares: Any = mx.gluon.utils.split_and_load(mx.nd.from_numpy(data), contexts[:len(chosen)],
-                                                        even_split=False)
+            data = data.reshape(-1, *data.shape[2:])
+            shares: Any = mx.gluon.utils.split_and_load(mx.nd.from_numpy(data), contexts[:len(data)], even_split=False)
             results = [first(run(share.astype(dtype, copy=False))).astype("float32") for share in shares]
             found: list[Any] = results if has_softmax else [mx.nd.softmax(result) for result in results]
-            rows += [result.asnumpy() for result in found]
-            _check_finite(source, chosen, np.concatenate([result.asnumpy() for result in results]), errors)
+            rows = np.concatenate([result.asnumpy() for result in found])
+            _check_finite(source, np.repeat(chosen, count), np.concatenate([r.asnumpy() for r in results]), errors)
+            yield chosen, rows if count == 1 else rows.reshape(len(chosen), count, -1).mean(axis=1)
             bar.update(len(chosen))
-    return np.concatenate(rows), errors
 
 
 def _check_finite(source, chosen, outputs, errors):

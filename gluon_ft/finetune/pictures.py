@@ -15,6 +15,7 @@ from sklearn.metrics import confusion_matrix
 
 from gluon_ft.data.batches import every_image
 from gluon_ft.engine import fused
+from gluon_ft.evaluation.measures import confusions_of
 from gluon_ft.io import atomic, reporter
 from gluon_ft.reporting.lettering import drawable
 from gluon_ft.reporting.plots import image_grid, png
@@ -72,10 +73,7 @@ def confusions(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[
         At most so many pairs; those without a mistake are left out.
     """
     matrix = confusion_matrix(labels, probabilities.argmax(1), labels=range(len(classes)))
-    np.fill_diagonal(matrix, 0)
-    order = np.argsort(-matrix, axis=None, kind="stable")[:most]
-    pairs = [(a, b) for a, b in (np.unravel_index(i, matrix.shape) for i in order) if matrix[a, b]]
-    return [f"{classes[a]} taken for {classes[b]}: {matrix[a, b]}" for a, b in pairs]
+    return confusions_of(matrix, classes, most)
 
 
 def draw_confusion(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str],

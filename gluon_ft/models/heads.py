@@ -85,6 +85,8 @@ def replace_output(net: Block, classes: int, lr_mult: float = LR_MULT, init: mx.
     if isinstance(getattr(net, "classes", None), (list, tuple)):
         # They were those of the old output.
         net.classes = None
+    if getattr(net, "temperature", None) is not None:
+        net.temperature = None
     tracing.forget_graphs(net)
     return net
 

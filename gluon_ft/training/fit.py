@@ -133,6 +133,8 @@ class _Training:
         self.net, self.train, self.val, self.config, self.name = net, train, val, config, name
         self.store, self.stop, self.on_epoch = store, stop, on_epoch
         self.contexts = devices.placed(net, ctx)
+        if getattr(net, "temperature", None) is not None:
+            net.temperature = None  # it calibrated the network as it was before this training
         if config.seed is not None:
             seeds.seed_all(config.seed)
         shape = _completed(net, train, self.contexts, config)

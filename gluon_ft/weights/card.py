@@ -29,7 +29,8 @@ _HEAD = named({"classes": _CLASSES, "bias": flag, "linear": flag, "dropout": _DR
 _SHAPE = named(
     {"backbone": text(100, 1), "preprocessing": each(anything, 20)},
     {"classes": maybe(listed(text(1000, 1), MOST_CLASSES, 1)), "source": text(4096), "source_sha256": text(64),
-     "sha256": text(64), "notes": listed(text(4096), 100), "head": maybe(_HEAD), "extra": each(anything, 1000)})
+     "sha256": text(64), "notes": listed(text(4096), 100), "head": maybe(_HEAD), "extra": each(anything, 1000),
+     "temperature": maybe(number(1e-6, 1e6))})
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class Card:
         does not.
     extra : dict
         Other values that were saved with the file.
+    temperature : float, optional
+        By which the network's outputs are divided before the softmax, so that the probabilities are calibrated.
     """
 
     backbone: str
@@ -68,10 +71,13 @@ class Card:
     notes: tuple[str, ...] = ()
     head: dict | None = None
     extra: dict = field(default_factory=dict)
+    temperature: float | None = None
 
     def to_json(self) -> str:
-        """One JSON object."""
+        """One JSON object; `temperature` only where there is one, since older files do not have it."""
         values = dataclasses.asdict(self)
+        if self.temperature is None:
+            del values["temperature"]
         values["preprocessing"] = self.preprocessing.to_dict()
         return json.dumps(values, indent=1, allow_nan=False)
 

@@ -185,6 +185,36 @@ def centre_crop(image: np.ndarray, size: int, interpolation: str = "bilinear",
     return _part_of_resized(image, (width, height), ((width - size) // 2, (height - size) // 2), size, interpolation)
 
 
+def crop_at(image: np.ndarray, wanted: Preprocessing, place: tuple[float, float], resize: int) -> np.ndarray:
+    """Cuts out a network's input at any place of the resized image, for test-time augmentation.
+
+    Parameters
+    ----------
+    image : ndarray
+        uint8 (height, width[, 3]).
+    wanted : Preprocessing
+        Has the size to cut out, and the interpolation.
+    place : (float, float)
+        0..1, of the room to the right and downwards: (0, 0) is the top left corner, (0.5, 0.5) the centre.
+    resize : int
+        Length to which the shorter edge is resized first, pixels.
+
+    Returns
+    -------
+    ndarray
+        uint8 (size, size[, 3]).
+
+    Raises
+    ------
+    Unreadable
+        The image cannot be resized.
+    """
+    with _one_image():
+        image, (width, height) = _target(image, wanted.size, wanted.interpolation, resize)
+        left, top = (int((edge - wanted.size) * share) for edge, share in zip((width, height), place))
+        return _part_of_resized(image, (width, height), (left, top), wanted.size, wanted.interpolation)
+
+
 def random_crop(image: np.ndarray, size: int, rng: np.random.RandomState, interpolation: str = "bilinear",
                 resize: int | None = None) -> np.ndarray:
     """Cuts out `size` x `size` at a place drawn uniformly; a smaller image is enlarged first.
