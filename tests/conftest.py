@@ -1,6 +1,7 @@
 """Shared test helpers: where the real data is, and the seeds."""
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import inspect
 import os
@@ -14,6 +15,12 @@ import gluon_ft  # noqa: F401  (prepares MXNet's import before any test module i
 ROOT = Path(__file__).resolve().parents[1]
 HELPERS = ROOT / "tests" / "helpers"
 SHARED = ROOT.parent / "shared" / "data"
+
+
+def pytest_collection_finish():
+    """What was imported stays until the end: the collector, and the search for networks that have run, pass it by."""
+    gc.collect()
+    gc.freeze()
 
 
 def shared_data(name: str) -> Path:
