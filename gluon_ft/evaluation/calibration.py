@@ -15,6 +15,7 @@ import numpy as np
 
 _LARGEST_LOG_SCALE = 12.0  # either way, where the search for more than two classes ends
 _LEAST_SCALE = 1e-6  # for two classes
+FOLDS = 5  # in which a temperature is judged
 _SMALLEST = 1e-45  # float32's smallest number above 0
 
 
@@ -106,6 +107,35 @@ def tempered(probabilities: np.ndarray, temperature: float | None) -> np.ndarray
     values = np.log(np.maximum(np.asarray(probabilities, np.float64), _SMALLEST)) / temperature
     values = np.exp(values - values.max(axis=1, keepdims=True))
     return values / values.sum(axis=1, keepdims=True)
+
+
+def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature for `tempered` under which the labels of held-out images are most likely, see `calibrate`."""
+    return 1 / calibrate(np.log(np.maximum(np.asarray(probabilities, np.float64), _SMALLEST)), labels).scale
+
+
+def held_out_tempered(probabilities: np.ndarray, labels: np.ndarray, k: int = FOLDS, seed: int = 0) -> np.ndarray:
+    """Calibrated probabilities of each image by a temperature that was fitted to the others, in `k` random folds.
+
+    What `log_loss` and the calibration error say of them holds for new images, as it would not for images that the
+    temperature was fitted to.
+
+    Parameters
+    ----------
+    probabilities : float (n, classes)
+        Uncalibrated, of held-out images; two or more.
+    labels : int (n,)
+    k : int, default 5
+        At most one fold an image.
+    seed : int, default 0
+        Of the folds.
+    """
+    labels, found = np.asarray(labels), np.empty(probabilities.shape, np.float64)
+    order = np.random.RandomState(seed).permutation(len(labels))
+    for part in np.array_split(order, min(k, len(labels))):
+        rest = np.setdiff1d(order, part)
+        found[part] = tempered(probabilities[part], fit_temperature(probabilities[rest], labels[rest]))
+    return found
 
 
 def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:

@@ -16,7 +16,7 @@ from gluon_ft.data.sources.joined import paths_of
 from gluon_ft.errors import ConfigError, Interrupted, UserError, WeightsError
 from gluon_ft.evaluation import linear, model
 from gluon_ft.finetune import folder as folders
-from gluon_ft.finetune import job_data, network, pictures, plan, settings
+from gluon_ft.finetune import held_out, job_data, network, pictures, plan, settings
 from gluon_ft.finetune.advice import ON_FEATURES
 from gluon_ft.finetune.settings import ORIGINS, REASONS, JobSettings
 from gluon_ft.io import signals
@@ -28,7 +28,7 @@ from gluon_ft.runtime import devices
 from gluon_ft.training import checkpoint, lr_finder
 from gluon_ft.training.feature_cache import features
 from gluon_ft.training.fit import fit
-from gluon_ft.training.metrics import evaluate
+from gluon_ft.training.metrics import best_epoch, evaluate
 
 LAST, BEST = "last.params", "best.params"
 FOLDS = 5  # that a linear classifier's settings are chosen by, where each class has as many images
@@ -62,7 +62,7 @@ def train(data: AnyPath | None = None, *, run: AnyPath | None = None, runs: AnyP
     """Fine-tunes a network on a folder of photos; every choice that is not given is made, and explained by `say`.
 
     The run's folder then holds config.json (every setting, resolved), environment.json, data.json and the lists,
-    metrics.jsonl, last.params and best.params with their cards, result.json, curves and report.html.
+    metrics.jsonl, last.params and best.params with their cards, predictions.csv, result.json, curves and report.html.
 
     Parameters
     ----------
@@ -250,7 +250,7 @@ def _carried_out(job, going_on, begun) -> Outcome:
     result = (_on_features if job.settings.strategy in ON_FEATURES else _by_training)(job, going_on)
     with job.run.writing():
         job.net.load_parameters(str(job.run.folder / BEST), ctx=job.contexts)
-    shown, more = _looked_at(job)
+    temperature, shown, more = _looked_at(job)
     history, before = result.pop("history"), result.pop("seconds_before")
     row = {"name": job.settings.strategy, "seed": job.settings.seed, "train_accuracy": result["train_accuracy"],
            "validation_accuracy": result["validation_accuracy"], "seconds": result["seconds"]}
@@ -259,7 +259,7 @@ def _carried_out(job, going_on, begun) -> Outcome:
                "pretrained": job.settings.pretrained, "classes": len(job.data.class_names),
                "images": {name: len(part) for name, part in job.data.parts.items()}, "audit": job.data.facts}
     with job.run.writing():
-        _save_cards(job, history)
+        _save_cards(job, history, temperature)
     job.run.config = _explained(job.run.config)
     command = f"gluon-ft train --config {shlex.quote(str(job.run.folder / 'config.json'))}"
     report = job.run.finish([row], summary, shown, job.notes, title=job.run.folder.resolve().name, command=command,
@@ -314,27 +314,36 @@ def _on_features(job, going_on) -> dict:
             "seconds": round(time.perf_counter() - begun, 2), "seconds_before": 0.0}
 
 
-def _looked_at(job) -> tuple[list[Path], dict]:
-    """Pictures for the report, and what else was found, of the best parameters on the validation images."""
+def _looked_at(job) -> tuple[float | None, list[Path], dict]:
+    """The temperature of the best parameters, pictures for the report, and what else their predictions for the
+    validation images say."""
     loader = job.loader("validation", False)
     if loader is None:
         job.notes.append("no validation images: how good this network is on others is not known")
-        return [], {}
+        return None, [], {}
     probabilities, labels = pictures.predictions(job.net, loader, job.contexts, job.settings.precision)
     folder, classes = job.run.folder, job.data.class_names
+    temperature, calibrated, found = held_out.judge(probabilities, labels, classes,
+                                                    job.settings.strategy in ON_FEATURES, job.settings.seed)
     with job.run.writing():
+        held_out.write_predictions(folder, loader.source, labels, calibrated, classes)
         shown = [pictures.draw_confusion(probabilities, labels, classes, folder / "confusion_matrix_of_validation.png"),
                  pictures.draw_mistakes(probabilities, labels, loader, folder / "most_confident_mistakes.png")]
-    return [path for path in shown if path], {"confusions": pictures.confusions(probabilities, labels, classes)}
+    return temperature, [path for path in shown if path], {
+        "confusions": pictures.confusions(probabilities, labels, classes), **found}
 
 
-def _save_cards(job, history):
-    """Writes last.params and best.params again, with the cards that they are loaded by."""
+def _save_cards(job, history, temperature):
+    """Writes last.params and best.params again, with the cards that they are loaded by.
+
+    The temperature is that of the best parameters: the last ones have it where they are the same.
+    """
     by_epoch = {record["epoch"]: record for record in history}
+    same = not history or best_epoch(history) == history[-1]["epoch"]
     for name in (BEST, LAST):
         job.net.load_parameters(str(job.run.folder / name), ctx=job.contexts)
         model.save_model(job.net, job.run.folder / name, strategy=job.settings.strategy, run=job.run.folder.name,
-                         epochs=len(by_epoch))
+                         temperature=temperature if name == BEST or same else None, epochs=len(by_epoch))
 
 
 def _explained(config) -> dict:

@@ -1,6 +1,7 @@
 """gluon-ft train: from tiny photos to a run folder; overriding and reproducing it; its errors."""
 from __future__ import annotations
 
+import csv
 import json
 
 import cv2
@@ -73,6 +74,18 @@ def test_the_saved_models_predict(finished, images):
     val = [images / path for path, _, _ in content(run, "data")["parts"]["validation"]["files"]]
     right = [p.name == path.parent.name for p, path in zip(predict(load_model(run / "best.params"), val), val)]
     assert np.mean(right) == content(run)["best_validation_accuracy"]
+
+
+def test_the_probabilities_are_calibrated_and_predictions_of_the_validation_images_kept(finished, images):
+    run, _ = finished
+    net, about = load_model(run / "best.params"), content(run)["calibration"]
+    assert net.temperature == pytest.approx(about["temperature"]) and net.temperature > 0
+    rows = list(csv.DictReader((run / "predictions.csv").open()))
+    files = {path: digest for path, _, digest in content(run, "data")["parts"]["validation"]["files"]}
+    assert {row["file"]: row["sha256"] for row in rows} == files
+    found = predict(net, [images / row["file"] for row in rows])
+    assert [p.name for p in found] == [row["prediction"] for row in rows]
+    assert np.mean([row["label"] == row["prediction"] for row in rows]) == content(run)["measures"]["accuracy"]
 
 
 @pytest.mark.parametrize("strategy", ["scratch", "head", "svm", *(

@@ -21,8 +21,9 @@ PLACE = "@PLACE@"  # stands in fixtures and values for the folder that photos, m
 VERSIONS = {"opencv": cv2.__version__, "pillow": PIL.__version__, "numpy": np.__version__,
             "imagehash": imagehash.__version__}
 CLASSES = ["ant", "bee", "cat"]
-# Settings that are new since the values were made; what there was before stays as it was.
-ADDED = ("mirror", "labels_from", "classes_are_folders", "exclude_files")
+# Settings, fields and files that are new since the values were made; what there was before stays as it was.
+ADDED = ("mirror", "labels_from", "classes_are_folders", "exclude_files", "predictions.csv",
+         "measures", "calibration", "temperature")
 
 
 def sha256(data: bytes) -> str:

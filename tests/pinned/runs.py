@@ -93,12 +93,13 @@ def run_values(folder: Path, name: str, out: str) -> dict:
     metrics = (run / "metrics.jsonl").read_text().splitlines() if (run / "metrics.jsonl").exists() else []
     arrays = saved(run / "last.params")
     moving = {key: array for key, array in arrays.items() if key.startswith("output") or name not in FROZEN}
-    return {"files": sorted(p.name for p in run.iterdir() if not p.name.startswith(".")),
+    return {"files": as_before(sorted(p.name for p in run.iterdir() if not p.name.startswith("."))),
             "config": as_before([[k, ordered(v) if isinstance(v, dict) else v] for k, v in config.items()]),
             "data": {**data, "parts": {k: {**part, "files": part["files"][:2]} for k, part in data["parts"].items()}},
             "data.json": sha256(masked((run / "data.json").read_text("utf-8"), folder).encode()),
-            "result keys": list(result), "rows": [untimed(row) for row in result["rows"]],
-            "result": {k: v for k, v in result.items() if k not in ("seconds", "total_seconds", "rows", "reasons")},
+            "result keys": as_before(list(result)), "rows": [untimed(row) for row in result["rows"]],
+            "result": as_before({k: v for k, v in result.items()
+                                 if k not in ("seconds", "total_seconds", "rows", "reasons")}),
             "environment keys": list(content("environment")),
             "metrics": [untimed(json.loads(line)) for line in metrics],
             "lists": {p.name: p.read_text("utf-8") for p in sorted(run.glob("images*"))}, "said": said,
@@ -110,4 +111,4 @@ def run_values(folder: Path, name: str, out: str) -> dict:
 def _card(path):
     about = json.loads(path.read_text("utf-8"))
     # The hash of the parameters, which differ in the last bits from machine to machine.
-    return [[k, v] for k, v in about.items() if k != "sha256"]
+    return as_before([[k, v] for k, v in about.items() if k != "sha256"])
