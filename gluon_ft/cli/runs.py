@@ -1,4 +1,4 @@
-"""`gluon-ft runs`: lists runs, and says what differs between two."""
+"""`gluon-ft runs`: lists runs, says what differs between two, and whether one is better by more than chance."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -10,24 +10,57 @@ from gluon_ft.cli import console
 COLUMNS = ["name", "date", "state", "strategy", "train", "validation", "seconds"]
 
 
-@click.command("runs", cls=console.Command)
-@click.argument("folders", nargs=-1, type=click.Path(), metavar="[ROOT] | A B")
-@console.wide_option
-@console.json_option
-def runs(folders, wide, as_json):
+class _Runs(console.Group):
+    """`runs compare ...` is a command of its own; everything else goes to the list, as it did before there was one."""
+
+    def parse_args(self, ctx, args):
+        words = [word for word in args if not word.startswith("-")]
+        asks_for_help = set(args) & set(ctx.help_option_names)
+        return super().parse_args(ctx, args if asks_for_help or words[:1] == ["compare"] else ["list", *args])
+
+
+class _Compare(console.Command):
+    """`--with B1 B2 B3` stands for `--with B1 --with B2 --with B3`."""
+
+    def parse_args(self, ctx, args):
+        found, after = [], False
+        for word in args:
+            if word == "--with":
+                after = True
+            elif after and not word.startswith("-"):
+                found += ["--with", word]
+            else:
+                found.append(word)
+        if after and "--with" not in found:
+            found.append("--with")  # for click's own error: it has no value
+        return super().parse_args(ctx, found)
+
+
+@click.group("runs", cls=_Runs, subcommand_metavar="[ROOT] | A B | compare A B")
+def runs():
     """List the runs in ROOT (default: runs), or show what differs between the runs A and B.
 
     Compared are configuration, environment, data (by the images' hashes) and result. Names that are not here are looked
-    for in runs.
+    for in runs. `compare` says whether the difference of their accuracies is more than chance.
 
     \b
     gluon-ft runs
     gluon-ft runs runs/photos-20260102-101500 runs/photos-20260102-113000
+    gluon-ft runs compare runs/photos-20260102-101500 runs/photos-20260102-113000
     """
+
+
+@runs.command("list", hidden=True)
+@click.argument("folders", nargs=-1, type=click.Path(), metavar="[ROOT] | A B")
+@console.wide_option
+@console.json_option
+def listed_or_two(folders, wide, as_json):
+    """List the runs in ROOT (default: runs), or show what differs between the runs A and B."""
     from gluon_ft.reporting import runs as library
 
     if len(folders) > 2:
-        raise click.UsageError(f"one folder of runs, or two runs to compare, are expected; found {len(folders)}")
+        raise click.UsageError(f"one folder of runs, or two runs to compare, are expected; found {len(folders)}",
+                               click.get_current_context().parent)
     folders = [_place(folder) for folder in folders]
     if len(folders) == 2:
         found = library.compare(*folders)
@@ -40,6 +73,44 @@ def runs(folders, wide, as_json):
     else:
         console.say("no runs")
     console.emit({"command": "runs", "runs": listed}, as_json)
+
+
+@runs.command("compare", cls=_Compare)
+@click.argument("first", nargs=-1, required=True, type=click.Path(), metavar="A B | A...")
+@click.option("--with", "second", multiple=True, type=click.Path(), metavar="B...",
+              help="The runs of the second procedure, or a folder of them: one for each seed of the first.")
+@console.json_option
+def compare(first, second, as_json):
+    """Say whether one of two runs, or of two procedures with several runs each, is better by more than chance.
+
+    Two runs A and B are compared on the validation images that both evaluated (predictions.csv, matched by the images'
+    bytes), by McNemar's exact test. Tables that gluon-ft evaluate --csv wrote can stand in their place. Several runs of
+    each, with the same seeds, are compared by the paired t test of their accuracies. The level is 5 %.
+
+    \b
+    gluon-ft runs compare runs/linear runs/head
+    gluon-ft runs compare a.csv b.csv
+    gluon-ft runs compare runs/a-0 runs/a-1 runs/a-2 --with runs/b-0 runs/b-1 runs/b-2
+    gluon-ft runs compare runs-of-a/ --with runs-of-b/
+    """
+    from gluon_ft.evaluation import comparison
+    from gluon_ft.reporting import runs as library
+
+    if not second:
+        if len(first) != 2:
+            raise click.UsageError(f"two runs to compare, or others --with, are expected; found {len(first)}")
+        first, second = first[:1], first[1:]
+    groups = [[run for place in map(_place, places) for run in library.members(place)] for places in (first, second)]
+    if len(groups[0]) == len(groups[1]) == 1:
+        found = comparison.compare_tables(*(comparison.read_predictions(group[0]) for group in groups))
+    else:
+        found = comparison.paired_t(*library.paired_accuracies(*groups))
+    for name, group, value in zip(("first", "second"), groups, (found.first, found.second)):
+        console.say(f"{name}: {', '.join(map(str, group))}: accuracy {value:.3f}")
+    console.say(str(found))
+    console.emit({"command": "runs compare", "first": groups[0], "second": groups[1], "winner": found.winner,
+                  **{key: value for key, value in vars(found).items() if key not in ("first", "second")},
+                  "accuracies": [found.first, found.second], "said": str(found)}, as_json)
 
 
 def _place(folder):

@@ -1,8 +1,6 @@
 """Evaluates a network on labelled images: each image once, labels by class name, unreadable images listed."""
 from __future__ import annotations
 
-import csv
-import io
 import os
 import time
 from collections.abc import Sequence
@@ -25,6 +23,7 @@ from gluon_ft.data.sources.joined import paths_of
 from gluon_ft.data.sources.opening import open_source
 from gluon_ft.errors import DataError
 from gluon_ft.evaluation import measures
+from gluon_ft.evaluation.comparison import predictions_csv
 from gluon_ft.evaluation.measures import Measures
 from gluon_ft.evaluation.model import load_model
 from gluon_ft.evaluation.predict import check_counts, class_names_of, probabilities
@@ -106,38 +105,9 @@ class Evaluation:
                 "unknown_classes": self.unknown, "missing_classes": self.missing}
 
     def write_csv(self, path: AnyPath, all_probabilities: bool = False) -> Path:
-        """Writes a table of all images that were scored, see `predictions_csv`; whole or not at all."""
+        """Writes a table of all images that were scored, see `comparison.predictions_csv`; whole or not at all."""
         return atomic.write(path, predictions_csv(self.files, self.labels, self.probabilities, self.measures.classes,
                                                   all_probabilities))
-
-
-def predictions_csv(files: Sequence[str], labels: np.ndarray, found: np.ndarray, classes: Sequence[str],
-                    all_probabilities: bool = False, **columns: Sequence[str]) -> bytes:
-    """A table of predictions as CSV in UTF-8: file, label, prediction, probability.
-
-    Parameters
-    ----------
-    files : sequence of str
-        One an image.
-    labels : int (n,)
-    found : float (n, classes)
-        Probabilities.
-    classes : sequence of str
-        Names in label order.
-    all_probabilities : bool, default False
-        Also one column a class, 'p(<class>)'.
-    **columns
-        Further columns, behind the file's.
-    """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    every = [f"p({name})" for name in classes] if all_probabilities else []
-    writer.writerow(["file", *columns, "label", "prediction", "probability", *every])
-    best = found.argmax(1)
-    for i, (file, *own) in enumerate(zip(files, *columns.values())):
-        shown = [found[i, best[i]], *(found[i] if all_probabilities else [])]
-        writer.writerow([file, *own, classes[labels[i]], classes[best[i]], *(f"{value:.9g}" for value in shown)])
-    return text.getvalue().encode("utf-8", "backslashreplace")
 
 
 def evaluate_model(model: HybridBlock | str | os.PathLike, data: Any, *, tta: int | None = None,

@@ -9,10 +9,8 @@ import numpy as np
 from gluon_ft.data.sources.base import ImageSource
 from gluon_ft.data.sources.files import FileSource
 from gluon_ft.evaluation import calibration, measures
-from gluon_ft.evaluation.evaluate import predictions_csv
+from gluon_ft.evaluation.comparison import NAME, predictions_csv
 from gluon_ft.io import atomic
-
-PREDICTIONS = "predictions.csv"  # in the folder of a run
 
 
 def judge(probabilities: np.ndarray, labels: np.ndarray, classes: list[str], calibrated: bool,
@@ -73,4 +71,4 @@ def write_predictions(folder: Path, source: ImageSource, labels: np.ndarray, pro
     hashes = source.hashes()[0] if isinstance(source, FileSource) else [
         hashlib.sha256(source.read(i)).hexdigest() for i in range(len(source))]
     names = [source.image_name(i) for i in range(len(source))]
-    return atomic.write(folder / PREDICTIONS, predictions_csv(names, labels, probabilities, classes, sha256=hashes))
+    return atomic.write(folder / NAME, predictions_csv(names, labels, probabilities, classes, sha256=hashes))

@@ -2,8 +2,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from gluon_ft.errors import DataError
+from gluon_ft.evaluation.comparison import accuracy, read_predictions
 from gluon_ft.io import locks
 from gluon_ft.io.paths import AnyPath
 from gluon_ft.reporting import data_record, run_files
@@ -67,6 +69,37 @@ def compare(first: AnyPath, second: AnyPath) -> dict[str, list[dict] | list[str]
              for what, pair in pairs.items()}
     return {"configuration": found["configuration"], "environment": found["environment"],
             "data": _data(Path(first), Path(second)), "result": found["result"]}
+
+
+def members(place: AnyPath) -> list[Path]:
+    """The runs that `place` stands for: itself (a run, or a table of predictions), or those in the folder, by name.
+
+    Raises DataError where there are none.
+    """
+    place = Path(place)
+    inside = sorted(path for path in place.iterdir() if is_run(path)) if place.is_dir() and not is_run(place) else []
+    if inside or is_run(place) or place.is_file():
+        return inside or [place]
+    raise DataError("not a run" if place.exists() else "no such run", path=place,
+                    expected="a run's folder, a folder of runs, or a table of predictions",
+                    remedy="see gluon-ft runs ROOT")
+
+
+def paired_accuracies(first: list[Path], second: list[Path]) -> tuple[list[float], list[float]]:
+    """The accuracies on validation images of two groups of runs, in pairs of the same seed.
+
+    Raises DataError where a run has no predictions, or the seeds of the groups are not the same ones, each once.
+    """
+    seeds: list[list[Any]] = [[_read(run / "config.json").get("seed") if run.is_dir() else None for run in group]
+                              for group in (first, second)]
+    if None in (*seeds[0], *seeds[1]) or any(len(set(own)) < len(own) for own in seeds) or set(seeds[0]) != \
+            set(seeds[1]):
+        raise DataError("runs that cannot be paired by their seeds", expected="the same seeds in both, each once",
+                        found=" and ".join(", ".join(map(str, own)) for own in seeds),
+                        remedy="train both with the same seeds (--seed)")
+    by_seed = [dict(zip(own, group)) for own, group in zip(seeds, (first, second))]
+    found = [[accuracy(read_predictions(runs[seed])) for seed in sorted(by_seed[0])] for runs in by_seed]
+    return found[0], found[1]
 
 
 def _by_name(results):

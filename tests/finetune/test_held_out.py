@@ -67,9 +67,9 @@ def test_predictions_are_told_by_the_images_bytes(tmp_path):
     source = scan(photos.make(tmp_path / "photos", count=2))
     probabilities = np.eye(3)[[0, 0, 1, 2, 2, 2]]
     held_out.write_predictions(tmp_path, source, source.labels, probabilities, source.class_names)
-    rows = list(csv.DictReader((tmp_path / held_out.PREDICTIONS).open()))
+    rows = list(csv.DictReader((tmp_path / "predictions.csv").open()))
     assert [row["sha256"] for row in rows] == source.hashes()[0] and rows[0]["file"] == "blue/00.png"
     assert [row["prediction"] for row in rows] == ["blue", "blue", "green", "red", "red", "red"]
     arrays = ArraySource(np.zeros((2, 4, 4), np.uint8), [0, 1], ["a", "b"])
     held_out.write_predictions(tmp_path, arrays, arrays.labels, np.eye(2), ["a", "b"])
-    assert len(list(csv.DictReader((tmp_path / held_out.PREDICTIONS).open()))) == 2
+    assert len(list(csv.DictReader((tmp_path / "predictions.csv").open()))) == 2

@@ -138,3 +138,47 @@ def test_the_command(tmp_path, monkeypatch):
     assert run("nowhere", status=2).startswith("error: nowhere: no such folder of runs; expected a folder with runs")
     (tmp_path / "empty").mkdir()
     assert run("empty") == "no runs\n"
+
+
+def with_predictions(root, name, right, seed=0, images=20):
+    """A finished run that predicts so many of the images rightly, the first ones."""
+    folder = finished(root, name, config={"strategy": "head", "seed": seed}).folder
+    rows = "".join(f"{i}.png,{i:064x},a,{'a' if i < right else 'b'},0.9\n" for i in range(images))
+    (folder / "predictions.csv").write_text(f"file,sha256,label,prediction,probability\n{rows}")
+    return folder
+
+
+def test_two_runs_are_compared_on_their_shared_images(tmp_path):
+    first, second = with_predictions(tmp_path, "first", 20), with_predictions(tmp_path, "second", 10)
+    said = run("compare", first, second, "--json").splitlines()
+    values = json.loads(said[-1])
+    assert (values["winner"], values["only_first"], values["only_second"]) == ("first", 10, 0)
+    assert values["p_value"] == pytest.approx(2 / 2 ** 10) and said[-2].startswith("the first is better")
+    third = with_predictions(tmp_path, "third", 18)
+    assert "no difference can be seen: accuracy 1.000 and 0.900" in run("compare", first, third)
+    assert "no difference can be seen" in run("compare", first / "predictions.csv", third)
+
+
+def test_procedures_are_compared_over_their_seeds(tmp_path):
+    for seed, (one, other) in enumerate([(18, 10), (17, 10), (19, 10)]):
+        with_predictions(tmp_path / "a", f"run{seed}", one, seed)
+        with_predictions(tmp_path / "b", f"run{2 - seed}", other, seed)
+    folders = run("compare", tmp_path / "a", "--with", tmp_path / "b", "--json").splitlines()
+    runs_of = [[str(tmp_path / letter / f"run{i}") for i in range(3)] for letter in "ab"]
+    one_by_one = run("compare", *runs_of[0], "--with", *runs_of[1], "--json").splitlines()
+    assert json.loads(folders[-1]) == json.loads(one_by_one[-1])
+    assert (json.loads(folders[-1])["winner"], json.loads(folders[-1])["test"]) == ("first", "paired t test")
+
+
+@pytest.mark.parametrize("arguments, says", [
+    (["a"], "two runs to compare, or others --with, are expected; found 1"),
+    (["a", "nowhere"], "no such run"), (["a", "old"], "no predictions of its validation images"),
+    (["a", "b", "--with", "c"], "the same seeds in both, each once; found 0, 1 and 0"),
+    (["a", "c", "--with", "a", "b"], "found 0, 0 and 0, 1"), (["a", "--with"], "--with")])
+def test_what_cannot_be_compared(tmp_path, monkeypatch, arguments, says):
+    monkeypatch.chdir(tmp_path)
+    for name, seed in (("a", 0), ("b", 1), ("c", 0)):
+        with_predictions(tmp_path, name, 10, seed)
+    finished(tmp_path, "old")
+    result = cli_runner().invoke(command, ["compare", *arguments], prog_name="gluon-ft runs")
+    assert result.exit_code == 2 and says in result.stderr and len(result.stderr.splitlines()) == 1, result.stderr
