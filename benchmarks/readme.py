@@ -30,7 +30,7 @@ in turn in one run. A '+' after a commit: the code differed from it.
 | folder | what it measures |
 |---|---|
 | `accuracy/` | accuracy of the recipes against targets with bounds on both sides; the advice against all strategies |
-| `speed/` | loading, packing, training steps, threads, precision, cached features |
+| `speed/` | import, loading, packing, training steps, threads, precision, cached features |
 | `peers/` | other people's programs against ours on the same images, network and steps |
 | `compare/` | one commit against another |
 | `results/` | every figure, with date, commit, machine, versions and settings |

@@ -1,7 +1,12 @@
-"""The capabilities of this machine's processors and NVIDIA GPUs that matter to MXNet 1.9.1."""
+"""What this machine's processors and NVIDIA GPUs can do for MXNet 1.9.1, and Intel's matrix tiles switched on."""
 from __future__ import annotations
 
+import ctypes
+import os
+import platform
 import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 # Compute capabilities of the machine code in mxnet-cu112 1.9.1. It has no PTX, so code runs on GPUs of the same major
@@ -12,6 +17,10 @@ OLDEST_DRIVER = 450
 _GENERATIONS = {(3, 0): "Kepler", (5, 0): "Maxwell", (6, 0): "Pascal", (7, 0): "Volta", (7, 5): "Turing",
                 (8, 0): "Ampere", (8, 9): "Ada", (9, 0): "Hopper", (10, 0): "Blackwell"}
 _BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
+# From Linux's arch/x86/include/uapi/asm/prctl.h and arch/x86/include/asm/fpu/types.h.
+_SYS_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XFEATURE_XTILE_DATA = 158, 0x1023, 18
+ISA_VARIABLES = ("DNNL_MAX_CPU_ISA", "MKLDNN_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA")
+ISA = "AVX512_CORE_AMX"
 
 
 def nvidia_gpus(program: str = "nvidia-smi") -> list[dict]:
@@ -82,3 +91,53 @@ def bfloat16_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
     found = {word for line in text.splitlines() if line.lower().startswith(("flags", "features"))
              for word in line.partition(":")[2].split()}
     return sorted(found.intersection(_BFLOAT16_FLAGS))
+
+
+def tiles_permitted() -> bool:
+    """Asks Linux for the permission to use the tiles in this process, its threads and its forks; may be called again.
+
+    Returns
+    -------
+    bool
+        False where the processor has no tiles, or Linux refuses.
+    """
+    if sys.platform != "linux" or platform.machine() != "x86_64" or "amx_bf16" not in bfloat16_flags():
+        return False
+    try:
+        return ctypes.CDLL(None).syscall(_SYS_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XFEATURE_XTILE_DATA) == 0
+    except (OSError, AttributeError):
+        return False
+
+
+def switch_on_tiles(first_use: Callable[[], None]) -> bool:
+    """Lets oneDNN 2.4.4, which MXNet 1.9.1 contains, use Intel's matrix tiles (AMX) for bfloat16 in this process.
+
+    It has the kernels, but uses them only if DNNL_MAX_CPU_ISA asks for them; and it does not request the permission
+    that Linux demands of a process since 5.16. With the variable alone, a bfloat16 convolution ends in 'Illegal
+    instruction' (Linux, Documentation/arch/x86/xstate.rst, "Using dynamically enabled XSTATE features in user space").
+
+    The environment variable that does it is removed afterwards: programs started from here would inherit it, but not
+    the permission, which ends with `exec`, and would crash. A value that the user has set stays, and decides
+    (DNNL_MAX_CPU_ISA=ALL keeps the tiles off).
+
+    Parameters
+    ----------
+    first_use : callable
+        Runs one oneDNN operator. It must be the first one of the process: oneDNN reads the variable once.
+
+    Returns
+    -------
+    bool
+        Whether oneDNN will use them.
+    """
+    own = [os.environ[name] for name in ISA_VARIABLES if name in os.environ]
+    if own:
+        return any(ISA in value.upper() for value in own) and tiles_permitted()
+    if not tiles_permitted():
+        return False
+    os.environ[ISA_VARIABLES[0]] = ISA
+    try:
+        first_use()
+    finally:
+        del os.environ[ISA_VARIABLES[0]]
+    return True

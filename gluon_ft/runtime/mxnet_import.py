@@ -18,7 +18,7 @@ import warnings
 from typing import Any, NamedTuple, cast
 
 from gluon_ft.errors import DependencyError
-from gluon_ft.runtime import amx, deferred, mxnet_fixes, old_names, processors, variables
+from gluon_ft.runtime import deferred, hardware, mxnet_fixes, old_names, operator_code, processors, variables
 
 
 class Range(NamedTuple):
@@ -142,11 +142,13 @@ class _MXNetLoader(importlib.machinery.SourceFileLoader):
                 super().exec_module(module)
             except (ImportError, OSError) as error:
                 raise DependencyError(f"MXNet cannot be imported: {error}", remedy=_remedy(error)) from error
+            operator_code.finish()
             mxnet_fixes.apply(module)
         # oneDNN reads its variable once, when it runs its first operator, so this must be the first one. GLUON_FT_AMX=0
         # leaves AMX off.
         if os.environ.get("GLUON_FT_AMX") != "0":
-            amx.switch_on(lambda: module.nd.Activation(module.nd.ones((1, 1)), act_type="relu").wait_to_read())
+            hardware.switch_on_tiles(
+                lambda: module.nd.Activation(module.nd.ones((1, 1)), act_type="relu").wait_to_read())
 
 
 def import_gluoncv() -> types.ModuleType:
@@ -203,7 +205,9 @@ class _GluonCVLoader(importlib.machinery.SourceFileLoader):
                 check._require_pytorch_version = require_torch
 
 
-_LOADERS = {**dict.fromkeys(deferred.MODULES, deferred.Loader), "mxnet": _MXNetLoader, "gluoncv": _GluonCVLoader}
+_LOADERS = {**dict.fromkeys(deferred.MODULES, deferred.Loader),
+            **dict.fromkeys(operator_code.MODULES, operator_code.Loader),
+            "mxnet": _MXNetLoader, "gluoncv": _GluonCVLoader}
 
 
 def _no_torch(*_versions):

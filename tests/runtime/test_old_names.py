@@ -51,7 +51,7 @@ def seen_by(module_name, filename, **names):
     ("__main__", "/tmp/ipykernel_7/1.py", {"mx": mx}, True),
     ("mxnetlike", "/somewhere/file.py", {}, False), ("scipy.integrate", "/somewhere/file.py", {}, False),
     ("__main__", "/home/somebody/train.py", {"np": np}, False), ("__main__", "<stdin>", {"mx": mx}, False),
-    ("gluon_ft.runtime.amx", "/somewhere/file.py", {"mx": mx}, False)])
+    ("gluon_ft.runtime.hardware", "/somewhere/file.py", {"mx": mx}, False)])
 def test_who_sees_them(module_name, filename, names, seen, numpys_own):
     assert numpys_own < set(REMOVED)
     assert seen_by(module_name, filename, **names) == (set(REMOVED) if seen else numpys_own)
