@@ -40,7 +40,7 @@ def package_of(commit: str, folder: Path) -> Path:
     archive = subprocess.run(["git", "-C", str(runner.ROOT), "archive", commit, "gluon_ft"], check=True,
                              stdout=subprocess.PIPE).stdout
     with tarfile.open(fileobj=io.BytesIO(archive)) as package:
-        package.extractall(folder)  # noqa: S202 our own commit
+        package.extractall(folder)
     return folder
 
 
