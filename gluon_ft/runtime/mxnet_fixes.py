@@ -26,7 +26,9 @@ def apply(mxnet: types.ModuleType) -> None:
     _return_thresholds_as_numbers(mxnet)
     if numpy.__version__.split(".")[0] != "1":
         _write_plain_numbers(mxnet)
+        _add_up_in_double_precision(mxnet)
         _read_binary_strings(numpy)
+        _wrap_integers_out_of_range(numpy)
         # It uses numpy.core.numeric.normalize_axis_tuple, whose old place warns.
         _rename(mxnet.nd.moveaxis, "core", "_core")
 
@@ -87,6 +89,37 @@ def _write_plain_numbers(mxnet: Any) -> None:
     for module in (sys.modules["mxnet._ctypes.ndarray"], sys.modules["mxnet._ctypes.symbol"], mxnet.io.io,
                    mxnet.symbol.symbol, mxnet.kvstore.base):
         vars(module)["str"] = _PlainStr
+    mxnet.metric.EvalMetric.__str__ = lambda self: f"EvalMetric: {plain_text(dict(self.get_name_value()))}"
+
+
+# --------------------------------------------------------------------------------------------------------- metrics
+
+
+class _Sum:
+    """The sum of a metric. NumPy 1 adds a float32 to 0.0 in double precision, NumPy 2 in single."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, metric: Any, owner: type | None = None) -> Any:
+        if metric is None:
+            return self
+        try:
+            return vars(metric)[self._name]
+        except KeyError:
+            raise AttributeError(f"{type(metric).__name__!r} object has no attribute {self._name!r}") from None
+
+    def __set__(self, metric: Any, value: Any) -> None:
+        import numpy
+
+        real = isinstance(value, numpy.floating)
+        vars(metric)[self._name] = numpy.float64(value) if real else value
+
+
+def _add_up_in_double_precision(mxnet: Any) -> None:
+    """Without it a metric over 100,000 batches has three right digits."""
+    for name in ("sum_metric", "global_sum_metric"):
+        setattr(mxnet.metric.EvalMetric, name, _Sum(name))
 
 
 # ---------------------------------------------------------------------------------------------------------- arrays
@@ -140,6 +173,51 @@ def _read_binary_strings(numpy: Any) -> None:
 
     fromstring.__doc__ = original.__doc__
     numpy.fromstring = fromstring
+
+
+def _wrap_integers_out_of_range(numpy: Any) -> None:
+    """Makes `nd.array([300, -1], dtype="uint8")` give 44 and 255 as with NumPy 1: NumPy 2 refuses such numbers.
+
+    The modules that turn lists into arrays get a NumPy whose `array` wraps; NumPy itself stays as it is.
+    """
+    wrapping = types.ModuleType("numpy", numpy.__doc__)
+    vars(wrapping).update(vars(numpy))
+    vars(wrapping)["array"] = array_of_wrapped
+    for module, name in (("mxnet.ndarray.ndarray", "np"), ("mxnet.ndarray.sparse", "np"),
+                         ("mxnet.numpy.multiarray", "_np")):
+        vars(sys.modules[module])[name] = wrapping
+
+
+def array_of_wrapped(values: Any, dtype: Any = None, **options: Any) -> Any:
+    """`numpy.array(values, dtype)`; integers beyond the type's range count from its other end again, as in C.
+
+    Parameters
+    ----------
+    values : array_like
+    dtype : dtype, optional
+    **options
+        Of `numpy.array`.
+
+    Returns
+    -------
+    ndarray
+
+    Raises
+    ------
+    OverflowError
+        A number does not fit into 64 bits either.
+    """
+    import numpy
+
+    try:
+        return numpy.array(values, dtype=dtype, **options)
+    except OverflowError:
+        wide = numpy.asarray(values)
+        if wide.dtype.kind == "f" and (numpy.abs(wide) < 2.0 ** 63).all():
+            wide = wide.astype("int64")
+        if wide.dtype.kind not in "iu":
+            raise
+        return wide.astype(dtype)
 
 
 # ------------------------------------------------------------------------------------------------------- iterators
