@@ -28,6 +28,7 @@ def train(photos, config, run, runs, resume, as_json, **options):
     gluon-ft train photos/ --backbone resnet18_v1b --freeze features --epochs 10 --run runs/first
     gluon-ft train --config runs/first/config.json lr=0.001 --seed 1
     gluon-ft train --run runs/first --resume
+    gluon-ft train photos/ --cross-validate 5
     """
     from gluon_ft import finetune
 
@@ -36,6 +37,8 @@ def train(photos, config, run, runs, resume, as_json, **options):
                           say=console.say, **options)
     for row in done.result["rows"]:
         console.say(_summary(row, done.result))
+    if done.settings.cross_validate is not None:
+        console.say(f"predictions out of fold: {done.folder / 'out_of_fold.csv'}")
     console.say(f"model: {done.folder / 'best.params'}")
     console.say(f"report: {done.report}")
     console.emit({"command": "train", "run": done.folder, "report": done.report, **done.result}, as_json)
@@ -56,7 +59,7 @@ def _summary(row, result):
 @click.option("--highest", default=10.0, help="Last learning rate, unless the loss breaks off before.")
 @click.option("--steps", default=100, type=click.IntRange(20, 100_000), help="Steps from the one to the other.")
 @click.option("--out", type=click.Path(), default="find-lr.png", help="The picture: loss against learning rate.")
-@console.setting_options(without=["lr"])
+@console.setting_options(without=["lr", "cross_validate"])
 @click.option("--device", hidden=True, help="The earlier name of --devices.")
 @console.json_option
 def find_lr(photos, config, lowest, highest, steps, out, device, as_json, **options):

@@ -8,6 +8,7 @@ import numpy as np
 from gluon_ft.data.audit.checks import audit
 from gluon_ft.data.audit.report import BAD, UNBALANCED
 from gluon_ft.data.sources import walk
+from gluon_ft.data.sources.base import ImageRef
 from gluon_ft.data.sources.files import FileSource
 from gluon_ft.data.sources.records import RecordSource
 from gluon_ft.data.split import linked
@@ -67,10 +68,7 @@ def examine(train: FileSource | RecordSource, val: FileSource | RecordSource | N
     across, within = _pairs(report, found)
     if mode == "fix":
         _leave_out(found, bad, across)
-        if isinstance(found.train, FileSource):
-            position = {name: i for i, name in enumerate(found.train.names)}
-            found.groups = linked(len(found.train), [(position[pair.first.name], position[pair.second.name])
-                                                     for pair in within if pair.first.source == 0])
+        found.groups = _groups(found.train, [pair for pair in within if pair.first.source == 0])
     _describe(found, report, bad, across, within, mode)
     return found
 
@@ -133,6 +131,15 @@ def _without(source, names):
         raise DataError("no image is left", path=source.path, remedy="see gluon-ft audit",
                         found=f"{len(names)} that cannot be read or are copies of training images")
     return source.take(kept)
+
+
+def _groups(train, pairs) -> np.ndarray:
+    """A number for each training image; the ends of a pair have the same."""
+    if not pairs:
+        return linked(len(train), [])
+    position = {train.ref(i).absolute(): i for i in range(len(train))}
+    ends = ((ImageRef(item.path, item.offset) for item in (pair.first, pair.second)) for pair in pairs)
+    return linked(len(train), [(position[one.absolute()], position[other.absolute()]) for one, other in ends])
 
 
 def _describe(found, report, bad, across, within, mode):

@@ -12,6 +12,7 @@ from gluon_ft.io import locks
 from gluon_ft.io.paths import InUse
 from gluon_ft.training import checkpoint
 
+FOLDS_DONE = "folds.npy"  # what the folds of an unfinished cross-validation said, see `held_out`
 
 @contextlib.contextmanager
 def claimed(folder: str | os.PathLike, made: bool = False) -> Iterator[Path]:
@@ -59,13 +60,13 @@ def claimed(folder: str | os.PathLike, made: bool = False) -> Iterator[Path]:
 
 
 def _begun(folder, refused: bool) -> bool:
-    """Whether something of training is in the folder: an epoch's record, parameters, or a checkpoint.
+    """Whether something of training is in the folder: an epoch's record, parameters, a fold or a checkpoint.
 
     The checkpoint before the first step counts as nothing where the settings were `refused`: a run that they cannot
     train can never go on.
     """
     store = checkpoint.Store(folder)
-    return ((folder / "metrics.jsonl").exists() or any(folder.glob("*.params"))
+    return ((folder / "metrics.jsonl").exists() or any(folder.glob("*.params")) or (folder / FOLDS_DONE).exists()
             or (store.begun() if refused else bool(store.paths())))
 
 

@@ -46,6 +46,8 @@ class JobData:
         What was found, for people.
     facts : dict
         The same as counts, for result.json.
+    groups : ndarray or None
+        int64, a number for each training image where all are trained on: copies have the same. None: not looked for.
     """
 
     parts: dict[str, Images]
@@ -53,6 +55,7 @@ class JobData:
     left_out: list[dict] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     facts: dict = field(default_factory=dict)
+    groups: np.ndarray | None = None
 
 
 def find(settings: JobSettings) -> tuple[Images, Images | None]:
@@ -234,7 +237,8 @@ def prepare(settings: JobSettings, found: tuple[Images, Images | None] | None = 
         examined.lines += _parts(settings).lines
     if settings.data is None or val is not None:
         examined.lines.insert(0, f"training {train.path}" + (f", validation {val.path}" if val is not None else ""))
-    return JobData(parts, names, examined.left_out, examined.lines, examined.facts)
+    whole = len(parts["train"]) == len(train)
+    return JobData(parts, names, examined.left_out, examined.lines, examined.facts, examined.groups if whole else None)
 
 
 def _record_excluded(examined: Examined, settings: JobSettings) -> None:
@@ -336,7 +340,7 @@ def write(data: JobData, folder: AnyPath, weights: dict | None = None) -> JobDat
         parts[name] = part
     atomic.write(lists.classes_file(folder / PREFIX), lists.classes_to_bytes(data.class_names))
     data_record.write(folder, data_record.describe(parts, data.class_names, data.left_out, weights))
-    return JobData(parts, data.class_names, data.left_out, data.lines, data.facts)
+    return JobData(parts, data.class_names, data.left_out, data.lines, data.facts, data.groups)
 
 
 def reopen(folder: AnyPath) -> JobData | None:

@@ -16,7 +16,7 @@ from gluon_ft.data.images.augment import PROCEDURES, Augmentation
 from gluon_ft.engine import precision
 from gluon_ft.errors import ConfigError, DataError, near
 from gluon_ft.evaluation.task import EVALUATED
-from gluon_ft.finetune import advice, job_data, network, probe, settings
+from gluon_ft.finetune import advice, held_out, job_data, network, probe, settings
 from gluon_ft.finetune import choice as choices
 from gluon_ft.finetune.advice import ON_FEATURES
 from gluon_ft.finetune.settings import AUTO, ORIGINS, REASONS, JobSettings
@@ -113,6 +113,10 @@ def check(wanted: JobSettings, values: dict, origins: dict) -> tuple:
     strategy = network.strategy_of(wanted)
     check_strategy(strategy, by_steps(wanted, values, origins), wanted)
     _check_network(wanted, strategy, contexts)
+    if wanted.cross_validate is not None and origins.get("validation") in ("key=value", "option") \
+            and values["validation"]:
+        raise ConfigError("cross-validation holds no other images out", found=f"validation {values['validation']}",
+                          expected=f"one of validation and cross_validate {wanted.cross_validate}")
     train, val = job_data.find(wanted)
     if val is not None and origins.get("validation") in ("key=value", "option"):
         raise ConfigError("validation images are given, so that none are drawn",
@@ -174,6 +178,7 @@ def begin(wanted: JobSettings, values: dict, origins: dict, found: tuple, say: C
     say(f"network: {chosen.backbone}, weights: {chosen.pretrained} ({chosen.reason})")
     net, notes = network.build(chosen, data.class_names, contexts, wanted.seed, wanted.size)
     decided = decide(wanted, values, data, chosen, net, contexts, origins)
+    held_out.check_folds(data.parts["train"].labels, data.groups, decided.settings)
     say(f"strategy: {decided.settings.strategy}")
     for reason in decided.reasons.values():
         say(f"  {reason}")

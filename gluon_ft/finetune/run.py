@@ -6,7 +6,6 @@ import re
 import shlex
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from gluon_ft.evaluation import linear, model
 from gluon_ft.finetune import folder as folders
 from gluon_ft.finetune import held_out, job_data, network, pictures, plan, settings
 from gluon_ft.finetune.advice import ON_FEATURES
+from gluon_ft.finetune.examine import examine
 from gluon_ft.finetune.settings import ORIGINS, REASONS, JobSettings
 from gluon_ft.io import signals
 from gluon_ft.io.paths import AnyPath
@@ -30,8 +30,7 @@ from gluon_ft.training.feature_cache import features
 from gluon_ft.training.fit import fit
 from gluon_ft.training.metrics import best_epoch, evaluate
 
-LAST, BEST = "last.params", "best.params"
-FOLDS = 5  # that a linear classifier's settings are chosen by, where each class has as many images
+LAST, BEST = "last.params", held_out.BEST
 # What may differ when a run goes on: nothing that changes its result.
 FREE = {"workers", "save_every", "save_minutes", "keep"}
 
@@ -226,6 +225,9 @@ def _resumed(folder, values, say) -> plan.Job:
     if fresh:
         data = job_data.write(data, folder, network.weights_of(net))
     else:
+        if chosen.cross_validate is not None:
+            # The folder does not say which images are copies of each other.
+            data.groups = examine(data.parts["train"], None, chosen.audit).groups
         began_from, now = (data_record.read(folder) or {}).get("weights"), network.weights_of(net)
         if began_from != now:
             raise WeightsError("the weights have changed since this run began", path=folder, found=now,
@@ -247,10 +249,11 @@ def _same(folder, known, values) -> dict:
 
 
 def _carried_out(job, going_on, begun) -> Outcome:
+    folds = None if job.settings.cross_validate is None else held_out.cross_validate(job)
     result = (_on_features if job.settings.strategy in ON_FEATURES else _by_training)(job, going_on)
     with job.run.writing():
         job.net.load_parameters(str(job.run.folder / BEST), ctx=job.contexts)
-    temperature, shown, more = _looked_at(job)
+    temperature, shown, more = _looked_at(job, folds)
     history, before = result.pop("history"), result.pop("seconds_before")
     row = {"name": job.settings.strategy, "seed": job.settings.seed, "train_accuracy": result["train_accuracy"],
            "validation_accuracy": result["validation_accuracy"], "seconds": result["seconds"]}
@@ -264,6 +267,7 @@ def _carried_out(job, going_on, begun) -> Outcome:
     command = f"gluon-ft train --config {shlex.quote(str(job.run.folder / 'config.json'))}"
     report = job.run.finish([row], summary, shown, job.notes, title=job.run.folder.resolve().name, command=command,
                             begun=begun - before)
+    held_out.forget_folds(job.run.folder)
     return Outcome(job.run.folder, job.settings, run_files.read(job.run.folder / "result.json"), report)
 
 
@@ -299,9 +303,7 @@ def _on_features(job, going_on) -> dict:
     """Fits a linear classifier to the features of the last layer but one, and puts it in the place of the output."""
     begun = time.perf_counter()
     images, labels = features.extract(job.net, job.loader("train", False), job.contexts, "training features")
-    smallest = min(Counter(labels.tolist()).values())
-    strategy = job.settings.strategy
-    found = linear.fit(images, labels, strategy, k=min(FOLDS, smallest), seed=job.settings.seed)
+    strategy, found = job.settings.strategy, held_out.fit_classifier(images, labels, job.settings)
     linear.set_output(job.net, *found.dense(), job.data.class_names)
     for name in (LAST, BEST):
         checkpoint.save_parameters(job.net, job.run.folder / name)
@@ -314,23 +316,30 @@ def _on_features(job, going_on) -> dict:
             "seconds": round(time.perf_counter() - begun, 2), "seconds_before": 0.0}
 
 
-def _looked_at(job) -> tuple[float | None, list[Path], dict]:
-    """The temperature of the best parameters, pictures for the report, and what else their predictions for the
-    validation images say."""
-    loader = job.loader("validation", False)
-    if loader is None:
+def _looked_at(job, folds) -> tuple[float | None, list[Path], dict]:
+    """The temperature of the best parameters, pictures for the report, and what else is known of held-out images: those
+    for validation, or, where there are none, the training images out of fold (held_out.OutOfFold or None)."""
+    more = {} if folds is None else {"cross_validation": folds.found}
+    loader, what = job.loader("validation", False), "validation"
+    if loader is not None:
+        probabilities, labels = pictures.predictions(job.net, loader, job.contexts, job.settings.precision)
+        temperature, calibrated, found = held_out.judge(probabilities, labels, job.data.class_names,
+                                                        job.settings.strategy in ON_FEATURES, job.settings.seed)
+        more.update(found)
+    elif folds is not None:
+        loader, what, labels, temperature = job.loader("train", False), "cross_validation", folds.labels, \
+            folds.temperature
+        probabilities, calibrated = folds.probabilities, folds.calibrated
+    else:
         job.notes.append("no validation images: how good this network is on others is not known")
         return None, [], {}
-    probabilities, labels = pictures.predictions(job.net, loader, job.contexts, job.settings.precision)
     folder, classes = job.run.folder, job.data.class_names
-    temperature, calibrated, found = held_out.judge(probabilities, labels, classes,
-                                                    job.settings.strategy in ON_FEATURES, job.settings.seed)
     with job.run.writing():
         held_out.write_predictions(folder, loader.source, labels, calibrated, classes)
-        shown = [pictures.draw_confusion(probabilities, labels, classes, folder / "confusion_matrix_of_validation.png"),
+        shown = [pictures.draw_confusion(probabilities, labels, classes, folder / f"confusion_matrix_of_{what}.png"),
                  pictures.draw_mistakes(probabilities, labels, loader, folder / "most_confident_mistakes.png")]
     return temperature, [path for path in shown if path], {
-        "confusions": pictures.confusions(probabilities, labels, classes), **found}
+        "confusions": pictures.confusions(probabilities, labels, classes), **more}
 
 
 def _save_cards(job, history, temperature):

@@ -43,6 +43,9 @@ class JobSettings(TrainConfig):
                               several=True)
     validation: float = setting(0.2, "Share of each class that is held out where the split is made here; 0: none.",
                                 least=0, below=1)
+    cross_validate: int | None = setting(None, "Number of folds: each training image is predicted by a network that "
+                                         "was trained without its fold, then one is trained on all of them; no images "
+                                         "are held out besides.", least=2, most=1000)
     root: str | None = setting(None, "Folder that the paths of a list begin at; by default its own.", path=True)
     exclude: tuple[str, ...] = setting((), "Classes of a folder to leave out, with commas.")
     exclude_files: str | None = setting(None, "Images to leave out: a file with one path a line, or a table with a "
@@ -81,6 +84,8 @@ class JobSettings(TrainConfig):
             raise ConfigError("freeze does not fit", found=repr(self.freeze),
                               expected="'none', 'features', or a number of stages")
         super().__post_init__()
+        if self.cross_validate is not None:
+            object.__setattr__(self, "validation", 0.0)
         if self.seed is None:
             raise ConfigError("seed does not fit", expected=described()["seed"].range, found=None)
         if (self.data is None) == (self.train is None):
