@@ -47,6 +47,9 @@ setup(
         "imagehash",
         "jinja2",
         "matplotlib>=3.7",
+        # What runs networks forward on CPUs where it is faster than MXNet; wheels for the usual processors only.
+        "onnx>=1.12",
+        "onnxruntime>=1.15",
         # GluonCV asks for it; on servers without a display put opencv-python-headless in its place (gluon-ft doctor).
         "opencv-python",
         "pillow>=9.1",
@@ -70,7 +73,7 @@ setup(
         "cu112": ["mxnet-cu112==1.9.1; python_version < '3.13'", *_MXNETS_OWN],
         "heif": ["pillow-heif"],
         # ONNX 1.18 is the last with the module onnx.mapping, which mxnet.onnx needs.
-        "export": ["onnx>=1.12,<1.19", "onnxruntime"],
+        "export": ["onnx>=1.12,<1.19"],
         "dev": ["pytest", "pytest-xdist", "pytest-cov", "ruff", "import-linter", "basedpyright"],
     },
     entry_points={"console_scripts": ["gluon-ft = gluon_ft.cli.main:main"]},

@@ -20,7 +20,7 @@ from gluon_ft.io.settings import check_value, plain
 from gluon_ft.io.tables import table, terminal_width
 
 __all__ = ["EXIT_FAILURE", "EXIT_INTERRUPTED", "EXIT_USER_ERROR", "Command", "Group", "check_model", "command",
-           "conclude", "emit", "folder_options", "json_option", "photos_and_assignments", "progress", "recipe", "say",
+           "conclude", "emit", "engine_option", "folder_options", "json_option", "photos_and_assignments", "progress", "recipe", "say",
            "setting_option", "setting_options", "show", "table", "tta_option", "wide_option"]
 
 EXIT_FAILURE = 1
@@ -268,6 +268,20 @@ def folder_options(function):
     return click.option("--labels-from", type=click.Choice(["folder", "name"]), default="folder",
                         help="Where a folder's classes stand: in the names of its subfolders, or in those of its files "
                              "(cat.0.jpg).")(function)
+
+
+def engine_option(function):
+    """Adds `--engine`, and runs the command in that engine, see `engine.choice.using`."""
+    @functools.wraps(function)
+    def run(*args, engine, **options):
+        from gluon_ft.engine import choice
+
+        with choice.using(engine):
+            return function(*args, **options)
+
+    return click.option("--engine", type=click.Choice(["auto", "mxnet", "onnxruntime"]), default="auto",
+                        help="What runs the network on a CPU; auto: for many images the faster one, which is measured "
+                             "once.")(run)
 
 
 def tta_option(function):

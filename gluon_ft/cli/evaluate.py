@@ -24,6 +24,7 @@ FEW = 10  # classes, up to which the confusion matrix is shown as a table
 @click.option("--root", type=click.Path(), help="Folder that the paths of a list begin at.  [default: the list's own]")
 @console.folder_options
 @click.option("--batch-size", type=click.IntRange(1), default=32, help="Images computed at a time.")
+@console.engine_option
 @click.option("--device", default="auto", help="cpu, gpu, gpu:2, ...; auto: every GPU, or else the CPU.")
 @console.wide_option
 @console.json_option

@@ -12,6 +12,7 @@ from gluon_ft.cli import console
 @click.option("--top", type=click.IntRange(1), default=1, help="Classes to name of each image, the best first.")
 @click.option("--batch-size", type=click.IntRange(1), default=32, help="Images computed at a time.")
 @console.tta_option
+@console.engine_option
 @click.option("--device", default="auto", help="cpu, gpu, gpu:2, ...; auto: every GPU, or else the CPU.")
 @console.wide_option
 @console.json_option

@@ -2,32 +2,36 @@
 from __future__ import annotations
 
 import math
-import os
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import mxnet as mx
 import numpy as np
 from mxnet.gluon import Block, SymbolBlock
 
+from gluon_ft.engine import blocks, choice, onnx_runtime, rewrite
 from gluon_ft.engine import precision as precisions
-from gluon_ft.engine import rewrite
 from gluon_ft.errors import NetworkError
+from gluon_ft.io import reporter
 from gluon_ft.models import tracing
 from gluon_ft.models.batchnorm import has_statistics, statistics_are_held
 from gluon_ft.runtime import devices
-from gluon_ft.runtime.gluon_internals import clear_cached_graph, first_not_finite, is_initialised, set_array, values_of
+from gluon_ft.runtime.gluon_internals import clear_cached_graph, first_not_finite, is_initialised, values_of
 
 # Largest difference of fused outputs from plain ones, relative to the largest output: folded BatchNorms round
 # otherwise, by some 1e-6 a layer.
 TOLERANCE = 1e-3
 WORTH_FUSING = 1 << 21  # numbers in all batches; 14 photos of 224 x 224, or 700 of 32 x 32
+WORTH_MEASURING = 1 << 23  # the same, for 'auto' to look which engine is faster; 56 photos
+_MEASURED = 8  # images that the engines are timed on
+_COMPARED = 2  # images of the first batch that both engines run
+_said: set[str] = set()
 
 
-# What makes the graph for inputs of a shape: (the block to run, None where the shape has to be known; form; reason).
-_Make = Callable[[Optional[tuple[int, ...]]], tuple[Optional[Block], str, str]]
+_Run = Union[Block, onnx_runtime.Session]
+# What makes the graph for inputs of a shape: (what runs it, None where the shape has to be known; form; reason).
+_Make = Callable[..., tuple[Optional[_Run], str, str]]
 
 
 class Form:
@@ -36,7 +40,8 @@ class Form:
     Attributes
     ----------
     form : str
-        'plain' (the network itself), 'rewritten' (see `engine.rewrite`), 'fused', 'bfloat16' or 'float16'.
+        'plain' (the network itself), 'rewritten' (see `engine.rewrite`), 'fused', 'onnxruntime', 'bfloat16' or
+        'float16'.
     reason : str
         Why it is plain although another form was tried; else ''.
     net : Block
@@ -45,8 +50,9 @@ class Form:
 
     def __init__(self, net: Block, make: _Make, forward_only: bool):
         self.net, self._make, self._forward_only = net, make, forward_only
-        self._run: Block | None = None
-        self._runs: dict[tuple[int, ...], Block] = {}
+        self._run: _Run | None = None
+        self._runs: dict[tuple[int, ...], _Run] = {}
+        self._is_checked = False
         self._modes = [block for _, block in tracing.blocks(net) if has_statistics(block)]
         self.refresh()
 
@@ -56,6 +62,7 @@ class Form:
         self._made_for = self._stamp()
         with mx.autograd.pause():
             self._run, self.form, self.reason = self._make(None)
+        self._is_checked = self.form != choice.ONNX_RUNTIME
 
     def release(self) -> None:
         """Frees the memory of the graph's intermediate results, gigabytes of large batches.
@@ -75,7 +82,19 @@ class Form:
             return self._run_for(inputs[0].shape)(*inputs)
         if not self._forward_only:
             return self._run(*inputs)
+        if not self._is_checked:
+            self._check_engine(inputs[0][:_COMPARED])
         return _paused(self._run, inputs)
+
+    def _check_engine(self, data):
+        """Goes back to MXNet where ONNX Runtime gives something else on the first images."""
+        assert self._run is not None, "refresh comes first"
+        apart = blocks.apart(_paused(self.net, [data]), _paused(self._run, [data]))
+        self._is_checked = True
+        if not apart <= onnx_runtime.TOLERANCE:
+            _say_once(f"ONNX Runtime's results differ from MXNet's by {apart:.2g} of the largest: MXNet is used")
+            make, self._make = self._make, lambda shape: make(shape, choice.MXNET)
+            self.refresh()
 
     def _run_for(self, shape):
         """What runs inputs of this shape, where the graph depends on it; with and without gradients."""
@@ -124,13 +143,13 @@ def trainable(net: Block, precision: str = "float32", input_shape: tuple[int, ..
     return Form(net, lambda shape: _training_form(net, precision, shape or input_shape, shape), forward_only=False)
 
 
-def forward_only(net: Block, precision: str = "float32", input_shape: tuple[int, ...] | None = None) -> Form:
-    """A network for evaluation, prediction and frozen parts: in float32 on CPUs with operators fused and BatchNorms
-    folded (`optimize_for(backend='MKLDNN')`), where that gives the same outputs on a sample.
+def forward_only(net: Block, precision: str = "float32", input_shape: tuple[int, ...] | None = None,
+                 engine: str = choice.MXNET) -> Form:
+    """A network for evaluation, prediction and frozen parts: in float32 on a CPU by ONNX Runtime, or by MXNet with
+    operators fused and BatchNorms folded (`optimize_for(backend='MKLDNN')`), where that gives the same outputs.
 
-    It never records gradients. A fused graph is a **snapshot**: MXNet keeps the folded weights, so that neither a
-    change of parameters nor of running statistics is seen. After either, call `refresh()` (milliseconds), or make a new
-    one.
+    It never records gradients. Both are **snapshots** with folded weights, so that neither a change of parameters nor
+    of running statistics is seen. After either, call `refresh()` (a fraction of a second), or make a new one.
 
     Parameters
     ----------
@@ -138,6 +157,10 @@ def forward_only(net: Block, precision: str = "float32", input_shape: tuple[int,
         As in `trainable`.
     input_shape : tuple of int, optional
         Of a batch, (n, channels, height, width); without it nothing is fused.
+    engine : {'mxnet', 'onnxruntime', 'auto'}, default 'mxnet'
+        'auto' takes the faster one, which it measures unless it is remembered; what `engine_for` says for so many
+        images. A network that has no ONNX form, or whose results on the first two images differ by more than 1e-4 of
+        the largest, is run by MXNet, and a notice says so.
 
     Raises
     ------
@@ -145,7 +168,49 @@ def forward_only(net: Block, precision: str = "float32", input_shape: tuple[int,
         As `trainable`.
     """
     precisions.check(precision, devices.of(net))
-    return Form(net, lambda shape: _forward_form(net, precision, shape or input_shape, shape), forward_only=True)
+    graphs = onnx_runtime.Graphs(net)
+
+    def make(shape, engine=engine):
+        return _forward_form(net, precision, shape or input_shape, shape, engine, graphs)
+
+    return Form(net, make, forward_only=True)
+
+
+def engine_for(images: int, shape: tuple[int, ...]) -> str:
+    """The engine for so many images: what `choice.using` says, but in place of 'auto' MXNet's for few and small ones.
+
+    Parameters
+    ----------
+    images : int
+    shape : tuple of int
+        Of one image.
+    """
+    engine = choice.asked()
+    return choice.MXNET if engine == choice.AUTO and images * math.prod(shape) < WORTH_MEASURING else engine
+
+
+def settle(net: Block, images: int, shape: tuple[int, ...]) -> str:
+    """The engine that will run so many images, 'mxnet' or 'onnxruntime', measured now where that is not known.
+
+    Parameters
+    ----------
+    net : HybridBlock
+    images : int
+    shape : tuple of int
+        Of one image.
+    """
+    engine = engine_for(images, shape)
+    if engine == choice.MXNET:
+        return engine
+    if len(devices.of(net)) > 1 or not _engines_differ(net, (1, *shape)):
+        if engine == choice.ONNX_RUNTIME:
+            _say_once(f"engine {engine} is for one CPU and float32: MXNet is used")
+        return choice.MXNET
+    if engine == choice.AUTO:
+        form = forward_only(net, input_shape=(1, *shape), engine=engine)
+        engine = choice.ONNX_RUNTIME if form.form == choice.ONNX_RUNTIME else choice.MXNET
+        form.release()
+    return engine
 
 
 def is_mirrored(net: Block) -> bool:
@@ -189,8 +254,10 @@ def evaluating(net: Block, number: int, contexts: list[mx.Context], precision: s
     def forward(data):
         nonlocal run
         if run is None:
-            worth = (1 + mirror) * number * math.prod(data.shape) >= WORTH_FUSING and len(contexts) == 1
-            run = forward_only(net, precision, data.shape) if worth or precision != "float32" else net
+            images = (1 + mirror) * number * len(data)
+            worth = images * math.prod(data.shape[1:]) >= WORTH_FUSING and len(contexts) == 1
+            run = forward_only(net, precision, data.shape, engine_for(images, data.shape[1:])) \
+                if worth or precision != "float32" else net
         return _mean(run(data), run(mx.nd.flip(data, axis=3))) if mirror else run(data)
 
     try:
@@ -227,30 +294,68 @@ def _training_form(net, precision, input_shape, seen):
         return _low_precision(net, symbol, precision, seen), precision, ""
     if not on_cpu:
         return net, "plain", "rewritten for CPUs only"
-    faster, constants = rewrite.for_training(symbol, _shapes(net, symbol, input_shape))
-    return (_block(net, faster, constants), "rewritten", "") if faster is not symbol else (net, "plain", "")
+    faster, constants = rewrite.for_training(symbol, blocks.shapes(net, symbol, input_shape))
+    return (blocks.block(net, faster, constants), "rewritten", "") if faster is not symbol else (net, "plain", "")
 
 
-def _forward_form(net, precision, input_shape, seen):
+def _forward_form(net, precision, input_shape, seen, engine, graphs):
     symbol, why_not = _traced(net, precision)
     if symbol is None:
         return net, "plain", why_not
     if precision != "float32":
         return _low_precision(net, symbol, precision, seen), precision, ""
-    context = devices.of(net)[0]
-    if context.device_type != "cpu" or input_shape is None:
-        return net, "plain", "fused for CPUs only, and for a known input shape"
-    if any(np.dtype(parameter.dtype) != np.float32 for parameter in net.collect_params().values()):
-        return net, "plain", "fused in float32 only"
+    if not _engines_differ(net, input_shape):
+        return net, "plain", "fused on CPUs and in float32 only, for a known input shape"
     # From a generator of its own: MXNet's must go on as if nothing had happened.
-    sample = np.random.RandomState(0).uniform(-1, 1, (1, *input_shape[1:]))
-    sample = mx.nd.array(sample, ctx=context, dtype="float32")
-    expected = net(sample)
-    fused = _block(net, symbol, {})
+    sample = np.random.RandomState(0).uniform(-1, 1, (_MEASURED, *input_shape[1:]))
+    sample = mx.nd.array(sample, ctx=devices.of(net)[0], dtype="float32")
+    if not all(map(is_initialised, net.collect_params().values())):
+        net(sample[:1])
+    key = None
+    if engine == choice.AUTO:
+        key = choice.key_of(symbol, blocks.shapes(net, symbol, input_shape), input_shape)
+        engine = choice.remembered(key) or engine
+    session, why_not = (None, "") if engine == choice.MXNET else _session(graphs, symbol, input_shape)
+    if engine == choice.ONNX_RUNTIME:
+        if session is not None:
+            return session, engine, ""
+        _say_once(f"ONNX Runtime cannot run this network, MXNet does: {why_not}")
+    found = _fused_form(net, symbol, sample[:1])
+    if session is not None:
+        for run in (found[0], session):
+            run(sample).wait_to_read()
+        if choice.fastest({choice.MXNET: found[0], choice.ONNX_RUNTIME: session}, sample, key) != choice.MXNET:
+            return session, choice.ONNX_RUNTIME, ""
+    return (*found[:2], found[2] or why_not)
+
+
+def _engines_differ(net, input_shape) -> bool:
+    """Whether anything but the network itself can run it forward."""
+    return (devices.of(net)[0].device_type == "cpu" and input_shape is not None and all(
+        np.dtype(parameter.dtype) == np.float32 for parameter in net.collect_params().values()))
+
+
+def _session(graphs, symbol, input_shape):
+    """(a session of ONNX Runtime, None where there can be none; why not)."""
     try:
-        with _quiet():
+        return graphs.session(symbol, input_shape), ""
+    except NetworkError as error:
+        return None, str(error)
+
+
+def _say_once(text: str) -> None:
+    if text not in _said:
+        _said.add(text)
+        reporter.notice(text)
+
+
+def _fused_form(net, symbol, sample):
+    expected = net(sample)
+    fused = blocks.block(net, symbol, {})
+    try:
+        with blocks.quiet():
             fused.optimize_for(sample, backend="MKLDNN", static_alloc=True)
-            apart = _apart(expected, fused(sample))
+            apart = blocks.apart(expected, fused(sample))
     except mx.MXNetError as error:
         return net, "plain", f"cannot be fused ({str(error).splitlines()[0]})"
     if not apart <= TOLERANCE:
@@ -270,57 +375,8 @@ def _traced(net, precision):
 def _low_precision(net, symbol, precision, seen):
     """The block to run; None for bfloat16 while no input has been seen, on whose shape it depends."""
     if precision != "bfloat16":
-        return _block(net, precisions.convert(symbol, precision), {})
+        return blocks.block(net, precisions.convert(symbol, precision), {})
     if seen is None:
         return None
-    symbol, stay = rewrite.for_bfloat16(symbol, _shapes(net, symbol, seen), seen)
-    return _block(net, precisions.convert(symbol, precision, stay), {})
-
-
-def _shapes(net: Block, symbol: mx.sym.Symbol, input_shape: tuple[int, ...] | None) -> dict[str, tuple[int, ...]]:
-    """Shapes of the parameters, inferred from the input's where they are not known yet."""
-    known = {name: p.shape for name, p in net.collect_params().items() if p.shape and 0 not in p.shape
-             and -1 not in p.shape}
-    given = {**known, **({"data": tuple(input_shape)} if input_shape is not None else {})}
-    names = set(symbol.list_inputs())
-    try:
-        arguments, _, _ = symbol.infer_shape_partial(**{name: shape for name, shape in given.items() if name in names})
-    except mx.MXNetError:
-        # Some operators (Pad, UpSampling) cannot do without the input's shape; then only what is known counts.
-        arguments = None
-    return {**dict(zip(symbol.list_arguments(), arguments or ())), **known}
-
-
-def _block(net: Block, symbol: mx.sym.Symbol, constants: dict[str, np.ndarray]) -> SymbolBlock:
-    """A block that runs the symbol on the network's own parameters, and constants of its own."""
-    with _quiet():
-        block = SymbolBlock(symbol, mx.sym.var("data", dtype="float32"), params=net.collect_params())
-    own = block.collect_params()
-    for name, value in constants.items():
-        own[name].grad_req = "null"
-        set_array(own[name], value, devices.of(net))
-    block.hybridize(static_alloc=True)
-    return block
-
-
-def _apart(expected, found) -> float:
-    """Largest difference relative to the largest expected number."""
-    expected, found = (r if isinstance(r, (list, tuple)) else [r] for r in (expected, found))
-    pairs = [(a.asnumpy(), b.asnumpy()) for a, b in zip(expected, found)]
-    return max(float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-30)) for a, b in pairs)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without SymbolBlock's warnings about types, and without MXNet's lines about what it has fused."""
-    before = os.environ.get("MXNET_SUBGRAPH_VERBOSE")
-    os.environ["MXNET_SUBGRAPH_VERBOSE"] = "0"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        if before is None:
-            del os.environ["MXNET_SUBGRAPH_VERBOSE"]
-        else:
-            os.environ["MXNET_SUBGRAPH_VERBOSE"] = before
+    symbol, stay = rewrite.for_bfloat16(symbol, blocks.shapes(net, symbol, seen), seen)
+    return blocks.block(net, precisions.convert(symbol, precision, stay), {})

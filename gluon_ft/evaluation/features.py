@@ -10,7 +10,7 @@ import numpy as np
 from mxnet.gluon import HybridBlock
 
 from gluon_ft.data.sampler import digest
-from gluon_ft.engine import fused
+from gluon_ft.engine import choice, fused
 from gluon_ft.io.paths import AnyPath
 from gluon_ft.models import tracing
 from gluon_ft.runtime import devices
@@ -48,12 +48,18 @@ def penultimate(net: HybridBlock, loader: Any, store: AnyPath = "disk",
         net(next(iter(loader)).data[:1].as_in_context(devices.of(net)[0]))
     width = math.prod(layer.weight.shape[1:])
     labels = np.asarray(loader.labels, dtype=np.int64)
+    engine = fused.settle(net, len(labels), features.Images(loader, 0).shape)
     about = {"penultimate": _fingerprint(net, layer), "images": loader.identity(), "form": "fast",
              "device": (ctx or devices.of(net))[0].device_type, "versions": features.versions(),
+             **features.by_engine(engine),
              **({"mirror": True} if fused.is_mirrored(net) else {})}
     key = digest([json.dumps(about, sort_keys=True).encode()])[:40]
-    found = features_store.kept(key, (1, len(labels), width), lambda: [features.extract(net, loader, ctx)[0]],
-                                store=store, about={"images": len(labels), "penultimate": type(net).__name__})
+
+    def make():
+        with choice.using(engine):
+            return [features.extract(net, loader, ctx)[0]]
+
+    found = features_store.kept(key, (1, len(labels), width), make, store=store, about={"images": len(labels), "penultimate": type(net).__name__})
     return found[0], labels
 
 

@@ -13,7 +13,8 @@ from mxnet.gluon import HybridBlock
 
 from gluon_ft.data import loader as loaders
 from gluon_ft.data.images.augment import PROCEDURES, Augmentation
-from gluon_ft.engine import precision
+from gluon_ft.engine import choice as engines
+from gluon_ft.engine import fused, precision
 from gluon_ft.errors import ConfigError, DataError, near
 from gluon_ft.evaluation.task import EVALUATED
 from gluon_ft.finetune import advice, held_out, job_data, network, probe, settings
@@ -33,7 +34,7 @@ from gluon_ft.training.feature_cache import select
 
 # What training by steps takes and a classifier fitted to features does not; with the value that means 'not used'.
 BY_STEPS = {**{name: one.default for name, one in described(TrainConfig).items()
-               if name not in ("seed", "top_k", "allow_empty_classes", "kvstore", "keep")},
+               if name not in ("seed", "top_k", "allow_empty_classes", "kvstore", "keep", "engine")},
             "dropout": 0.0, "head_lr_mult": 1.0, "augment": "none", "batch_size": None,
             "batchnorm": "train"}
 PATHS = ("data", "train", "val", "root", "exclude_files")
@@ -107,6 +108,7 @@ def check(wanted: JobSettings, values: dict, origins: dict) -> tuple:
     _check_augment(wanted.augment)
     contexts = devices.contexts(wanted.devices)
     precision.check(wanted.precision, contexts)
+    engines.check(wanted.engine)
     devices.check_kvstore(wanted.kvstore, len(contexts))
     if "epochs" in values:
         wanted.training()
@@ -188,6 +190,13 @@ def begin(wanted: JobSettings, values: dict, origins: dict, found: tuple, say: C
               ORIGINS: {name: origins.get(name, decided.origins.get(name, "default")) for name in settings.described()},
               REASONS: {"network": chosen.reason, **decided.reasons}}
     return Job(decided.settings, config, data, net, contexts, [*notes, *data.lines], say)
+
+
+def _engine(wanted, net, data) -> str:
+    """What will run the job's images forward: what was asked for, or the faster one, measured for many images."""
+    images = sum(len(part) for part in data.parts.values())
+    with engines.using(wanted.engine):
+        return fused.settle(net, images, (net.preprocessing.channels, *2 * (net.preprocessing.size,)))
 
 
 def _check_training(net, chosen):

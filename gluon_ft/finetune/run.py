@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gluon_ft.data.sources.joined import paths_of
+from gluon_ft.engine import choice as engines
 from gluon_ft.errors import ConfigError, Interrupted, UserError, WeightsError
 from gluon_ft.evaluation import linear, model
 from gluon_ft.finetune import folder as folders
@@ -107,6 +108,7 @@ def train(data: AnyPath | None = None, *, run: AnyPath | None = None, runs: AnyP
         job = _resumed(folder, values, say) if going_on else _begun(folder, wanted, values, origins, found, say)
         if source is not None:
             _note_other_data(job, config, source)
+        stack.enter_context(engines.using(job.settings.engine))
         return _carried_out(job, going_on, begun)
 
 

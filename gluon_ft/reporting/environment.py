@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import gluon_ft
-from gluon_ft.runtime import processors
+from gluon_ft.runtime import hardware, processors
 
 PACKAGES = ("mxnet", "mxnet-cu112", "gluoncv", "numpy", "scikit-learn", "opencv-python-headless", "opencv-python",
             "pillow", "matplotlib", "safetensors", "onnx", "onnxruntime")
@@ -37,8 +37,8 @@ def environment() -> dict:
         "command": command_line(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "os": platform.platform(),
-        "machine": {"cpu": _cpu_model(), "processors": processors.usable_processors(), "memory_gib": _memory_gib(),
-                    "gpus": _gpu_names()},
+        "machine": {"cpu": hardware.processor_name(), "processors": processors.usable_processors(),
+                    "memory_gib": _memory_gib(), "gpus": _gpu_names()},
         "versions": _versions(),
         "variables": {k: without_home(v) for k, v in sorted(os.environ.items()) if k.startswith(VARIABLES)},
     }
@@ -93,14 +93,6 @@ def _output(*command: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
-
-
-def _cpu_model() -> str:
-    with contextlib.suppress(OSError):
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-        if found:
-            return found.group(1).strip()
-    return platform.processor() or platform.machine()
 
 
 def _memory_gib() -> float | None:

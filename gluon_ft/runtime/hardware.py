@@ -1,9 +1,11 @@
 """What this machine's processors and NVIDIA GPUs can do for MXNet 1.9.1, and Intel's matrix tiles switched on."""
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -141,3 +143,10 @@ def switch_on_tiles(first_use: Callable[[], None]) -> bool:
     finally:
         del os.environ[ISA_VARIABLES[0]]
     return True
+def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The CPU's model, as Linux's `cpuinfo` names it; else what Python knows of it."""
+    with contextlib.suppress(OSError):
+        found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(errors="replace"), re.MULTILINE)
+        if found:
+            return found.group(1).strip()
+    return platform.processor() or platform.machine()

@@ -14,6 +14,8 @@ KVSTORES = ("local", "device", "nccl", "dist_sync", "dist_device_sync", "dist_as
 BALANCES = ("none", "weights", "sampling")
 CACHES = ("none", "memory", "disk")
 PRECISIONS = ("float32", "bfloat16", "float16")
+# As `engine.choice` names them, which needs MXNet.
+ENGINES = ("auto", "mxnet", "onnxruntime")
 # Largest seed that NumPy's generators take.
 MAX_SEED = (1 << 32) - 1
 
@@ -72,6 +74,8 @@ class TrainConfig:
     # Machine
     precision: str = setting("float32", "float32, bfloat16 (CPUs that have it) or float16 (GPUs); parameters stay "
                              "float32.", choices=PRECISIONS)
+    engine: str = setting("auto", "What runs the network where it is not trained (evaluation, features): mxnet, "
+                          "onnxruntime (CPU, float32), or auto, the faster one on this machine.", choices=ENGINES)
     kvstore: str = setting("device", "KVStore type: how MXNet adds up the gradients of several devices.",
                            choices=KVSTORES)
     seed: int | None = setting(0, "Of everything that is drawn.", least=0, most=MAX_SEED)

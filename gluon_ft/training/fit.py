@@ -12,6 +12,7 @@ import mxnet as mx
 
 from gluon_ft.data.batches import batches, by_names
 from gluon_ft.data.sources import class_names
+from gluon_ft.engine import choice
 from gluon_ft.errors import ConfigError
 from gluon_ft.io import reporter, signals
 from gluon_ft.runtime import devices, seeds
@@ -107,6 +108,7 @@ def fit(net: HybridBlock, train: Any, val: Any = None, config: TrainConfig | Non
             stack.enter_context(store.locked())
         stop = None if store is None else stack.enter_context(signals.caught())
         stack.enter_context(stopping.out_of_memory_explained(name, getattr(train, "batch_size", None)))
+        stack.enter_context(choice.using(config.engine))
         training = _Training(net, train, val, config, ctx, store, stop, on_epoch, name)
         stack.callback(training.stepper.finish)
         return training.run(resume)

@@ -12,6 +12,7 @@ import mxnet as mx
 import numpy as np
 
 from gluon_ft.data.batches import Batch, batches
+from gluon_ft.engine import choice
 from gluon_ft.errors import ConfigError, DataError, TrainingError
 from gluon_ft.io import reporter
 from gluon_ft.models import tracing
@@ -125,7 +126,7 @@ def find_lr(net: HybridBlock, train: Any, config: TrainConfig | None = None, *, 
                      ema=0.0, patience=0)
     check(lowest, highest, steps, smoothing)
     rates = lowest * (highest / lowest) ** (np.arange(steps) / (steps - 1))
-    with _kept(net, train, config.seed):
+    with _kept(net, train, config.seed), choice.using(config.engine):
         contexts = devices.placed(net, ctx)
         losses, stopped = _losses(net, train, config, contexts, rates, smoothing, name)
     rates = rates[:len(losses)]

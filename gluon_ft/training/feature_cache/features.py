@@ -22,7 +22,7 @@ from gluon_ft.data.images.transforms import Transform
 from gluon_ft.data.loader import Loader
 from gluon_ft.data.sampler import digest, epoch_order
 from gluon_ft.data.sources.class_names import whole
-from gluon_ft.engine import fused
+from gluon_ft.engine import choice, fused, onnx_runtime
 from gluon_ft.errors import ConfigError, DataError, NetworkError
 from gluon_ft.io import reporter
 from gluon_ft.models import tracing
@@ -153,18 +153,24 @@ def cached(loader: Any, parts: Cut, *, views: int = 0, exact: bool = True, preci
     shape = (images.views, images.count, *parts.shape_for(images.shape))
     contexts = ctx or devices.of(parts.prefix)
     form = "fast" if not exact and precision == "float32" else "training" if images.train else "evaluation"
+    engine = choice.MXNET if form != "fast" else fused.settle(parts.prefix, images.views * images.count, images.shape)
     about = {"images": images.count, "views": images.views, "network": type(parts.suffix.whole).__name__,
              "cut": parts.where}
     key = digest([json.dumps({"prefix": parts.fingerprint(), "images": images.identity, "versions": versions(),
-                              "precision": precision, "form": form, "device": contexts[0].device_type},
-                             sort_keys=True).encode()])[:40]
+                              "precision": precision, "form": form, "device": contexts[0].device_type,
+                              **by_engine(engine)}, sort_keys=True).encode()])[:40]
 
     def make():
-        return _computed(parts, images, contexts, form, precision, title)
+        return _computed(parts, images, contexts, form, precision, engine, title)
 
     array = features_store.kept(key, shape, make, store=store, limit_bytes=limit_bytes, disk_bytes=disk_bytes,
                                 about=about)
     return FeatureLoader(loader, array, key)
+
+
+def by_engine(engine: str) -> dict[str, Any]:
+    """What keys of features say of the engine that computes them: nothing of MXNet."""
+    return {} if engine == choice.MXNET else {"engine": engine, **onnx_runtime.versions()}
 
 
 def versions() -> dict:
@@ -173,13 +179,13 @@ def versions() -> dict:
             "numpy": np.__version__, "pillow": importlib.metadata.version("pillow")}
 
 
-def _computed(parts, images, contexts, form, precision, title) -> Iterator[np.ndarray]:
+def _computed(parts, images, contexts, form, precision, engine, title) -> Iterator[np.ndarray]:
     """The features of all images of all views, in pieces."""
     run = None
     with reporter.progress(total=images.count * images.views, desc=title, unit="image") as bar:
         for data in images.batches():
             if run is None:
-                run, rows = _begun(parts.prefix, data, contexts, form, precision)
+                run, rows = _begun(parts.prefix, data, contexts, form, precision, engine)
             else:
                 rows = _forward(run, data, contexts, form == "training")
             _check_finite(rows, title)
@@ -193,7 +199,7 @@ def _check_finite(rows, title):
                            remedy="look at the weights, and at the preprocessing that they were trained with")
 
 
-def _begun(prefix, data, contexts, form, precision):
+def _begun(prefix, data, contexts, form, precision, engine):
     """(what computes the features, those of the first batch): the fastest form that agrees with the plain one.
 
     Agreement is seen on two images at most, computed by themselves: NetworkError where their features depend on the
@@ -205,7 +211,8 @@ def _begun(prefix, data, contexts, form, precision):
     alone = _forward(plain, few, contexts, training)
     runs = [(plain, _INDEPENDENT)]
     if form == "fast":
-        runs.insert(0, (fused.forward_only(prefix, input_shape=data.shape), AGREEMENT))
+        fast = [engine] if engine == choice.MXNET else [engine, choice.MXNET]
+        runs = [*((fused.forward_only(prefix, input_shape=data.shape, engine=name), AGREEMENT) for name in fast), *runs]
     for run, limit in runs:
         rows = _forward(run, data, contexts, training)
         if _agree(rows[:len(few)], alone, limit) or not np.isfinite(alone).all():

@@ -1,0 +1,109 @@
+"""Runs a network in ONNX Runtime, on its own parameters as they are when its session is made."""
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import threading
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon import Block
+
+from gluon_ft.engine import blocks
+from gluon_ft.engine.onnx_graph import OnnxGraph
+from gluon_ft.errors import NetworkError
+from gluon_ft.models.graph import DATA
+from gluon_ft.runtime.gluon_internals import array_of
+from gluon_ft.runtime.processors import threads
+
+_PACKAGES = ("onnx", "onnxruntime")
+# Largest difference of ONNX Runtime's outputs from MXNet's, relative to the largest output.
+TOLERANCE = 1e-4
+
+
+def missing() -> str | None:
+    """The first package that is needed and not installed; None where nothing is missing."""
+    return next((name for name in _PACKAGES if importlib.util.find_spec(name) is None), None)
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that the results and the speed depend on."""
+    return {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+def thread_count() -> int:
+    """As many as MXNet's, which `OMP_NUM_THREADS` says."""
+    return int(os.environ.get("OMP_NUM_THREADS") or 0) or threads()
+
+
+class Session:
+    """A network that runs forward in ONNX Runtime: called with a batch, float32 on a CPU.
+
+    Parameters
+    ----------
+    graph : OnnxGraph
+    net : Block
+        Whose parameters it gets, as they are now.
+
+    Raises
+    ------
+    NetworkError
+        ONNX Runtime does not take the graph.
+    """
+
+    def __init__(self, graph: OnnxGraph, net: Block):
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = thread_count()
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        values = {name: array_of(parameter) for name, parameter in net.collect_params().items()}
+        with blocks.quiet():
+            model = graph.model(values).SerializeToString()
+        try:
+            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        # ONNX Runtime's own errors have no common class of their own.
+        except Exception as error:
+            raise NetworkError(f"ONNX Runtime does not take the network ({str(error).splitlines()[0]})") from error
+
+    def __call__(self, data: mx.nd.NDArray) -> mx.nd.NDArray:
+        found, = self._session.run(None, {DATA: data.asnumpy()})
+        return mx.nd.from_numpy(np.ascontiguousarray(found))
+
+
+class Graphs:
+    """The ONNX graphs of a network by the size of its input; a graph is made once, weights are filled in each time."""
+
+    def __init__(self, net: Block):
+        self._net = net
+        self._graphs: dict[tuple[int, ...], OnnxGraph | NetworkError] = {}
+        self._lock = threading.Lock()
+
+    def session(self, symbol: mx.sym.Symbol, input_shape: tuple[int, ...]) -> Session:
+        """A session with the network's parameters of now.
+
+        Parameters
+        ----------
+        symbol : mx.sym.Symbol
+            Of the network.
+        input_shape : tuple of int
+            Of a batch.
+
+        Raises
+        ------
+        NetworkError
+            The network has no ONNX form.
+        """
+        with self._lock:
+            key = input_shape[1:]
+            if key not in self._graphs:
+                try:
+                    self._graphs[key] = OnnxGraph(symbol, input_shape, blocks.shapes(self._net, symbol, input_shape))
+                except NetworkError as error:
+                    self._graphs[key] = error
+            graph = self._graphs[key]
+        if isinstance(graph, NetworkError):
+            raise graph
+        return Session(graph, self._net)
