@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import importlib
 import io
 import json
@@ -20,8 +21,8 @@ from gluon_ft.io.settings import check_value, plain
 from gluon_ft.io.tables import table, terminal_width
 
 __all__ = ["EXIT_FAILURE", "EXIT_INTERRUPTED", "EXIT_USER_ERROR", "Command", "Group", "check_model", "command",
-           "conclude", "emit", "engine_option", "folder_options", "json_option", "photos_and_assignments", "progress", "recipe", "say",
-           "setting_option", "setting_options", "show", "table", "tta_option", "wide_option"]
+           "conclude", "emit", "engine_option", "folder_options", "json_option", "photos_and_assignments", "progress",
+           "recipe", "say", "setting_option", "setting_options", "show", "table", "tta_option", "wide_option"]
 
 EXIT_FAILURE = 1
 EXIT_USER_ERROR = 2

@@ -311,7 +311,7 @@ def _forward_form(net, precision, input_shape, seen, engine, graphs):
     sample = mx.nd.array(sample, ctx=devices.of(net)[0], dtype="float32")
     if not all(map(is_initialised, net.collect_params().values())):
         net(sample[:1])
-    key = None
+    key = ""
     if engine == choice.AUTO:
         key = choice.key_of(symbol, blocks.shapes(net, symbol, input_shape), input_shape)
         engine = choice.remembered(key) or engine
@@ -326,7 +326,7 @@ def _forward_form(net, precision, input_shape, seen, engine, graphs):
             run(sample).wait_to_read()
         if choice.fastest({choice.MXNET: found[0], choice.ONNX_RUNTIME: session}, sample, key) != choice.MXNET:
             return session, choice.ONNX_RUNTIME, ""
-    return (*found[:2], found[2] or why_not)
+    return found[0], found[1], found[2] or why_not
 
 
 def _engines_differ(net, input_shape) -> bool:

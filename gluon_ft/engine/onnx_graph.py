@@ -30,7 +30,7 @@ _BATCHES = (2, 3)  # shapes are inferred for both: an extent that differs depend
 
 
 class OnnxGraph:
-    """A symbol in ONNX, whose weights are filled in by `model`, as often as they change.
+    """A symbol in ONNX, whose weights are filled in by `model`, as often as they change (`onnx_operators.convert`).
 
     Parameters
     ----------
@@ -41,6 +41,8 @@ class OnnxGraph:
         Of a batch, (n, channels, height, width); n does not count.
     shapes : mapping of str to tuple
         Of the parameters.
+    operators : mapping of str to callable(OnnxGraph, Node, inputs)
+        Name of MXNet's operator -> what adds its ONNX nodes, and returns the name or names of the results.
 
     Attributes
     ----------
@@ -53,9 +55,8 @@ class OnnxGraph:
         An operator, or one of its settings, has no ONNX form here.
     """
 
-    def __init__(self, symbol: mx.sym.Symbol, input_shape: Sequence[int], shapes: Mapping[str, Sequence[int]]):
-        from gluon_ft.engine import onnx_operators
-
+    def __init__(self, symbol: mx.sym.Symbol, input_shape: Sequence[int], shapes: Mapping[str, Sequence[int]],
+                 operators: Mapping[str, Callable]):
         self.graph = Graph(symbol)
         if len(self.graph.heads) != 1:
             raise NetworkError(f"the network has {len(self.graph.heads)} results", expected="one")
@@ -69,7 +70,7 @@ class OnnxGraph:
         self._constants = self._find_constants()
         self._folded = self._find_folded()
         for node in self.graph.nodes:
-            self._convert(node, onnx_operators.OPERATORS)
+            self._convert(node, operators)
         head = self.graph.heads[0]
         self.result = (self._names[head], self.shape(head)[1:])
 

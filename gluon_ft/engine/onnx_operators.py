@@ -6,9 +6,10 @@ of the result, or the names of several.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Union
 
+import mxnet as mx
 import numpy as np
 
 from gluon_ft.engine.onnx_graph import OnnxGraph, Values, numbers
@@ -21,9 +22,21 @@ _INT64 = np.int64
 _END = np.iinfo(np.int64).max
 
 
+def convert(symbol: mx.sym.Symbol, input_shape: Sequence[int], shapes: Mapping[str, Sequence[int]]) -> OnnxGraph:
+    """A symbol in ONNX.
+
+    Parameters
+    ----------
+    symbol, input_shape, shapes
+        As of `OnnxGraph`; so is the error.
+    """
+    return OnnxGraph(symbol, input_shape, shapes, OPERATORS)
+
+
 def _operator(*names: str) -> Callable:
     def add(function):
-        OPERATORS.update(dict.fromkeys(names, function))
+        for name in names:
+            OPERATORS[name] = function
         return function
 
     return add
@@ -372,7 +385,7 @@ def _flatten(graph: OnnxGraph, node: Node, inputs: Inputs) -> str:
     return graph.emit("Flatten", [inputs[0]], node.name, axis=1)
 
 
-@_operator("Reshape", "reshape", "expand_dims", "squeeze", "reshape_like", "_contrib_div_shape")
+@_operator("Reshape", "reshape", "expand_dims", "squeeze")
 def _to_shape(graph: OnnxGraph, node: Node, inputs: Inputs) -> str:
     target = graph.target((node.index, 0))
     if target.count(-1) > 1:
@@ -398,10 +411,8 @@ def _transpose(graph: OnnxGraph, node: Node, inputs: Inputs) -> str:
     return graph.emit("Transpose", [inputs[0]], node.name, perm=order)
 
 
-@_operator("Concat", "concat", "stack")
+@_operator("Concat", "concat")
 def _concat(graph: OnnxGraph, node: Node, inputs: Inputs) -> str:
-    if node.op == "stack":
-        raise graph.refuse(node, "stack")
     return graph.emit("Concat", inputs[:], node.name, axis=numbers(node, "dim", 1))
 
 

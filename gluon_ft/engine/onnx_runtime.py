@@ -12,6 +12,7 @@ from mxnet.gluon import Block
 
 from gluon_ft.engine import blocks
 from gluon_ft.engine.onnx_graph import OnnxGraph
+from gluon_ft.engine.onnx_operators import convert
 from gluon_ft.errors import NetworkError
 from gluon_ft.models.graph import DATA
 from gluon_ft.runtime.gluon_internals import array_of
@@ -100,7 +101,7 @@ class Graphs:
             key = input_shape[1:]
             if key not in self._graphs:
                 try:
-                    self._graphs[key] = OnnxGraph(symbol, input_shape, blocks.shapes(self._net, symbol, input_shape))
+                    self._graphs[key] = convert(symbol, input_shape, blocks.shapes(self._net, symbol, input_shape))
                 except NetworkError as error:
                     self._graphs[key] = error
             graph = self._graphs[key]

@@ -59,7 +59,8 @@ def penultimate(net: HybridBlock, loader: Any, store: AnyPath = "disk",
         with choice.using(engine):
             return [features.extract(net, loader, ctx)[0]]
 
-    found = features_store.kept(key, (1, len(labels), width), make, store=store, about={"images": len(labels), "penultimate": type(net).__name__})
+    found = features_store.kept(key, (1, len(labels), width), make, store=store,
+                                about={"images": len(labels), "penultimate": type(net).__name__})
     return found[0], labels
 
 

@@ -5,7 +5,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gluon_ft.engine.onnx_graph import OnnxGraph
+from gluon_ft.engine.onnx_operators import convert
 from gluon_ft.errors import NetworkError
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -23,7 +23,7 @@ def both(symbol, shape=SHAPE, low=-2.0, high=2.0):
               [*zip(symbol.list_arguments(), shapes), *zip(symbol.list_auxiliary_states(), states)]
               if name not in ("data", "softmax_label")}
     images = random.uniform(low, high, (5, *shape[1:])).astype(np.float32)
-    graph = OnnxGraph(symbol, shape, {name: value.shape for name, value in values.items()})
+    graph = convert(symbol, shape, {name: value.shape for name, value in values.items()})
     session = onnxruntime.InferenceSession(graph.model(values).SerializeToString(), providers=["CPUExecutionProvider"])
     given = {name: mx.nd.array(value) for name, value in {**values, "data": images}.items()}
     args = {name: given.get(name, mx.nd.zeros(5)) for name in symbol.list_arguments()}
@@ -152,8 +152,9 @@ def test_zeros_of_a_computed_kernel_become_padding():
     weight = mx.sym.var("w", shape=(8, 4, 3, 3))
     padded = mx.sym.concat(mx.sym.slice_axis(weight, axis=2, begin=0, end=1) * 0, weight, dim=2)
     symbol = mx.sym.Convolution(data, padded, kernel=(4, 3), num_filter=8, no_bias=True, pad=(1, 1), stride=(2, 2))
-    graph = OnnxGraph(symbol, SHAPE, {"w": (8, 4, 3, 3)})
-    node, = (node for node in graph.model({"w": np.ones((8, 4, 3, 3), np.float32)}).graph.node if node.op_type == "Conv")
+    graph = convert(symbol, SHAPE, {"w": (8, 4, 3, 3)})
+    nodes = graph.model({"w": np.ones((8, 4, 3, 3), np.float32)}).graph.node
+    node, = (node for node in nodes if node.op_type == "Conv")
     found = {attribute.name: list(attribute.ints) for attribute in node.attribute}
     assert (found["kernel_shape"], found["pads"]) == ([3, 3], [0, 1, 1, 1])
     np.testing.assert_allclose(*both(symbol), rtol=1e-5, atol=1e-5)
