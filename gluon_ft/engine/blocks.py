@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import mxnet as mx
 import numpy as np
@@ -15,7 +16,16 @@ from gluon_ft.runtime.gluon_internals import set_array
 
 
 def shapes(net: Block, symbol: mx.sym.Symbol, input_shape: tuple[int, ...] | None) -> dict[str, tuple[int, ...]]:
-    """Shapes of the parameters, inferred from the input's where they are not known yet."""
+    """Shapes of the parameters, inferred from the input's where they are not known yet.
+
+    Parameters
+    ----------
+    net : Block
+    symbol : mx.sym.Symbol
+        Its graph.
+    input_shape : tuple of int or None
+        Of a batch, where it is known.
+    """
     known = {name: p.shape for name, p in net.collect_params().items() if p.shape and 0 not in p.shape
              and -1 not in p.shape}
     given = {**known, **({"data": tuple(input_shape)} if input_shape is not None else {})}
@@ -29,7 +39,16 @@ def shapes(net: Block, symbol: mx.sym.Symbol, input_shape: tuple[int, ...] | Non
 
 
 def block(net: Block, symbol: mx.sym.Symbol, constants: dict[str, np.ndarray]) -> SymbolBlock:
-    """A block that runs the symbol on the network's own parameters, and constants of its own."""
+    """A block that runs the symbol on the network's own parameters, and constants of its own.
+
+    Parameters
+    ----------
+    net : Block
+    symbol : mx.sym.Symbol
+        With the input 'data'.
+    constants : dict of str to ndarray
+        Values of the variables that are not the network's.
+    """
     with quiet():
         made = SymbolBlock(symbol, mx.sym.var("data", dtype="float32"), params=net.collect_params())
     own = made.collect_params()
@@ -40,7 +59,7 @@ def block(net: Block, symbol: mx.sym.Symbol, constants: dict[str, np.ndarray]) -
     return made
 
 
-def apart(expected, found) -> float:
+def apart(expected: Any, found: Any) -> float:
     """Largest difference relative to the largest expected number."""
     expected, found = (r if isinstance(r, (list, tuple)) else [r] for r in (expected, found))
     pairs = [(a.asnumpy(), b.asnumpy()) for a, b in zip(expected, found)]

@@ -138,7 +138,15 @@ class OnnxGraph:
         return unique
 
     def constant(self, name: str, value: Any, dtype: Any = np.float32) -> str:
-        """Adds a constant; its name."""
+        """Adds a constant; its name.
+
+        Parameters
+        ----------
+        name : str
+            A number is added where it is taken.
+        value : array-like
+        dtype : default float32
+        """
         array = np.asarray(value, dtype)
         return self.computed(name, lambda _: array)
 
@@ -229,7 +237,15 @@ class _Inputs(Sequence):
 
 
 def numbers(node: Node, setting: str, default: Any = None) -> Any:
-    """A node's setting as Python's literal: a number, a tuple, True, None; `default` where it is missing."""
+    """A node's setting as Python's literal: a number, a tuple, True, None; text where it is none.
+
+    Parameters
+    ----------
+    node : Node
+    setting : str
+    default
+        Where it is missing.
+    """
     text = node.attrs.get(setting)
     if text is None:
         return default

@@ -270,7 +270,9 @@ def decide(wanted: JobSettings, values: dict, data: job_data.JobData, choice: Mo
     """
     strategy = network.strategy_of(replace(wanted, pretrained=choice.pretrained))
     given = {name for name, value in values.items() if value is not None and value != AUTO}
-    facts = _facts(data, choice, net, wanted, probing=strategy not in (*ON_FEATURES, "scratch"))
+    wanted = replace(wanted, engine=_engine(wanted, net, data))
+    with engines.using(wanted.engine):
+        facts = _facts(data, choice, net, wanted, probing=strategy not in (*ON_FEATURES, "scratch"))
     if "lr" in given:
         # The output's share of a rate that was asked for is not ours to stretch.
         facts = replace(facts, eigenvalue=None)

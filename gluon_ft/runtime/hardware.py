@@ -143,6 +143,8 @@ def switch_on_tiles(first_use: Callable[[], None]) -> bool:
     finally:
         del os.environ[ISA_VARIABLES[0]]
     return True
+
+
 def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """The CPU's model, as Linux's `cpuinfo` names it; else what Python knows of it."""
     with contextlib.suppress(OSError):

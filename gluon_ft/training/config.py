@@ -75,7 +75,8 @@ class TrainConfig:
     precision: str = setting("float32", "float32, bfloat16 (CPUs that have it) or float16 (GPUs); parameters stay "
                              "float32.", choices=PRECISIONS)
     engine: str = setting("auto", "What runs the network where it is not trained (evaluation, features): mxnet, "
-                          "onnxruntime (CPU, float32), or auto, the faster one on this machine.", choices=ENGINES)
+                          "onnxruntime (CPU, float32), or auto, which measures them for many images.",
+                          choices=ENGINES, default_words="the faster one on this machine")
     kvstore: str = setting("device", "KVStore type: how MXNet adds up the gradients of several devices.",
                            choices=KVSTORES)
     seed: int | None = setting(0, "Of everything that is drawn.", least=0, most=MAX_SEED)

@@ -207,4 +207,4 @@ def test_hot_dogs_are_told_apart(monkeypatch):
     facts = probe.measure(shared_data("hotdog/train"), most=100)
     assert facts.weights == "mobilenetv2_1.0:coral_rot180" and facts.stages == 6
     assert facts.probe > 0.8 > facts.pixels and not facts.different
-    assert advice.advise(facts).strategy == "svm"
+    assert advice.advise(facts).strategy == "linear"
