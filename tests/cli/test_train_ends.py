@@ -89,7 +89,7 @@ PHASES = {"images are looked for": ("gluon_ft.finetune.job_data:find", False),
           "report": ("gluon_ft.reporting.report:render", True)}
 
 
-QUICK = [("audit", signal.SIGTERM), ("step", signal.SIGINT), ("step", signal.SIGTERM), ("report", signal.SIGTERM)]
+QUICK = [("audit", signal.SIGTERM), ("step", signal.SIGINT), ("report", signal.SIGTERM)]
 
 
 @pytest.mark.parametrize("phase, number", [*QUICK, *(

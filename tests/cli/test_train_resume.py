@@ -33,7 +33,7 @@ def stopped_after(epoch):
     return say
 
 
-@pytest.mark.parametrize("strategy", ["head", "everything"])
+@pytest.mark.parametrize("strategy", ["head", pytest.param("everything", marks=pytest.mark.slow)])
 def test_a_resumed_run_ends_like_one_that_was_not_interrupted(images, source, tmp_path, strategy):
     options = {"pretrained": str(source), "strategy": strategy, "epochs": 4, "workers": 2}
     whole = finetune.train(images, run=tmp_path / "whole", say=quiet, **options)

@@ -37,7 +37,7 @@ def test_odd_or_even(tmp_path, capsys):
     assert not (tmp_path / "b").exists()
 
 
-@pytest.mark.parametrize("path", ["symbolic", "gluon"])
+@pytest.mark.parametrize("path", ["symbolic", pytest.param("gluon", marks=pytest.mark.slow)])
 def test_caltech256(tmp_path, capsys, path):
     random = np.random.RandomState(0)
     for label, name in enumerate(("001.red", "002.green", "003.blue")):

@@ -46,14 +46,16 @@ CONFIGS = {
 }
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_interrupted_and_resumed_is_the_same_bit_for_bit(name, tmp_path):
+@pytest.mark.parametrize(("name", "everywhere"), [
+    (name, everywhere) if everywhere is (name == "momentum") else pytest.param(name, everywhere, marks=pytest.mark.slow)
+    for name in CONFIGS for everywhere in (False, True)])
+def test_interrupted_and_resumed_is_the_same_bit_for_bit(name, everywhere, tmp_path):
     config, ctx = CONFIGS[name], [mx.cpu(0), mx.cpu(1)] if name == "two devices" else [mx.cpu()]
     train, val = sets()
     whole = network(ctx=ctx)
     wanted = fit(whole, train, val, config, save_to=tmp_path / "whole")
     steps = config.epochs * len(train)
-    for at in (0, 3, len(train) - 1, len(train) + 2, steps - 1):
+    for at in (0, 3, len(train) - 1, len(train) + 2, steps - 1) if everywhere else (3, len(train) + 2):
         folder = tmp_path / f"cut-{at}"
         train, val = sets()
         cut = Interrupting(train.data, train.labels, train.batch_size, True, train.seed)
