@@ -17,7 +17,7 @@ from gluon_ft.data.lists import is_list
 from gluon_ft.data.sources import class_names as named
 from gluon_ft.data.sources import folders, walk
 from gluon_ft.data.sources.arrays import ArraySource
-from gluon_ft.data.sources.base import ImageSource
+from gluon_ft.data.sources.base import ImageSource, check_labels, numbered_classes
 from gluon_ft.data.sources.files import from_list
 from gluon_ft.data.sources.joined import paths_of
 from gluon_ft.data.sources.opening import open_source
@@ -193,6 +193,7 @@ def labelled(data: Any, classes: Sequence[str], *, root: AnyPath | None = None, 
     """
     source = _opened(data, root, labels_from, classes_are_folders)
     own = _names(source, classes, class_names)
+    check_labels(source.labels, own, source.name, least=1)
     place = {named.normal(name): number for number, name in enumerate(classes)}
     counts = np.bincount(source.labels, minlength=len(own))
     common = [name for name, count in zip(own, counts) if count and named.normal(name) in place]
@@ -238,12 +239,8 @@ def _names(source: ImageSource, classes, given) -> list[str]:
     if source.class_names is not None and not source.numbered:
         return source.class_names
     if given is None and not isinstance(source, ArraySource):
-        return [str(number) for number in range(int(source.labels.max()) + 1)]
-    names = list(classes if given is None else given)
-    if source.labels.max() >= len(names):
-        raise DataError("a label that no class has", path=source.name, found=int(source.labels.max()),
-                        expected=f"0 to {len(names) - 1}: {named.describe(names)}")
-    return names
+        return numbered_classes(source.labels, source.name)
+    return list(classes if given is None else given)
 
 
 def _remedy(source: ImageSource) -> str:

@@ -15,6 +15,11 @@ from gluon_ft.io.paths import AnyPath
 class TrainedModel:
     """What `load_model` adds to a network; it is a HybridBlock all the same."""
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """For pickle, which finds classes by their names: that of the network's own class, see `_with_methods`."""
+        _, _, *state = super().__reduce_ex__(max(2, protocol))
+        return _remade, (type(self).__bases__[1],), *state
+
     def predict(self, images: Any, top: int = 5, **options: Any) -> list[predict.Prediction]:
         """The classes of images, see `evaluation.predict.predict`.
 
@@ -81,6 +86,12 @@ def load_model(path: AnyPath, ctx: mx.Context | list[mx.Context] | None = None) 
     net = model.load_model(path, ctx)
     net.__class__ = _with_methods(type(net))
     return net
+
+
+def _remade(kind: type[HybridBlock]) -> HybridBlock:
+    """An empty network of a class with the methods, which pickle fills."""
+    made: Any = _with_methods(kind)
+    return made.__new__(made)
 
 
 @functools.cache

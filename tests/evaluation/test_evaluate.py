@@ -1,8 +1,10 @@
 """Evaluation of a saved network: every image once, labels by name, unreadable images listed, clear errors."""
 from __future__ import annotations
 
+import copy
 import csv
 import json
+import pickle
 import re
 import shutil
 import unicodedata
@@ -67,6 +69,13 @@ def test_the_object_is_a_network_with_methods(model, folder):
     found = model.predict(images[:2], top=2)
     assert [p.probability for p in found] == pytest.approx(rows[:2].max(1), rel=1e-5) and len(found[0].top) == 2
     assert np.isnan(model.probabilities([folder / "none.png", images[0]])[0]).all()
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+def test_a_copy_is_the_same(saved, model, folder, copied):
+    again = copied(gluon_ft.load_model(saved))  # one that has not run: Gluon's graph of one that has cannot be copied
+    assert isinstance(again, TrainedModel) and again.classes == CLASSES
+    np.testing.assert_array_equal(again.probabilities(folder), model.probabilities(folder))
 
 
 def test_a_temperature_changes_no_decision_and_ends_with_the_output(saved, folder):
@@ -144,6 +153,14 @@ def test_numbers_are_no_names_of_a_network_that_has_others(model, folder, tmp_pa
         labelled(path, model.classes)
     assert labelled(path, model.classes, class_names=["green", "red"]).labels.tolist() == [1] * 5 + [0] * 5
     assert labelled(path, ["1", "0"]).labels.tolist() == [1] * 5 + [0] * 5
+
+
+@pytest.mark.parametrize("label", ["2", "-1", "70000"])
+def test_a_label_outside_the_classes_of_its_list(model, folder, tmp_path, label):
+    path = sources(folder, tmp_path)["lst"]
+    path.write_text(path.read_text().replace("0\t1\t", f"0\t{label}\t", 1).replace("9\t1\t", f"9\t{label}\t"))
+    with pytest.raises(DataError, match=r"label"):
+        labelled(path, model.classes)
 
 
 def renamed(folder, *names):
