@@ -5,6 +5,8 @@ import click
 
 from gluon_ft.cli import console
 
+REMARK = "like nothing it was trained on"
+
 
 @click.command("predict", cls=console.Command)
 @click.argument("model", type=click.Path())
@@ -13,10 +15,16 @@ from gluon_ft.cli import console
 @click.option("--batch-size", type=click.IntRange(1), default=32, help="Images computed at a time.")
 @console.tta_option
 @console.engine_option
+@click.option("--unknowns/--no-unknowns", default=True, help="Say which images are like nothing that the model was "
+              "trained on, where it keeps what it knows (those of gluon-ft train do).")
+@click.option("--false-alarms", type=float, default=0.05, help="Share of images of the trained kind that may be called "
+              "unknown.")
+@click.option("--coverage", type=float, help="Name for each image the classes that remain possible: in this share of "
+              "cases, such as 0.95, the right one is among them.")
 @click.option("--device", default="auto", help="cpu, gpu, gpu:2, ...; auto: every GPU, or else the CPU.")
 @console.wide_option
 @console.json_option
-def predict(model, images, top, batch_size, tta, device, wide, as_json):
+def predict(model, images, top, batch_size, tta, unknowns, false_alarms, coverage, device, wide, as_json):
     """Name the class of each of IMAGES (files, or folders with images in them) with its probability.
 
     MODEL is the .params file of a saved model, whose card (.params.json) lies beside it, or the folder of a run. The
@@ -33,6 +41,7 @@ def predict(model, images, top, batch_size, tta, device, wide, as_json):
 
     \b
     gluon-ft predict runs/photos/best.params holiday/ cat.jpg --top 3
+    gluon-ft predict runs/photos holiday/ --coverage 0.95
     """
     from gluon_ft.errors import DataError
     from gluon_ft.evaluation.predict import Given
@@ -41,22 +50,37 @@ def predict(model, images, top, batch_size, tta, device, wide, as_json):
 
     console.check_model(model)
     given = Given(images)
-    found = library(model, given, batch_size=batch_size, top=top, tta=tta, ctx=contexts(device))
+    found = library(model, given, batch_size=batch_size, top=top, tta=tta, ctx=contexts(device),
+                    false_alarms=false_alarms if unknowns else None, coverage=coverage)
     good, bad = [p for p in found if p.error is None], [p for p in found if p.error is not None]
     for prediction in bad:
         console.say(f"not predicted: {prediction.path}: {prediction.error}", err=True)
     if not good:
         raise DataError("none of the images could be read", found=f"{len(bad)} that cannot")
-    console.show([_row(p) for p in good], wide=wide, keep_end=["image"])
+    strange = sum(bool(p.unlike) for p in good)
+    console.show([_row(p, strange > 0) for p in good], wide=wide, keep_end=["image"])
+    if strange:
+        console.say(f"{strange} of {len(good)} images are {REMARK}: perhaps no class is right (of images of the "
+                    f"trained kind, about {false_alarms:.0%} are called so by mistake)")
     console.emit({"command": "predict", "model": str(model), "unreadable": [
         {"path": p.path, "reason": p.error} for p in bad], "left_out": [
         {"path": path, "reason": why} for path, why in given.left_out.items()], "predictions": [
         {"path": p.path, "class": p.name, "probability": p.probability, "top": [
-            {"class": name, "probability": value} for name, value in p.top]} for p in good]}, as_json)
+            {"class": name, "probability": value} for name, value in p.top], **_more(p)} for p in good]}, as_json)
     return console.EXIT_FAILURE if bad else 0
 
 
-def _row(prediction) -> dict:
+def _more(prediction) -> dict:
+    """What only some models, or --coverage, have to say."""
+    found = {} if prediction.unlike is None else {"unknown": prediction.unlike, "distance": prediction.distance}
+    return found if prediction.possible is None else {**found, "possible": prediction.possible}
+
+
+def _row(prediction, remarks) -> dict:
     row = {"image": prediction.path, "class": prediction.name, "probability": prediction.probability}
+    if prediction.possible is not None:
+        row["possible"] = ", ".join(prediction.possible)
+    if remarks:
+        row["remark"] = REMARK if prediction.unlike else ""
     rest = prediction.top[1:]
     return {**row, "then": ", ".join(f"{name} {value:.3f}" for name, value in rest)} if rest else row

@@ -7,7 +7,7 @@ from typing import Any
 
 import mxnet as mx
 import numpy as np
-from mxnet.gluon import HybridBlock
+from mxnet.gluon import HybridBlock, SymbolBlock
 
 from gluon_ft.data.sampler import digest
 from gluon_ft.engine import choice, fused
@@ -62,6 +62,31 @@ def penultimate(net: HybridBlock, loader: Any, store: AnyPath = "disk",
     found = features_store.kept(key, (1, len(labels), width), make, store=store,
                                 about={"images": len(labels), "penultimate": type(net).__name__})
     return found[0], labels
+
+
+def with_penultimate(net: HybridBlock) -> tuple[HybridBlock, int]:
+    """A block on the network's own parameters that gives its result and the penultimate features in one pass.
+
+    Returns
+    -------
+    (block, classes)
+        The block's result is (n, classes + d): that of the network, and behind it the features that `penultimate` has.
+        It is one array, since some engines run networks of one result only.
+
+    Raises
+    ------
+    NetworkError
+        The network has no output layer, or several results.
+    """
+    layer: Any = tracing.output_layer(net).block
+    graph = subgraph.trace(net)
+    both = mx.sym.Group([graph.part(graph.head), graph.part(subgraph.input_of(graph, layer.weight.name))])
+    axes = features.spatial_axes(layer)
+    rows = mx.sym.Flatten(mx.sym.mean(both[1], axis=axes) if axes else both[1])
+    block = SymbolBlock(mx.sym.concat(mx.sym.Flatten(both[0]), rows, dim=1), subgraph.input_variable(graph),
+                        params=graph.parameters)
+    block.hybridize()
+    return block, tracing.output_layer(net).classes
 
 
 def _fingerprint(net, layer):

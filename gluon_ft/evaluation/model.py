@@ -109,7 +109,7 @@ def load_model(path: AnyPath, ctx: mx.Context | list[mx.Context] | None = None) 
     for name, parameter in own.items():
         set_array(parameter, file.tensors[name], ctx or mx.cpu())
     net.hybridize()
-    net.temperature = about.temperature
+    net.temperature, net.params_path = about.temperature, path
     return pretrained.attach(net, about)
 
 

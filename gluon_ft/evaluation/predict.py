@@ -22,7 +22,9 @@ from gluon_ft.data.sources.arrays import ArraySource
 from gluon_ft.data.sources.base import ImageRef, ImageSource
 from gluon_ft.engine import fused
 from gluon_ft.errors import ConfigError, DataError, NetworkError
+from gluon_ft.evaluation import unknowns
 from gluon_ft.evaluation.calibration import tempered
+from gluon_ft.evaluation.features import with_penultimate
 from gluon_ft.evaluation.model import load_model
 from gluon_ft.io import reporter
 from gluon_ft.models import heads, tracing
@@ -49,6 +51,12 @@ class Prediction:
         The most probable classes with their probabilities, the best first.
     error : str or None
         Why the image could not be read; nothing is predicted then.
+    distance : float or None
+        From the training images, 0 to 2, see `evaluation.unknowns`; None where the model does not keep them.
+    unlike : bool or None
+        Whether the image is like nothing that the network was trained on.
+    possible : list of str or None
+        The classes that remain possible at the coverage that was asked for, the most probable first.
     """
 
     path: str
@@ -56,11 +64,15 @@ class Prediction:
     probability: float | None = None
     top: list[tuple[str, float]] = field(default_factory=list)
     error: str | None = None
+    distance: float | None = None
+    unlike: bool | None = None
+    possible: list[str] | None = None
 
 
 def predict(net: HybridBlock | str | os.PathLike, images: Any, *, batch_size: int = 32, top: int = 5,
             preprocessing: Preprocessing | None = None, workers: int | None = None,
-            ctx: mx.Context | list[mx.Context] | None = None, tta: int | None = None) -> list[Prediction]:
+            ctx: mx.Context | list[mx.Context] | None = None, tta: int | None = None,
+            false_alarms: float | None = unknowns.RATE, coverage: float | None = None) -> list[Prediction]:
     """Predicts the classes of images: one Prediction each, in order; the images of a folder in order of their names.
 
     Parameters
@@ -84,6 +96,11 @@ def predict(net: HybridBlock | str | os.PathLike, images: Any, *, batch_size: in
     tta : {2, 4, 5, 10}, optional
         Test-time augmentation: averages the probabilities of so many views of each image, see `data.images.views`.
         Mirror images are among them where `Preprocessing.mirror` says that the network averages those.
+    false_alarms : float, default 0.05
+        Share of images of the trained kind that `Prediction.unlike` may be wrong of; None: not looked for. Of effect
+        where the model keeps features of its training images, as those of `gluon-ft train` do.
+    coverage : float, optional
+        `Prediction.possible` names so many classes that in this share of cases the right one is among them.
 
     On a single CPU context many images go through the fused network, which agrees with the plain one to rounding.
 
@@ -96,9 +113,9 @@ def predict(net: HybridBlock | str | os.PathLike, images: Any, *, batch_size: in
     DataError
         Nothing to predict, or something that is neither a path nor an array of images.
     ConfigError
-        The preprocessing is not known, or an option is out of range.
+        The preprocessing is not known, an option is out of range, or no coverage can be promised.
     WeightsError
-        As `load_model` does.
+        As `load_model` and `unknowns.of` do.
     NetworkError
         The network's outputs are not finite.
     """
@@ -108,9 +125,15 @@ def predict(net: HybridBlock | str | os.PathLike, images: Any, *, batch_size: in
         reporter.notice(f"left out: {walk.said(source.left_out)}")
     net = net if isinstance(net, HybridBlock) else load_model(net, ctx)
     names = class_names_of(net)
+    known = None if false_alarms is coverage is None else unknowns.of(net)
+    limit = None if known is None or false_alarms is None else known.limit(false_alarms)
+    rows: list[np.ndarray] | None = None if limit is None else []
     found, errors = probabilities(net, source, batch_size=batch_size, preprocessing=preprocessing, workers=workers,
-                                  ctx=ctx, tta=tta)
-    return [_prediction(source.where(i), row, names, top) if i not in errors else
+                                  ctx=ctx, tta=tta, penultimate=rows)
+    sets = None if coverage is None else unknowns.possible(known, found, coverage)
+    far = None if rows is None or known is None else known.distance(np.concatenate(rows))
+    return [_prediction(source.where(i), row, names, top, None if far is None else float(far[i]), limit,
+                        None if sets is None else sets[i]) if i not in errors else
             Prediction(source.where(i), error=errors[i]) for i, row in enumerate(found)]
 
 
@@ -124,7 +147,8 @@ def check_counts(**counts: Any) -> None:
 def probabilities(net: HybridBlock, source: ImageSource, *, batch_size: int = 32,
                   preprocessing: Preprocessing | None = None, workers: int | None = None,
                   ctx: mx.Context | list[mx.Context] | None = None, tta: int | None = None,
-                  mirror: bool | None = None) -> tuple[np.ndarray, dict[int, str]]:
+                  mirror: bool | None = None,
+                  penultimate: list[np.ndarray] | None = None) -> tuple[np.ndarray, dict[int, str]]:
     """The class probabilities of every image of a source, in order.
 
     Parameters
@@ -136,6 +160,8 @@ def probabilities(net: HybridBlock, source: ImageSource, *, batch_size: int = 32
         As of `predict`.
     mirror : bool, optional
         Whether the views of `tta` include mirror images; default as `Preprocessing.mirror` says.
+    penultimate : list, optional
+        Gets the penultimate features of each batch's images, see `batches`.
 
     Returns
     -------
@@ -155,7 +181,8 @@ def probabilities(net: HybridBlock, source: ImageSource, *, batch_size: int = 32
     seen = None if tta is None else views.of(tta, wanted.mirror if mirror is None else mirror)
     errors: dict[int, str] = {}
     rows = [found for _, found in batches(net, source, wanted, errors, batch_size=batch_size, views_of_each=seen,
-                                          workers=threads() if workers is None else workers, ctx=ctx)]
+                                          workers=threads() if workers is None else workers, ctx=ctx,
+                                          penultimate=penultimate)]
     return tempered(np.concatenate(rows), getattr(net, "temperature", None)), errors
 
 
@@ -169,16 +196,19 @@ def class_names_of(net: HybridBlock) -> list[str]:
     return names
 
 
-def _prediction(path, row, names, top) -> Prediction:
+def _prediction(path, row, names, top, distance, limit, possible) -> Prediction:
     # Stable, so that equal probabilities keep the classes' order.
     best = np.argsort(-row, kind="stable")[:top]
     ranked = [(names[i], float(row[i])) for i in best]
-    return Prediction(path, *ranked[0], ranked)
+    unlike = None if distance is None else distance > limit
+    sets = None if possible is None else [names[i] for i in np.argsort(-row, kind="stable") if possible[i]]
+    return Prediction(path, *ranked[0], ranked, distance=distance, unlike=unlike, possible=sets)
 
 
 def batches(net: HybridBlock, source: ImageSource, wanted: Preprocessing, errors: dict[int, str], *, batch_size: int,
             workers: int, ctx: mx.Context | list[mx.Context] | None = None,
-            views_of_each: Sequence[View] | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+            views_of_each: Sequence[View] | None = None,
+            penultimate: list[np.ndarray] | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Runs a network forward on every image of a source, each decoded once; a generator.
 
     Parameters
@@ -198,6 +228,8 @@ def batches(net: HybridBlock, source: ImageSource, wanted: Preprocessing, errors
     views_of_each : sequence of View, optional
         The result is the mean of the probabilities of these views. Without them it is that of the image as in
         evaluation, which includes its mirror image where `wanted.mirror` says so.
+    penultimate : list, optional
+        Gets the penultimate features of each batch's images, float32 (batch, d), the mean over the views.
 
     Yields
     ------
@@ -226,11 +258,16 @@ def batches(net: HybridBlock, source: ImageSource, wanted: Preprocessing, errors
     filled = decoding.filled(positions, (count, wanted.channels, wanted.size, wanted.size), fill, workers, AHEAD)
     bar = reporter.progress(total=len(source), desc="predict", unit="image")
     mirrored = wanted.mirror and views_of_each is None
-    with bar, fused.evaluating(net, len(positions), contexts, mirror=mirrored) as run:
+    block, classes = (net, 0) if penultimate is None else with_penultimate(net)
+    with bar, fused.evaluating(block, len(positions), contexts, mirror=mirrored) as run:
         for chosen, data in filled:
             data = data.reshape(-1, *data.shape[2:])
             shares: Any = mx.gluon.utils.split_and_load(mx.nd.from_numpy(data), contexts[:len(data)], even_split=False)
             results = [first(run(share.astype(dtype, copy=False))).astype("float32") for share in shares]
+            if penultimate is not None:
+                both = np.concatenate([result[:, classes:].asnumpy() for result in results])
+                penultimate.append(both.reshape(len(chosen), count, -1).mean(axis=1))
+                results = [result[:, :classes] for result in results]
             found: list[Any] = results if has_softmax else [mx.nd.softmax(result) for result in results]
             rows = np.concatenate([result.asnumpy() for result in found])
             _check_finite(source, np.repeat(chosen, count), np.concatenate([r.asnumpy() for r in results]), errors)

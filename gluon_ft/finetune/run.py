@@ -14,7 +14,9 @@ from typing import Any
 from gluon_ft.data.sources.joined import paths_of
 from gluon_ft.engine import choice as engines
 from gluon_ft.errors import ConfigError, Interrupted, UserError, WeightsError
-from gluon_ft.evaluation import linear, model
+from gluon_ft.evaluation import linear, model, unknowns
+from gluon_ft.evaluation.calibration import tempered
+from gluon_ft.evaluation.folds import subset
 from gluon_ft.finetune import folder as folders
 from gluon_ft.finetune import held_out, job_data, network, pictures, plan, settings
 from gluon_ft.finetune.advice import ON_FEATURES
@@ -255,7 +257,9 @@ def _carried_out(job, going_on, begun) -> Outcome:
     result = (_on_features if job.settings.strategy in ON_FEATURES else _by_training)(job, going_on)
     with job.run.writing():
         job.net.load_parameters(str(job.run.folder / BEST), ctx=job.contexts)
-    temperature, shown, more = _looked_at(job, folds)
+    fitted = result.pop("fitted", None)
+    judged, temperature, shown, more = _looked_at(job, folds)
+    known = _known(job, fitted, judged)
     history, before = result.pop("history"), result.pop("seconds_before")
     row = {"name": job.settings.strategy, "seed": job.settings.seed, "train_accuracy": result["train_accuracy"],
            "validation_accuracy": result["validation_accuracy"], "seconds": result["seconds"]}
@@ -264,7 +268,7 @@ def _carried_out(job, going_on, begun) -> Outcome:
                "pretrained": job.settings.pretrained, "classes": len(job.data.class_names),
                "images": {name: len(part) for name, part in job.data.parts.items()}, "audit": job.data.facts}
     with job.run.writing():
-        _save_cards(job, history, temperature)
+        _save_cards(job, history, temperature, known)
     job.run.config = _explained(job.run.config)
     command = f"gluon-ft train --config {shlex.quote(str(job.run.folder / 'config.json'))}"
     report = job.run.finish([row], summary, shown, job.notes, title=job.run.folder.resolve().name, command=command,
@@ -314,13 +318,33 @@ def _on_features(job, going_on) -> dict:
     return {"history": [], "train_accuracy": float((found.logits(images).argmax(1) == labels).mean()),
             "validation_accuracy": None if validation is None else evaluate(job.net, validation).accuracy,
             **({"classifier": linear.WORDS[found.kind, found.scaling]} if strategy == "linear" else {}),
-            "epochs": 0, "best_epoch": 0, "C": found.C, "cross_validated_accuracy": best["mean"],
+            "fitted": (images, labels, found.held_out), "epochs": 0, "best_epoch": 0, "C": found.C,
+            "cross_validated_accuracy": best["mean"],
             "seconds": round(time.perf_counter() - begun, 2), "seconds_before": 0.0}
 
 
-def _looked_at(job, folds) -> tuple[float | None, list[Path], dict]:
-    """The temperature of the best parameters, pictures for the report, and what else is known of held-out images: those
-    for validation, or, where there are none, the training images out of fold (held_out.OutOfFold or None)."""
+def _known(job, fitted, judged) -> unknowns.Known | None:
+    """What is kept of the images that the network knows; None where every image has trained its features.
+
+    Features that were not trained tell of each image by the others; else validation images tell.
+    """
+    if fitted is not None:
+        images, labels, out_of_fold = fitted
+        return unknowns.fit(images, labels, scores=unknowns.conformal_scores(out_of_fold, labels))
+    frozen, validation = job.settings.freeze == "features", job.loader("validation", False)
+    if validation is None and not frozen:
+        return None
+    whole = job.loader("train", False)
+    part = subset(whole, unknowns.drawn(whole.labels)) if len(whole.labels) > unknowns.MOST_IMAGES else whole
+    images, labels = features.extract(job.net, part, job.contexts, "features of known images")
+    others = None if frozen else features.extract(job.net, validation, job.contexts, "features of validation images")[0]
+    return unknowns.fit(images, labels, others, None if judged is None else unknowns.conformal_scores(*judged))
+
+
+def _looked_at(job, folds) -> tuple[tuple | None, float | None, list[Path], dict]:
+    """(calibrated probabilities and labels or None, the temperature of the best parameters, pictures for the report,
+    what else is known) of held-out images: those for validation, or, where there are none, the training images out of
+    fold (held_out.OutOfFold or None)."""
     more = {} if folds is None else {"cross_validation": folds.found}
     loader, what = job.loader("validation", False), "validation"
     if loader is not None:
@@ -334,27 +358,31 @@ def _looked_at(job, folds) -> tuple[float | None, list[Path], dict]:
         probabilities, calibrated = folds.probabilities, folds.calibrated
     else:
         job.notes.append("no validation images: how good this network is on others is not known")
-        return None, [], {}
+        return None, None, [], {}
     folder, classes = job.run.folder, job.data.class_names
     with job.run.writing():
         held_out.write_predictions(folder, loader.source, labels, calibrated, classes)
         shown = [pictures.draw_confusion(probabilities, labels, classes, folder / f"confusion_matrix_of_{what}.png"),
                  pictures.draw_mistakes(probabilities, labels, loader, folder / "most_confident_mistakes.png")]
-    return temperature, [path for path in shown if path], {
+    return (tempered(probabilities, temperature), labels), temperature, [path for path in shown if path], {
         "confusions": pictures.confusions(probabilities, labels, classes), **more}
 
 
-def _save_cards(job, history, temperature):
+def _save_cards(job, history, temperature, known):
     """Writes last.params and best.params again, with the cards that they are loaded by.
 
-    The temperature is that of the best parameters: the last ones have it where they are the same.
+    The temperature is that of the best parameters: the last ones have it where they are the same. What is known of the
+    images is kept with the best ones.
     """
     by_epoch = {record["epoch"]: record for record in history}
     same = not history or best_epoch(history) == history[-1]["epoch"]
     for name in (BEST, LAST):
         job.net.load_parameters(str(job.run.folder / name), ctx=job.contexts)
-        model.save_model(job.net, job.run.folder / name, strategy=job.settings.strategy, run=job.run.folder.name,
-                         temperature=temperature if name == BEST or same else None, epochs=len(by_epoch))
+        kept: dict[str, Any] = {} if known is None or name != BEST else {
+            unknowns.CARD_KEY: unknowns.write(known, job.run.folder / name)}
+        model.save_model(job.net, job.run.folder / name, **kept, strategy=job.settings.strategy,
+                         run=job.run.folder.name, epochs=len(by_epoch),
+                         temperature=temperature if name == BEST or same else None)
 
 
 def _explained(config) -> dict:

@@ -6,17 +6,8 @@ import json
 
 import photos
 import pytest
-from conftest import cli_runner
 from PIL import Image
-from train_runs import cli, content, source_fixture  # noqa: F401  (a fixture)
-
-from gluon_ft.cli.main import main
-
-
-def gluon_ft(*arguments, status=0):
-    result = cli_runner().invoke(main, [str(a) for a in arguments], prog_name="gluon-ft")
-    assert result.exit_code == status, (result.output, result.exception)
-    return result.stdout if status == 0 else result.stderr
+from train_runs import cli, content, gluon_ft_command, source_fixture  # noqa: F401  (a fixture)
 
 
 def test_from_a_wrong_label_to_a_run_without_it(source, tmp_path):
@@ -24,8 +15,8 @@ def test_from_a_wrong_label_to_a_run_without_it(source, tmp_path):
     before = (folder / "red" / "03.png").rename(folder / "green" / "wrong.png").read_bytes()
     (folder / "red" / "bad.png").write_bytes(b"no image")
     table, page, sheet = (tmp_path / name for name in ("out.csv", "review.html", "review.png"))
-    out = gluon_ft("audit", folder, "--labels", "--pretrained", source, "--suspects", table, "--review", page,
-                   "--review", sheet, "--json")
+    out = gluon_ft_command("audit", folder, "--labels", "--pretrained", source, "--suspects", table, "--review", page,
+                           "--review", sheet, "--json")
     assert "1. green/wrong.png: labelled 'green'" in out and "note: not judged, cannot be read: 1" in out
     found = json.loads(out.splitlines()[-1])["labels"]
     assert found["judged"] == 20 and found["suspects"][0]["suggested"] == "red"
@@ -56,4 +47,4 @@ def test_from_a_wrong_label_to_a_run_without_it(source, tmp_path):
 def test_bad_options_are_one_line(tmp_path, monkeypatch, options, message):
     monkeypatch.chdir(tmp_path)
     photos.make("photos", ("red", "green"), count=3)
-    assert message in gluon_ft("audit", "photos", *options, status=2)
+    assert message in gluon_ft_command("audit", "photos", *options, status=2)

@@ -10,6 +10,7 @@ import pytest
 from conftest import cli_runner
 
 import gluon_ft
+from gluon_ft.cli.main import main
 from gluon_ft.cli.train import train
 from gluon_ft.evaluation.model import save_model
 
@@ -38,6 +39,13 @@ def cli(*arguments, status=0):
     result = cli_runner().invoke(train, [str(a) for a in arguments], prog_name="gluon-ft train")
     assert result.exit_code == status, (result.output, result.exception)
     return result.stdout if status == 0 else result.stderr
+
+
+def gluon_ft_command(*arguments, status=0):
+    """What `gluon-ft ...` printed to standard output (standard error where it failed)."""
+    result = cli_runner().invoke(main, [str(a) for a in arguments], prog_name="gluon-ft")
+    assert result.exit_code == status, (result.output, result.exception)
+    return result.stderr if status == 2 else result.stdout
 
 
 def parameters(run, name="last.params"):

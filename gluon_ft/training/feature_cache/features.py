@@ -76,7 +76,7 @@ def extract(net: HybridBlock, loader: Any, ctx: list[mx.Context] | None = None, 
     graph = subgraph.trace(net)
     block = subgraph.before(graph, subgraph.input_of(graph, output.weight.name))
     block.hybridize()
-    layout = "" if is_dense(output) else hyperparameters(output).get("layout", "")
+    spatial = spatial_axes(output)
     found, labels, contexts = [], [], devices.within(net, ctx)
     total = len(loader) if hasattr(loader, "__len__") else None
     mirror = fused.is_mirrored(net) if mirror is None else mirror
@@ -86,15 +86,16 @@ def extract(net: HybridBlock, loader: Any, ctx: list[mx.Context] | None = None, 
             with image_form_explained(batch.data, title):
                 rows = _forward(run, batch.data, contexts)
             _check_finite(rows, title)
-            found.append(rows.mean(axis=_spatial(layout)) if layout else rows.reshape(len(rows), -1))
+            found.append(rows.mean(axis=spatial) if spatial else rows.reshape(len(rows), -1))
             labels.append(whole(batch.label.asnumpy(), title))
     if not found:
         raise DataError(f"no images to compute {title} of", expected="at least one", found="an empty loader")
     return np.concatenate(found).astype(np.float32, copy=False), np.concatenate(labels)
 
 
-def _spatial(layout):
-    """The axes of height and width in 'NCHW' or 'NHWC'."""
+def spatial_axes(output: HybridBlock) -> tuple[int, ...]:
+    """The axes of height and width in what an output layer takes: (2, 3) of a convolution in 'NCHW', none of Dense."""
+    layout = "" if is_dense(output) else hyperparameters(output).get("layout", "")
     return tuple(i for i, axis in enumerate(layout) if axis not in "NC")
 
 
