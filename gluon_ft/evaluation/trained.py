@@ -8,7 +8,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock
 
-from gluon_ft.evaluation import evaluate, model, predict
+from gluon_ft.evaluation import evaluate, explain, model, predict
 from gluon_ft.io.paths import AnyPath
 
 
@@ -49,6 +49,21 @@ class TrainedModel:
         found = np.array(found, np.float32)
         found[sorted(errors)] = np.nan
         return found
+
+    def explain(self, images: Any, class_name: str | None = None, **options: Any) -> list[explain.Explanation]:
+        """Where the network sees a class in images, see `evaluation.explain.explanations`.
+
+        Parameters
+        ----------
+        images : path-like, ndarray or a list of them
+            Files, folders, or uint8 arrays.
+        class_name : str, optional
+            By default each image's most probable class.
+        **options
+            `preprocessing`.
+        """
+        return explain.explain(self, images, class_name=class_name,  # pyright: ignore[reportArgumentType]
+                               **options)
 
     def evaluate(self, data: Any, **options: Any) -> evaluate.Evaluation:
         """Measures the network on labelled images, see `evaluation.evaluate.evaluate_model`.

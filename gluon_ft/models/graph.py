@@ -147,6 +147,30 @@ class Graph:
             new.append({**node.json, "inputs": [moved(entry) for entry in node.entries]})
         return to_symbol(new, [moved(end)], self.attributes)
 
+    def with_addition(self, end: Entry, place: Entry, name: str) -> mx.sym.Symbol:
+        """The symbol of two results, `end` and `place`, where an input called `name` is added to `place`.
+
+        Parameters
+        ----------
+        end, place : (index, output)
+            Results of nodes; `end` needs `place`.
+        name : str
+            That no other variable has. The gradient of this input is that of `place`.
+        """
+        new: list[dict[str, Any]] = []
+        moved: dict[Entry, list[int]] = {}
+        for index in self.ancestors(end):
+            node = self.nodes[index]
+            inputs = [moved.get(entry, [moved[entry[0], -1][0], entry[1], 0]) for entry in node.entries]
+            moved[index, -1] = [len(new), 0, 0]
+            new.append({**node.json, "inputs": inputs})
+            if index == place[0]:
+                new.append({"op": "null", "name": name, "inputs": []})
+                new.append({"op": "elemwise_add", "name": f"{name}_added",
+                            "inputs": [[len(new) - 2, place[1], 0], [len(new) - 1, 0, 0]]})
+                moved[place] = [len(new) - 1, 0, 0]
+        return to_symbol(new, [moved.get(end, [moved[end[0], -1][0], end[1], 0]), moved[place]], self.attributes)
+
 
 def from_json(text: str | bytes) -> mx.sym.Symbol:
     """The symbol in a JSON text that a stranger may have written.
