@@ -21,8 +21,6 @@ LEAST_FREE_GB = 2.0
 _REQUIRED = ("click", "filelock", "imagehash", "jinja2", "matplotlib", "pillow", "pooch", "requests", "safetensors",
              "scikit-learn", "scipy", "threadpoolctl", "tqdm", "urllib3")
 _OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
-_REINSTALL_OPENCV = ("pip uninstall opencv-python opencv-contrib-python && "
-                     "pip install --force-reinstall --no-deps 'opencv-python-headless<4.12'")
 
 
 @dataclass(frozen=True)
@@ -126,12 +124,22 @@ def _opencv() -> Iterator[Finding]:
     if failure is None:
         several = len(installed) > 1
         yield Finding("versions", "opencv", value or "cv2 without a package", "hint" if several else "ok",
-                      f"these overwrite each other's module cv2; keep one: {_REINSTALL_OPENCV}" if several else None)
+                      f"these overwrite each other's module cv2; keep one: {_reinstall_opencv()}" if several else None)
     elif installed:
         library = ", or apt-get install libgl1 libglib2.0-0" if "libGL" in failure or "libgthread" in failure else ""
-        yield Finding("versions", "opencv", value, "problem", f"{failure}; {_REINSTALL_OPENCV}{library}")
+        yield Finding("versions", "opencv", value, "problem", f"{failure}; {_reinstall_opencv()}{library}")
     else:
-        yield Finding("versions", "opencv", None, "problem", "pip install 'opencv-python-headless<4.12'")
+        yield Finding("versions", "opencv", None, "problem", f"pip install {_right_opencv()}")
+
+
+def _right_opencv() -> str:
+    """What to install: OpenCV 4.12 and later ask for NumPy 2."""
+    return f"'opencv-python-headless<{'4.12' if (_version('numpy') or '').startswith('1.') else '5'}'"
+
+
+def _reinstall_opencv() -> str:
+    return ("pip uninstall opencv-python opencv-contrib-python && "
+            f"pip install --force-reinstall --no-deps {_right_opencv()}")
 
 
 def _mxnet() -> Iterator[Finding]:
@@ -255,7 +263,8 @@ def _mxnet_gpus(mx) -> int:
 def _cache() -> Iterator[Finding]:
     home = paths.home_folder()
     existing = next(p for p in (home, *home.parents) if p.exists())
-    writable = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+    # The kernel's own file systems (/proc, /sys) have no room, and root may "write" there all the same.
+    writable = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK) and shutil.disk_usage(existing).total > 0
     yield Finding("cache", "folder", str(home), "ok" if writable else "problem",
                   None if writable else f"{existing} is not a folder that you may write to; set {paths.HOME_VARIABLE}")
     free = shutil.disk_usage(existing if existing.is_dir() else Path(existing).parent).free / 1e9

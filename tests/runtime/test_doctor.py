@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -90,7 +91,10 @@ def test_opencv_without_libgl_and_no_opencv(versions, monkeypatch):
     assert finding.remedy.startswith("libGL.so.1: cannot open") and "apt-get install libgl1" in finding.remedy
     versions["opencv-python"] = None
     finding = found("opencv", doctor._opencv())
-    assert (finding.value, finding.remedy) == (None, "pip install 'opencv-python-headless<4.12'")
+    for numpy, below in (("1.26.4", "4.12"), ("2.4.6", "5")):
+        versions["numpy"] = numpy
+        assert found("opencv", doctor._opencv()).remedy == f"pip install 'opencv-python-headless<{below}'"
+    assert finding.value is None
 
 
 def test_both_mxnets(versions):
@@ -134,12 +138,20 @@ def test_cache_folder_that_cannot_be(monkeypatch, tmp_path):
     assert not (tmp_path / "not").exists()
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc here")
+def test_the_kernels_own_file_systems_are_no_place_for_a_cache(monkeypatch):
+    monkeypatch.setenv(paths.HOME_VARIABLE, "/proc/cache")
+    assert found("folder", doctor._cache()).remedy == (
+        "/proc is not a folder that you may write to; set GLUON_FT_HOME")
+
+
 def test_little_disk_is_a_hint(monkeypatch):
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: _Usage())
     assert found("free disk", doctor._cache()).level == "hint"
 
 
 class _Usage:
+    total = 5e11
     free = 1.2e9
 
 
