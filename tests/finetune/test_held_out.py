@@ -51,6 +51,23 @@ def test_no_image_is_judged_by_a_temperature_that_it_had_a_part_in():
         assert np.array_equal(after[image], before[image]) and not np.array_equal(after, before)
 
 
+@pytest.mark.parametrize("images", [3, 60])
+def test_images_that_are_all_right_do_not_make_it_certain(images):
+    probabilities = np.full((images, 20), 0.2 / 19)
+    labels = np.arange(images) % 20
+    probabilities[np.arange(images), labels] = 0.8
+    assert 0.2 < calibration.fit_temperature(probabilities, labels) < 1
+
+
+def test_few_images_of_many_classes_do_not_make_it_shy():
+    """Three images of each of 20 classes, with probabilities that are right: they stay nearly as they are."""
+    rng = np.random.RandomState(0)
+    logits = 3 * rng.randn(60, 20)
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    labels = np.array([rng.choice(20, p=row) for row in probabilities])
+    assert 0.7 < calibration.fit_temperature(probabilities, labels) < 1.4
+
+
 def test_labels_of_noise_are_not_made_to_look_calibrated():
     """Where predictions say nothing, a temperature fitted to the same images would still report a lower log loss."""
     rng = np.random.RandomState(0)
