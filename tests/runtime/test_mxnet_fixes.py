@@ -13,11 +13,12 @@ def test_quantised_by_entropy():
     from mxnet.contrib.quantization import quantize_net
 
     net = nn.HybridSequential()
-    net.add(nn.Conv2D(2, 3), nn.Dense(2))
-    net.initialize()
+    net.add(nn.Conv2D(4, 3, activation="relu"), nn.Dense(4))
+    net.initialize(mx.init.Xavier())
     net.hybridize()
-    images = np.random.RandomState(0).rand(2, 3, 4, 4).astype("float32")
+    images = np.random.RandomState(0).randn(32, 3, 8, 8).astype("float32")
     expected = net(mx.nd.array(images)).asnumpy()
-    batches = data.DataLoader(data.ArrayDataset(images, np.zeros(2, "float32")), 2)
-    quantised = quantize_net(net, calib_mode="entropy", calib_data=batches, num_calib_examples=2, ctx=mx.cpu())
-    assert np.allclose(quantised(mx.nd.array(images)).asnumpy(), expected, atol=0.1 * np.abs(expected).max())
+    batches = data.DataLoader(data.ArrayDataset(images, np.zeros(32, "float32")), 32)
+    quantised = quantize_net(net, calib_mode="entropy", calib_data=batches, num_calib_examples=32, ctx=mx.cpu())
+    # Thresholds by entropy cut the largest values off.
+    assert np.corrcoef(quantised(mx.nd.array(images)).asnumpy().ravel(), expected.ravel())[0, 1] > 0.99
