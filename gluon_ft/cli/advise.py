@@ -17,9 +17,13 @@ from gluon_ft.cli import console
 @console.folder_options
 @click.option("--most", default=300, help="Images that are looked at; fewer take less time.")
 @click.option("--seed", default=0, help="Of the drawing of these.")
+@click.option("--more-photos", is_flag=True, help="Instead: how accuracy grew with the photos, and what twice as many "
+              "would bring, for each class as well.")
+@click.option("-o", "--out", type=click.Path(), help="With --more-photos: write the curve as a PNG.")
 @console.wide_option
 @console.json_option
-def advise(folder, backbone, pretrained, root, labels_from, classes_are_folders, most, seed, wide, as_json):
+def advise(folder, backbone, pretrained, root, labels_from, classes_are_folders, most, seed, more_photos, out,
+           wide, as_json):
     """Say how to fine-tune on FOLDER (one subfolder a class, or a list or .rec): strategy, settings, reasons, sources.
 
     Only training images belong in it. About ten seconds for photos on two processors; nothing is downloaded unless
@@ -28,6 +32,7 @@ def advise(folder, backbone, pretrained, root, labels_from, classes_are_folders,
     \b
     gluon-ft advise photos/
     gluon-ft advise photos-train.rec --pretrained resnet50_v1b:gluon_in1k
+    gluon-ft advise photos/ --more-photos -o curve.png
     """
     from gluon_ft.data.sources import folders
     from gluon_ft.finetune import probe
@@ -36,6 +41,9 @@ def advise(folder, backbone, pretrained, root, labels_from, classes_are_folders,
 
     images = folders.scan_by(folder, labels_from, classes_are_folders=classes_are_folders) if os.path.isdir(
         folder) else folder
+    if more_photos or out is not None:
+        _more_photos(images, root, backbone, pretrained, seed, more_photos, out, wide, as_json)
+        return
     facts = probe.measure(images, probe.named(backbone, pretrained), most=most, seed=seed, root=root)
     found = decide(facts)
     console.say(*lines(facts))
@@ -69,3 +77,48 @@ def lines(facts) -> list[str]:
         shown.append(f"probe: accuracy {facts.probe:.3f} +- {facts.probe_spread:.3f} on pretrained features, "
                      f"{facts.pixels:.3f} on pixels, {facts.chance:.3f} by chance ({facts.seconds} s)")
     return [*shown, *(f"note: {text}" for text in facts.notes)]
+
+
+FACTOR = 2.0  # times the photos that the forecast is for
+
+
+def _more_photos(images, root, backbone, pretrained, seed, wanted, out, wide, as_json):
+    """Measures the learning curve of a source, says and draws it, and what twice as many photos would bring."""
+    from gluon_ft.data.audit.checks import audit
+    from gluon_ft.data.sources.opening import open_source
+    from gluon_ft.errors import ConfigError
+    from gluon_ft.evaluation.features import describe
+    from gluon_ft.finetune import learning_curve, probe
+    from gluon_ft.io import atomic
+    from gluon_ft.reporting import plots
+
+    if not wanted:
+        raise ConfigError("--out is of --more-photos", remedy="add --more-photos")
+    if out is not None:
+        atomic.check_writable(out)
+    source = open_source(images, root)
+    net = probe.network_for(source, backbone, pretrained)
+    known = describe(source, net, audit([source]), learning_curve.LEAST)
+    curve = learning_curve.measure(known.features, known.labels, known.class_names, known.groups, seed)
+    now, then, gains = curve.forecast(1.0), curve.forecast(FACTOR), curve.by_class(FACTOR)
+    rows = [{"images": round(size), "accuracy": 1 - float(mean), "lowest": 1 - float(worst), "highest": 1 - float(best)}
+            for size, mean, worst, best in zip(curve.sizes, curve.errors.mean(axis=0), curve.errors.max(axis=0),
+                                               curve.errors.min(axis=0))]
+    console.say(f"accuracy of linear classifiers on features of {net.weights.source}, on images that they did not see:")
+    console.show(rows, wide=wide)
+    console.say("", f"with the {curve.images} images that there are: {_spoken(now)}",
+                f"with {FACTOR:g} times as many: {_spoken(then)}", "", "classes that would gain most:")
+    console.show([{"class": one.name, "images": one.images, "now": one.now, f"with {FACTOR:g} times": one.then,
+                   "gain": one.gain} for one in gains[:10]], wide=wide)
+    for note in known.notes:
+        console.say(f"note: {note}")
+    if out is not None:
+        console.say(f"{plots.learning_curve(curve, out, FACTOR)}: the curve")
+    console.emit({"command": "advise", "more_photos": {
+        "weights": net.weights.source, "images": curve.images, "measured": rows, "law": curve.law._asdict(),
+        "now": now._asdict(), "factor": FACTOR, "forecast": then._asdict(), "notes": known.notes,
+        "classes": [{**one._asdict(), "gain": one.gain} for one in gains], "plot": out}}, as_json)
+
+
+def _spoken(forecast) -> str:
+    return f"{forecast.accuracy:.1%} are expected to be right (90% interval {forecast.low:.1%} to {forecast.high:.1%})"

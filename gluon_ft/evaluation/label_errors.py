@@ -10,27 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from mxnet.gluon import HybridBlock
 
-from gluon_ft.data.audit.report import BAD, Report
-from gluon_ft.data.loader import make_loader
-from gluon_ft.data.sources.base import ImageRef, ImageSource
+from gluon_ft.data.audit.report import Report
+from gluon_ft.data.sources.base import ImageSource
 from gluon_ft.data.sources.class_names import whole
-from gluon_ft.data.sources.files import FileSource
-from gluon_ft.data.split import linked
 from gluon_ft.errors import DataError
 from gluon_ft.evaluation import linear
-from gluon_ft.evaluation.features import penultimate
+from gluon_ft.evaluation.features import describe
 from gluon_ft.io.paths import AnyPath
 
 FOLDS = 5
 LEAST = 3  # different images that a class must have for its labels to be judged
 # Of the classifier; see `linear.fit`. Labels that are wrong are fitted by a weak regularisation only.
 KIND, GRID = "logistic", (1e-4, 1e-3, 1e-2, 1e-1)
-_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -179,55 +174,16 @@ def examine(source: ImageSource, net: HybridBlock, report: Report | None = None,
     Raises
     ------
     DataError
-        Fewer than two classes have enough images, an image cannot be read, or has several labels.
+        As `features.describe` does.
     """
-    kept, groups, notes = _judged_images(source, report)
-    loader = make_loader(kept, train=False, batch_size=_BATCH, preprocessing=net.preprocessing)
-    features, labels = penultimate(net, loader, store)
-    names = [kept.label_name(int(np.flatnonzero(labels == label)[0])) or str(label) for label in np.unique(labels)]
-    labels = np.unique(labels, return_inverse=True)[1].reshape(-1)
-    probabilities = out_of_fold(features, labels, groups, seed)
-    suspects = [Suspect(position, kept.image_name(position), names[labels[position]], names[suggested],
+    found = describe(source, net, report, LEAST, store=store)
+    labels, names = found.labels, found.class_names
+    probabilities = out_of_fold(found.features, labels, found.groups, seed)
+    suspects = [Suspect(position, found.source.image_name(position), names[labels[position]], names[suggested],
                         float(probabilities[position, labels[position]]), float(probabilities[position, suggested]))
                 for position, suggested in suspected(probabilities, labels)]
     accuracy = float((probabilities.argmax(axis=1) == labels).mean())
-    return Judged(kept, suspects, probabilities, labels, names, accuracy, notes)
-
-
-def _judged_images(source, report) -> tuple[ImageSource, np.ndarray, list[str]]:
-    """The images to judge, a group number for each of them, and what is said of the others."""
-    if (source.labels < 0).any():
-        raise DataError("labels can be judged where each image has one", path=source.name,
-                        found=f"several labels at {source.where(int(np.argmin(source.labels)))}")
-    groups, usable, notes = np.arange(len(source)), np.ones(len(source), bool), []
-    if report is not None:
-        position = {_place(source.ref(i)): i for i in range(len(source))}
-        bad = [position.get(_place(ImageRef(finding.item.path, finding.item.offset)))
-               for kind in BAD for finding in report.findings.get(kind, [])]
-        bad = [i for i in bad if i is not None]
-        usable[bad] = False
-        notes += [f"not judged, cannot be read: {len(bad)}"] if bad else []
-        groups = linked(len(source), [(position[_place(ImageRef(pair.first.path, pair.first.offset))],
-                                       position[_place(ImageRef(pair.second.path, pair.second.offset))])
-                                      for pair in report.pairs])
-    small = [label for label in np.unique(source.labels)
-             if len(np.unique(groups[usable & (source.labels == label)])) < LEAST]
-    few = np.isin(source.labels, small)
-    if small:
-        names = [str(source.label_name(int(np.flatnonzero(source.labels == label)[0]))) for label in small]
-        notes.append(f"not judged, fewer than {LEAST} different images each: {', '.join(names[:8])}"
-                     + ", ..." * (len(names) > 8))
-    usable &= ~few
-    if len(np.unique(source.labels[usable])) < 2:
-        raise DataError("too few images to judge labels by", path=source.name, expected="two classes or more with at "
-                        f"least {LEAST} different images each", found=f"{int(usable.sum())} images in such classes")
-    kept = np.flatnonzero(usable)
-    return (source if len(kept) == len(source) else source.take(kept) if isinstance(source, FileSource)
-            else source.subset(kept)), groups[kept], notes
-
-
-def _place(ref: ImageRef | None) -> Any:
-    return None if ref is None else ref.absolute()
+    return Judged(found.source, suspects, probabilities, labels, names, accuracy, found.notes)
 
 
 def _different(labels, groups) -> np.ndarray:

@@ -144,6 +144,33 @@ def fit(features: np.ndarray, labels: np.ndarray, kind: str = "linear", k: int =
                   _softmax(_calibrated(held_out[best], calibration)))
 
 
+def fit_once(features: np.ndarray, labels: np.ndarray, kind: str, scaling: str = "each", C: float = 0.01,
+             seed: int = 0) -> Linear:
+    """Fits one classifier with settings that are known, without folds, and so uncalibrated.
+
+    Parameters
+    ----------
+    features, labels
+        As of `fit`.
+    kind : {'svm', 'logistic'}
+    scaling : {'each', 'all'}
+    C : float
+        Inverse regularisation.
+    seed : int, default 0
+
+    Raises DataError as `fit` does.
+    """
+    from threadpoolctl import threadpool_limits
+
+    features, labels = _checked(features, labels)
+    with threadpool_limits(1, user_api="blas"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*(onverge|increase the number of iterations)")
+        space = _Space.of(scaling, features)
+        inside = space.coordinates(features)
+        classifier = _classifier(kind, inside, seed).set_params(C=C).fit(inside, labels)
+    return Linear(kind, space.back(classifier), space.scaler, NO_CALIBRATION, C, scaling=scaling)
+
+
 def _cross_validated(candidates, features, labels, splits, seed):
     """The held-out images' decision values, one array per candidate, and the candidates' scores."""
     width = (len(labels),) if labels.max() == 1 else (len(labels), labels.max() + 1)

@@ -303,3 +303,42 @@ def frame(panel: Axes) -> None:
     panel.grid(color="#dddddd", linewidth=0.6)
     panel.set_axisbelow(True)
     panel.spines[["top", "right"]].set_visible(False)
+
+
+def learning_curve(curve: Any, path: AnyPath, factor: float = 2.0) -> Path:
+    """Draws how accuracy grew with the images, and what more of them would bring, into one PNG; returns its path.
+
+    Parameters
+    ----------
+    curve : finetune.learning_curve.Curve
+    path : path-like
+        Written whole or not at all.
+    factor : float, default 2
+        The forecast is for so many times as many images.
+    """
+    import numpy as np
+
+    forecast, most = curve.forecast(factor), factor * curve.images
+    with matplotlib.style.context("default"):
+        figure = Figure(figsize=(6, 4), dpi=DPI, layout="constrained")
+        panel = figure.subplots()
+        sizes = np.geomspace(curve.sizes[0], most, 100)
+        panel.plot(sizes, 1 - curve.law.error(sizes), color=COLOURS[0], linestyle=DASHES, linewidth=1.4,
+                   label="power law")
+        for row in curve.errors:
+            panel.plot(curve.sizes, 1 - row, color=COLOURS[0], alpha=0.3, linewidth=1)
+        panel.plot(curve.sizes, 1 - curve.errors.mean(axis=0), color=COLOURS[0], marker="o", linewidth=1.9,
+                   label="measured, on other images")
+        panel.errorbar([most], [forecast.accuracy], [[forecast.accuracy - forecast.low],
+                                                     [forecast.high - forecast.accuracy]], color=COLOURS[1], marker="D",
+                       capsize=4, label=f"forecast for {factor:g} times the images")
+        panel.axvline(curve.images, color="#777777", linestyle=":", linewidth=1.2, label="images now")
+        panel.set_xscale("log")
+        ticks = [round(size) for size in (*curve.sizes[::2], curve.images, most)]
+        panel.set_xticks(ticks, [str(tick) for tick in ticks])
+        panel.set_xticks([], minor=True)
+        panel.set_xlabel("images")
+        panel.set_ylabel("accuracy")
+        panel.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+        panel.legend(loc="lower right", frameon=False)
+        return write_atomic(path, png(figure))

@@ -17,7 +17,7 @@ def test_from_a_wrong_label_to_a_run_without_it(source, tmp_path):
     table, page, sheet = (tmp_path / name for name in ("out.csv", "review.html", "review.png"))
     out = gluon_ft_command("audit", folder, "--labels", "--pretrained", source, "--suspects", table, "--review", page,
                            "--review", sheet, "--json")
-    assert "1. green/wrong.png: labelled 'green'" in out and "note: not judged, cannot be read: 1" in out
+    assert "1. green/wrong.png: labelled 'green'" in out and "note: not used, cannot be read: 1" in out
     found = json.loads(out.splitlines()[-1])["labels"]
     assert found["judged"] == 20 and found["suspects"][0]["suggested"] == "red"
     with open(table, newline="", encoding="utf-8") as file:
