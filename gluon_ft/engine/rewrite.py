@@ -9,7 +9,7 @@ with -gamma and 6 - beta, and the outer 6 - v a BatchNorm with constants, so tha
 The gradient of BatchNorm runs in oneDNN's reference code, a hundred times slower, where its data and the gradient that
 arrives are both blocked but differently (aBcd8b against aBcd16b): behind or before a 1x1 convolution whose channels
 are not a multiple of 16. An operator that is not oneDNN's, put there, makes the gradient arrive in the plain layout,
-which BatchNorm brings into its own. In bfloat16 the same happens between depthwise and other convolutions; there the
+which BatchNorm brings into its own. With `merge`, a BatchNorm and the relu behind it become one operator. In bfloat16 the same happens between depthwise and other convolutions; there the
 depthwise ones are left in float32, and the casts do it.
 """
 from __future__ import annotations
@@ -28,13 +28,15 @@ _PREFIX = "gluon_ft_relu6_"
 _THROUGH = {"BatchNorm", "Activation", "LeakyReLU", "clip", "elemwise_add"}
 # BatchNorm's least epsilon; the constant variance is such that the two add up to 1.
 _EPSILON = 1e-5
+_NORM_RELU = "_contrib_BatchNormWithReLU"
 
 
 Shapes = dict[str, tuple[int, ...]]
 NewEntry = list[int]  # [index of a new node, which of its outputs, 0], as in MXNet's JSON
 
 
-def for_training(symbol: mx.sym.Symbol, shapes: Shapes) -> tuple[mx.sym.Symbol, dict[str, np.ndarray]]:
+def for_training(symbol: mx.sym.Symbol, shapes: Shapes, merge: bool = False) -> tuple[mx.sym.Symbol,
+                                                                                      dict[str, np.ndarray]]:
     """The float32 graph that trains faster on CPUs.
 
     Parameters
@@ -42,24 +44,33 @@ def for_training(symbol: mx.sym.Symbol, shapes: Shapes) -> tuple[mx.sym.Symbol, 
     symbol : mx.sym.Symbol
     shapes : dict
         Of the parameters, by name.
+    merge : bool, default False
+        Makes one operator of each BatchNorm and the relu behind it, which takes half of their time. Its gradient is
+        **wrong** where data and gradient arrive in different layouts, which only a trial can tell; else all results
+        have the same bits.
 
     Returns
     -------
     (symbol, constants)
         The same symbol where nothing is to be gained; the constants are further parameters of the new one, by name.
     """
-    graph = _Rewriting(symbol, shapes)
+    graph = _Rewriting(symbol, shapes, merge)
     clips = {node.index for node in graph.nodes if _is_relu6(node) and graph.foldable(node)}
     guarded = {node.index for node in graph.nodes if node.op == "BatchNorm" and graph.layouts_differ(node.index)}
-    if not clips and not guarded:
+    merged = {node.index for node in graph.nodes if merge and graph.is_merged(node)}
+    if not clips and not guarded and not merged:
         return symbol, {}
-    folded = {graph.nodes[index].inputs[0] for index in clips}
+    folded = {graph.nodes[index].inputs[0] for index in clips | merged}
     for node in graph.nodes:
         if node.index in folded:
             continue
         if node.index in clips:
             norm = node.inputs[0]
             graph.put(node.index, graph.relu6(node.name, graph.nodes[norm], guarded=norm in guarded))
+        elif node.index in merged:
+            norm = graph.nodes[node.inputs[0]]
+            entry = graph.norm_relu(norm.name, norm.attrs, graph.inputs(norm))
+            graph.put(node.index, graph.guard(node.name, entry) if norm.index in guarded else entry)
         else:
             entry = graph.keep(node)
             if node.index in guarded:
@@ -111,8 +122,9 @@ def for_bfloat16(symbol: mx.sym.Symbol, shapes: Shapes, data_shape: tuple[int, .
 class _Rewriting(graphs.Graph):
     """A symbol's nodes, and the list of new nodes that takes their place."""
 
-    def __init__(self, symbol: mx.sym.Symbol, shapes: Shapes):
+    def __init__(self, symbol: mx.sym.Symbol, shapes: Shapes, merge: bool = False):
         super().__init__(symbol)
+        self._merge = merge
         self._shapes, self._users = shapes, self.users()
         self._new: list[dict[str, Any]] = []
         # Index of a node -> index of the new node that has its results; constants by name.
@@ -157,14 +169,19 @@ class _Rewriting(graphs.Graph):
         channels = self._shape(norm.inputs[2])[0]
         gamma = self.emit("negative", name + "_gamma", None, [gamma])
         beta = self.emit("_rminus_scalar", name + "_beta", {"scalar": "6"}, [beta])
-        below = self.emit("BatchNorm", norm.name, norm.attrs, [data, gamma, beta, *statistics])
-        below = self.emit("Activation", name + "_below", {"act_type": "relu"}, [below])
+        below = self.norm_relu(norm.name, norm.attrs, [data, gamma, beta, *statistics])
         constants = [self._constant(what, channels, value) for what, value in (
             ("gamma", -1.0), ("beta", 6.0), ("mean", 0.0), ("var", 1.0 - _EPSILON))]
-        result = self.emit("BatchNorm", name + "_turned", {"eps": _EPSILON, "fix_gamma": False, "axis": 1,
-                                                           "use_global_stats": True}, [below, *constants])
-        result = self.emit("Activation", name, {"act_type": "relu"}, [result])
+        result = self.norm_relu(name + "_turned", {"eps": _EPSILON, "fix_gamma": False, "axis": 1,
+                                                   "use_global_stats": True}, [below, *constants])
         return self.guard(name, result) if guarded else result
+
+    def norm_relu(self, name: str, settings: dict[str, Any], inputs: list[NewEntry]) -> NewEntry:
+        """A BatchNorm with these settings and a relu behind it, as one operator or as two."""
+        if self._merge:
+            return self.emit(_NORM_RELU, name, settings, inputs)
+        return self.emit("Activation", name + "_relu", {"act_type": "relu"},
+                         [self.emit("BatchNorm", name, settings, inputs)])
 
     def _constant(self, what: str, channels: int, value: float) -> NewEntry:
         name = f"{_PREFIX}{what}_{channels}"
@@ -176,10 +193,24 @@ class _Rewriting(graphs.Graph):
     def foldable(self, clip: Node) -> bool:
         """Whether a clip stands behind a BatchNorm over channels that nothing else uses."""
         norm = self.nodes[clip.inputs[0]]
-        return (norm.op == "BatchNorm" and norm.attrs.get("fix_gamma", "True") in ("False", "0")
-                and norm.attrs.get("axis", "1") == "1" and norm.attrs.get("output_mean_var", "False") in ("False", "0")
-                and self._users[norm.index] == [clip.index] and all(index != norm.index for index, _ in self.heads)
+        return (self._is_norm_only_for(norm, clip) and not norm.is_on("fix_gamma", default=True)
                 and bool(self._shape(norm.inputs[2])))
+
+    def is_merged(self, relu: Node) -> bool:
+        """Whether a node is the relu of maps (n, channels, height, width) from a BatchNorm that nothing else uses."""
+        if relu.op != "Activation" or relu.attrs.get("act_type") != "relu":
+            return False
+        norm = self.nodes[relu.inputs[0]]
+        if not self._is_norm_only_for(norm, relu):
+            return False
+        node, _ = self.behind(norm, lambda passed: passed.op in _THROUGH)
+        return node.op == "Convolution" and len(ast.literal_eval(node.attrs["kernel"])) == 2
+
+    def _is_norm_only_for(self, norm: Node, user: Node) -> bool:
+        """Whether a node is a BatchNorm over channels whose result nothing but `user` takes."""
+        return (norm.op == "BatchNorm" and norm.attrs.get("axis", "1") == "1"
+                and not norm.is_on("output_mean_var", default=False)
+                and self._users[norm.index] == [user.index] and all(index != norm.index for index, _ in self.heads))
 
     def layouts_differ(self, index: int) -> bool:
         """Whether a BatchNorm's data and gradient come in different blocked layouts."""
