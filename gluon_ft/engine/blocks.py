@@ -9,7 +9,7 @@ from typing import Any
 
 import mxnet as mx
 import numpy as np
-from mxnet.gluon import Block, SymbolBlock
+from mxnet.gluon import Block, ParameterDict, SymbolBlock
 
 from gluon_ft.runtime import devices
 from gluon_ft.runtime.gluon_internals import set_array
@@ -38,7 +38,8 @@ def shapes(net: Block, symbol: mx.sym.Symbol, input_shape: tuple[int, ...] | Non
     return {**dict(zip(symbol.list_arguments(), arguments or ())), **known}
 
 
-def block(net: Block, symbol: mx.sym.Symbol, constants: dict[str, np.ndarray]) -> SymbolBlock:
+def block(net: Block, symbol: mx.sym.Symbol, constants: dict[str, np.ndarray],
+          parameters: ParameterDict | None = None) -> SymbolBlock:
     """A block that runs the symbol on the network's own parameters, and constants of its own.
 
     Parameters
@@ -48,9 +49,12 @@ def block(net: Block, symbol: mx.sym.Symbol, constants: dict[str, np.ndarray]) -
         With the input 'data'.
     constants : dict of str to ndarray
         Values of the variables that are not the network's.
+    parameters : ParameterDict, default the network's own
+        What to run it on.
     """
+    parameters = net.collect_params() if parameters is None else parameters
     with quiet():
-        made = SymbolBlock(symbol, mx.sym.var("data", dtype="float32"), params=net.collect_params())
+        made = SymbolBlock(symbol, mx.sym.var("data", dtype="float32"), params=parameters)
     own = made.collect_params()
     for name, value in constants.items():
         own[name].grad_req = "null"

@@ -2,15 +2,16 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Optional, Union
 
 import mxnet as mx
 import numpy as np
-from mxnet.gluon import Block, SymbolBlock
+from mxnet.gluon import Block, HybridBlock, SymbolBlock
 
-from gluon_ft.engine import blocks, choice, onnx_runtime, rewrite
+from gluon_ft.engine import blocks, choice, merged, onnx_runtime, rewrite
 from gluon_ft.engine import precision as precisions
 from gluon_ft.errors import NetworkError
 from gluon_ft.io import reporter
@@ -48,8 +49,10 @@ class Form:
         The network.
     """
 
-    def __init__(self, net: Block, make: _Make, forward_only: bool):
-        self.net, self._make, self._forward_only = net, make, forward_only
+    def __init__(self, net: Block, make: _Make, forward_only: bool, merge: bool = False):
+        self.net, self._make, self._forward_only, self._merge = net, make, forward_only, merge
+        self._calls: Counter[tuple[int, ...]] = Counter()
+        self._merged: dict[tuple[int, ...], Block | None] = {}
         self._run: _Run | None = None
         self._runs: dict[tuple[int, ...], _Run] = {}
         self._is_checked = False
@@ -70,10 +73,10 @@ class Form:
         Without it Python would free them late, since Gluon's blocks refer to themselves. The next call makes the graph
         anew.
         """
-        for run in [self._run, *self._runs.values()]:
+        for run in [self._run, *self._runs.values(), *self._merged.values()]:
             if isinstance(run, SymbolBlock) and run is not self.net:
                 clear_cached_graph(run)
-        self._run, self._runs, self._made_for = None, {}, None
+        self._run, self._runs, self._merged, self._made_for = None, {}, {}, None
 
     def __call__(self, *inputs: mx.nd.NDArray) -> Any:
         if self._stamp() != self._made_for:
@@ -81,7 +84,7 @@ class Form:
         if self._run is None:
             return self._run_for(inputs[0].shape)(*inputs)
         if not self._forward_only:
-            return self._run(*inputs)
+            return (self._merged_for(inputs[0].shape) or self._run)(*inputs)
         if not self._is_checked:
             self._check_engine(inputs[0][:_COMPARED])
         return _paused(self._run, inputs)
@@ -106,6 +109,20 @@ class Form:
         if not self._forward_only:
             return run
         return lambda *inputs: _paused(run, inputs)
+
+    def _merged_for(self, shape):
+        """What trains batches of this shape faster (`engine.merged`), once some of them have come; else None."""
+        if not self._merge or not mx.autograd.is_recording():
+            return None
+        if shape not in self._merged:
+            self._calls[shape] += 1
+            if self._calls[shape] <= merged.PATIENCE or not merged.is_worth_trying(self.net, shape):
+                return None
+            with mx.autograd.pause():
+                self._merged[shape] = merged.merged(self.net, shape)
+            if self._merged[shape] is not None and isinstance(self._run, HybridBlock):
+                clear_cached_graph(self._run)
+        return self._merged[shape]
 
     def _stamp(self):
         # BatchNorm's mode is part of a graph, and freezing between epochs changes it.
@@ -140,7 +157,8 @@ def trainable(net: Block, precision: str = "float32", input_shape: tuple[int, ..
         Where the precision cannot be had.
     """
     precisions.check(precision, devices.of(net))
-    return Form(net, lambda shape: _training_form(net, precision, shape or input_shape, shape), forward_only=False)
+    return Form(net, lambda shape: _training_form(net, precision, shape or input_shape, shape), forward_only=False,
+                merge=precision == "float32" and _traced(net, precision)[0] is not None)
 
 
 def forward_only(net: Block, precision: str = "float32", input_shape: tuple[int, ...] | None = None,

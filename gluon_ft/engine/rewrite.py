@@ -9,7 +9,7 @@ with -gamma and 6 - beta, and the outer 6 - v a BatchNorm with constants, so tha
 The gradient of BatchNorm runs in oneDNN's reference code, a hundred times slower, where its data and the gradient that
 arrives are both blocked but differently (aBcd8b against aBcd16b): behind or before a 1x1 convolution whose channels
 are not a multiple of 16. An operator that is not oneDNN's, put there, makes the gradient arrive in the plain layout,
-which BatchNorm brings into its own. With `merge`, a BatchNorm and the relu behind it become one operator. In bfloat16 the same happens between depthwise and other convolutions; there the
+which BatchNorm brings into its own. In bfloat16 the same happens between depthwise and other convolutions; there the
 depthwise ones are left in float32, and the casts do it.
 """
 from __future__ import annotations
@@ -45,9 +45,8 @@ def for_training(symbol: mx.sym.Symbol, shapes: Shapes, merge: bool = False) -> 
     shapes : dict
         Of the parameters, by name.
     merge : bool, default False
-        Makes one operator of each BatchNorm and the relu behind it, which takes half of their time. Its gradient is
-        **wrong** where data and gradient arrive in different layouts, which only a trial can tell; else all results
-        have the same bits.
+        Makes one operator of each BatchNorm and the relu behind it. Its gradient is **wrong** where data and gradient
+        arrive in different layouts, which only a trial can tell (see `engine.merged`).
 
     Returns
     -------
@@ -76,6 +75,11 @@ def for_training(symbol: mx.sym.Symbol, shapes: Shapes, merge: bool = False) -> 
             if node.index in guarded:
                 graph.put(node.index, graph.guard(node.name, entry))
     return graph.symbol(), graph.constants
+
+
+def is_merged(symbol: mx.sym.Symbol) -> bool:
+    """Whether a graph of `for_training` has a BatchNorm and a relu as one operator."""
+    return any(node.op == _NORM_RELU for node in graphs.nodes(symbol))
 
 
 def for_bfloat16(symbol: mx.sym.Symbol, shapes: Shapes, data_shape: tuple[int, ...]) -> tuple[mx.sym.Symbol, list[str]]:

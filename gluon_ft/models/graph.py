@@ -250,6 +250,12 @@ def edited(symbol: mx.sym.Symbol, change: Callable[[dict[str, Any]], None]) -> m
     return _made(described)
 
 
+def draws(symbol: mx.sym.Symbol, but: str = "") -> bool:
+    """Whether an operator draws random numbers in training, other than those named `but`."""
+    return any(node.op != but and (node.op in ("Dropout", "RNN") or "_random_" in node.op or "_sample_" in node.op)
+               for node in nodes(symbol))
+
+
 @dataclass(frozen=True)
 class Head:
     """The layer that makes the classes.

@@ -10,7 +10,7 @@ import numpy as np
 from gluon_ft.data.batches import Batch
 from gluon_ft.engine import fused, precision
 from gluon_ft.errors import ConfigError, NetworkError, TrainingError
-from gluon_ft.models import tracing
+from gluon_ft.models import graph, tracing
 from gluon_ft.runtime import devices
 from gluon_ft.runtime.gluon_internals import parameters_by_path, trained_parameters
 from gluon_ft.training import ema, rates
@@ -226,10 +226,9 @@ def _shares(data, label, label_b, contexts):
 def draws(net: HybridBlock) -> bool:
     """Whether a training step of the network draws random numbers (Dropout, for one); True where it cannot be told."""
     try:
-        graph = tracing.symbol(net)
+        return graph.draws(tracing.symbol(net))
     except (NetworkError, mx.MXNetError):
         return True
-    return any(part in graph.tojson() for part in ('"Dropout"', "_random_", "_sample_", '"RNN"'))
 
 
 def clip(parameters: Iterable[mx.gluon.Parameter], max_norm: float, scale: float = 1.0) -> list[mx.nd.NDArray]:
