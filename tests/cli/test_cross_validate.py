@@ -22,9 +22,12 @@ from train_runs import (  # noqa: F401  (fixtures)
 
 from gluon_ft import finetune
 from gluon_ft.data.images.preprocessing import Preprocessing
+from gluon_ft.data.records.pack import pack
+from gluon_ft.data.sources.records import open_records
 from gluon_ft.errors import ConfigError, DataError, Interrupted
 from gluon_ft.evaluation import folds, linear
 from gluon_ft.evaluation.model import load_model
+from gluon_ft.finetune.examine import examine
 from gluon_ft.training.feature_cache import features
 
 SVM = {**TINY, "strategy": "svm"}
@@ -74,6 +77,19 @@ def test_copies_stay_in_one_fold(images, source, tmp_path):
     done = finetune.train(folder, run=tmp_path / "cv", say=quiet, pretrained=str(source), cross_validate=4, **SVM)
     fold = {row["file"]: row["fold"] for row in rows_of(done.folder)}
     assert [fold[f"red/0{i}.png"] for i in range(4)] == [fold[f"red/copy{i}.png"] for i in range(4)]
+
+
+def test_copies_in_packed_records_belong_together(tmp_path):
+    folder = photos.make(tmp_path / "photos", classes=("green", "red"), count=3)
+    shutil.copy(folder / "red" / "01.png", folder / "red" / "copy.png")
+    (tmp_path / "all.classes.txt").write_text("green\nred\n")
+    files = sorted(folder.rglob("*.png"))
+    (tmp_path / "all.lst").write_text("".join(f"{i}\t{int(path.parent.name == 'red')}\t{path}\n"
+                                              for i, path in enumerate(files)))
+    pack(tmp_path / "all.lst", folder, encoding=".png")
+    groups = examine(open_records(tmp_path / "all.rec"), None, "fix").groups
+    same_picture = [i for i, path in enumerate(files) if path.parent.name == "red" and path.stem in ("01", "copy")]
+    assert len(set(groups)) == len(files) - 1 and len({groups[i] for i in same_picture}) == 1
 
 
 def test_an_interrupted_one_goes_on_with_the_next_fold_and_is_calibrated(images, tmp_path):

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import dataclasses
 import json
 import pickle
 import re
@@ -213,6 +214,21 @@ def test_views_are_said_with_and_without(saved, folder, mirror):
     plain = evaluate_model(saved, folder).measures
     assert values["tta"]["without"]["log_loss"] == pytest.approx(plain.log_loss, rel=1e-5)
     assert values["measures"]["log_loss"] != pytest.approx(plain.log_loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("mirror", [True, False])
+def test_views_are_averaged_and_then_calibrated(saved, folder, mirror):
+    """Of two views with mirror images: those of the image as in evaluation, and of it mirrored."""
+    net = gluon_ft.load_model(saved)
+    net.preprocessing = dataclasses.replace(HOW, mirror=mirror)
+    images = [np.asarray(Image.open(path).convert("RGB")) for path in sorted(folder.rglob("*.png"))]
+    found = net.probabilities(images, tta=2)
+    assert [p.probability for p in net.predict(images, tta=2)] == pytest.approx(found.max(1), rel=1e-5)
+    net.temperature, net.preprocessing = None, HOW
+    other = [image[:, ::-1] for image in images]
+    seen = (net.probabilities(images) + net.probabilities(other)) / 2
+    wanted = np.sqrt(seen) / np.sqrt(seen).sum(1, keepdims=True)  # the model's temperature is 2
+    assert np.allclose(found, wanted, rtol=1e-4) == mirror
 
 
 def test_errors_are_the_librarys_own(model, folder):
