@@ -11,12 +11,12 @@ COLUMNS = ["name", "date", "state", "strategy", "train", "validation", "seconds"
 
 
 class _Runs(console.Group):
-    """`runs compare ...` is a command of its own; everything else goes to the list, as it did before there was one."""
+    """Without the name of a command the arguments go to the list, as they did before there were others."""
 
     def parse_args(self, ctx, args):
         words = [word for word in args if not word.startswith("-")]
-        asks_for_help = set(args) & set(ctx.help_option_names)
-        return super().parse_args(ctx, args if asks_for_help or words[:1] == ["compare"] else ["list", *args])
+        named = words[:1] in (["compare"], ["list"]) or set(args) & set(ctx.help_option_names)
+        return super().parse_args(ctx, args if named else ["list", *args])
 
 
 class _Compare(console.Command):
@@ -36,12 +36,13 @@ class _Compare(console.Command):
         return super().parse_args(ctx, found)
 
 
-@click.group("runs", cls=_Runs, subcommand_metavar="[ROOT] | A B | compare A B")
+@click.group("runs", cls=_Runs, subcommand_metavar="[list] [ROOT] | [list] A B | compare A B")
 def runs():
     """List the runs in ROOT (default: runs), or show what differs between the runs A and B.
 
     Compared are configuration, environment, data (by the images' hashes) and result. Names that are not here are looked
-    for in runs. `compare` says whether the difference of their accuracies is more than chance.
+    for in runs. `compare` says whether the difference of their accuracies is more than chance. `list --help` shows the
+    options --json and --wide.
 
     \b
     gluon-ft runs
@@ -50,7 +51,7 @@ def runs():
     """
 
 
-@runs.command("list", hidden=True)
+@runs.command("list")
 @click.argument("folders", nargs=-1, type=click.Path(), metavar="[ROOT] | A B")
 @console.wide_option
 @console.json_option

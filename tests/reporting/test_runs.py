@@ -148,6 +148,13 @@ def with_predictions(root, name, right, seed=0, images=20):
     return folder
 
 
+def test_the_list_has_a_name_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    finished(tmp_path / "runs", "a")
+    assert run("list") == run() == run("list", "runs") and run("list", "--json") == run("--json")
+    assert "list" in run("--help") and "--wide" in run("list", "--help")
+
+
 def test_two_runs_are_compared_on_their_shared_images(tmp_path):
     first, second = with_predictions(tmp_path, "first", 20), with_predictions(tmp_path, "second", 10)
     said = run("compare", first, second, "--json").splitlines()
