@@ -148,6 +148,7 @@ def test_bad_input_is_one_line(repository, command, options, message):
     assert message in printed.err and len(printed.err.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_this_projects_own_work_has_names_and_runs():
     known = compare.known_rows(compare.SCRIPT)
     assert {"import", "train-resnet18", "load-folder", "digits"} <= set(known)

@@ -170,7 +170,8 @@ def test_a_linear_classifier_of_few_images_a_class(source, tmp_path, strategy):
     assert done.result["images"] == {"train": 9, "validation": 3} and done.settings.batch_size is None
 
 
-@pytest.mark.parametrize("given, mirrored", [({}, True), ({"mirror": False}, False)])
+@pytest.mark.parametrize("given, mirrored", [
+    ({}, True), pytest.param({"mirror": False}, False, marks=pytest.mark.slow)])
 def test_what_a_linear_classifier_was_fitted_to_is_what_it_predicts_with(tmp_path, given, mirrored):
     """By default the mean features of an image and its mirror image, which evaluation and prediction then take too."""
     weights = gluon_ft.save_model(gluon_ft.fine_tune_net("cifar_resnet20_relu", 3), tmp_path / "w.params",

@@ -31,13 +31,13 @@ def command(capsys, *arguments, status=0):
     return json.loads(printed.out.splitlines()[-1])
 
 
-def history_of(train, val, classes, engine, epochs=5):
-    """The losses of some epochs through one engine, all images counted."""
+def history_of(train, val, classes, engine):
+    """The losses of five epochs through one engine, all images counted."""
     gluon_ft.seed_all(0)
     net = gluon_ft.fine_tune_net("mobilenet0.25", classes, lr_mult=1)
     loader = loaders.make_loader(train, preprocessing=SMALL, train=True, batch_size=32, engine=engine, augment="none")
     held = loaders.make_loader(val, preprocessing=SMALL, train=False, batch_size=32, engine=engine)
-    result = gluon_ft.fit(net, loader, held, gluon_ft.TrainConfig(epochs=epochs, lr=0.01))
+    result = gluon_ft.fit(net, loader, held, gluon_ft.TrainConfig(epochs=5, lr=0.01))
     assert gluon_ft.evaluate(net, held).count == len(held.labels)
     return result.history
 
@@ -73,6 +73,7 @@ def test_a_leak_between_the_parts_ends_with_status_1(tmp_path, capsys):
     command(capsys, "audit", tmp_path / "train", tmp_path / "test", status=1)
 
 
+@pytest.mark.slow
 def test_records_made_by_mxnets_own_tool_train(tmp_path, capsys):
     rng = np.random.RandomState(0)
     for label, level in (("dark", 60), ("light", 190)):
@@ -88,5 +89,5 @@ def test_records_made_by_mxnets_own_tool_train(tmp_path, capsys):
                        check=True, capture_output=True, env=environment)
     command(capsys, "verify", f"{prefix}.rec")
     for engine in ("native", "threads"):
-        history = history_of(f"{prefix}.rec", f"{prefix}.rec", 2, engine, epochs=3)
+        history = history_of(f"{prefix}.rec", f"{prefix}.rec", 2, engine)
         assert min(record["train_loss"] for record in history[1:]) < history[0]["train_loss"]

@@ -71,8 +71,8 @@ def test_the_constants_stay_and_are_not_the_networks():
         assert (parameter.data().asnumpy() == np.float32(value)).all()
 
 
-@pytest.mark.parametrize("name", ["mobilenetv2_0.25", "mobilenet0.25", "resnet18_v1",
-                                  pytest.param("squeezenet1.1", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["mobilenetv2_0.25", "mobilenet0.25", *(
+    pytest.param(name, marks=pytest.mark.slow) for name in ("resnet18_v1", "squeezenet1.1"))])
 def test_backbones_train_alike(name):
     # Through 53 BatchNorms over few numbers rounding grows, and may send a number through another side of a ReLU: what
     # is wrong is wrong for all inputs, so one of a dozen has to agree (the seventh does on an EPYC without AVX-512).

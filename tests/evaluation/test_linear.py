@@ -159,7 +159,8 @@ def test_as_dense_of_plain_classifiers():
         linear.as_dense(SVC().fit(scaler.transform(x), y))
 
 
-@pytest.mark.parametrize("name", ["lenet", "cifar_resnet20_relu", "squeezenet1.1", "mobilenetv2_0.25"])
+@pytest.mark.parametrize("name", ["lenet", "cifar_resnet20_relu", *(
+    pytest.param(name, marks=pytest.mark.slow) for name in ("squeezenet1.1", "mobilenetv2_0.25"))])
 def test_a_network_with_that_output_is_the_classifier(tmp_path, name):
     net = gluon_ft.fine_tune_net(name, 7)
     entry = gluon_ft.backbones.get(name)

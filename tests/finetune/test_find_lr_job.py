@@ -42,8 +42,9 @@ def seen(monkeypatch, name, call):
 
 
 @pytest.mark.parametrize("options", [
-    {"strategy": "head"}, {"strategy": "last-stages"}, {"freeze": "none", "mixup": 0.2, "batch_size": 6},
-    {"head_lr_mult": 3.0, "freeze": "2", "views": 2}])
+    {"strategy": "head"}, {"freeze": "none", "mixup": 0.2, "batch_size": 6},
+    *(pytest.param(options, marks=pytest.mark.slow) for options in (
+        {"strategy": "last-stages"}, {"head_lr_mult": 3.0, "freeze": "2", "views": 2}))])
 def test_find_lr_measures_what_train_trains(tmp_path, monkeypatch, options):
     images, source = photos.make(tmp_path / "photos"), make_source(tmp_path)
     options = {"pretrained": str(source), "say": quiet, **options}

@@ -109,6 +109,7 @@ def test_copies_are_said(run, tmp_path, weights):
     assert "1 validation images are copies of others" in (Path(result["run"]) / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_quick_without_data(run, monkeypatch):
     # The network itself is trained in the tests of the recipe that it was made for.
     monkeypatch.setattr(demo_weights, "EACH", 12)

@@ -50,7 +50,7 @@ def published(tmp_path):
 SMALL = ("--per-class", 4, "--epochs", 2, "--batch-per-device", 4, "--size", 32)
 
 
-@pytest.mark.parametrize("path", ["symbolic", "gluon"])
+@pytest.mark.parametrize("path", ["symbolic", pytest.param("gluon", marks=pytest.mark.slow)])
 def test_a_published_checkpoint_by_either_path(run, images, published, path):
     result = result_of(run("--data", images, "--clutter", "drop", "--path", path, "--checkpoint", published, 3,
                            "--frozen", "^bn_data", "--head-lr-mult", 10, "--seeds", 2, "--json", *SMALL))

@@ -81,6 +81,7 @@ def test_only_the_output_of_the_frozen_network_moves():
     assert moved == {"output.weight", "output.bias"}, "BatchNorm's statistics stand still as well"
 
 
+@pytest.mark.slow
 def test_a_folder_and_two_folds(run, tmp_path):
     result = result_of(run("--data", photos(tmp_path / "data"), "--backbone", demo_weights.BACKBONE, "--pretrained",
                            demo_weights.weights(), "--quick", "--epochs", 1, "--cross-validate", 2, "--json"))

@@ -87,6 +87,7 @@ def test_training_on_features_is_the_same(views, store, freeze):
         kept.history[-1]["validation_loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_training_a_resnet_above_its_frozen_stages_is_the_same_to_the_last_bit():
     config = TrainConfig(epochs=2, lr=0.01, top_k=0)
     with_images, with_features = network("resnet18_v1b"), network("resnet18_v1b")
