@@ -151,6 +151,11 @@ class Loader:
         self.views, self.balanced = 0, False
         self._resize = 0 if exact_decoding else transform.decode_resize()
 
+    @property
+    def decode_resize(self) -> int:
+        """The shorter edge, in pixels, that images are decoded for, see `ImageSource.image`; 0: at full scale."""
+        return self._resize
+
     def __len__(self) -> int:
         return -(-len(self.labels) // self.batch_size)
 

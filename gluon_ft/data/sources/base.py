@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -138,6 +139,10 @@ class ImageSource(ABC):
         """
         return digest(self.contents())
 
+    def content_hashes(self) -> list[str]:
+        """The SHA-256 of each image's bytes in hexadecimal. Raises DataError for an image that cannot be read."""
+        return [hashlib.sha256(data).hexdigest() for data in self.contents()]
+
     def renumbered(self: Source, names: Sequence[str], whose: str = "of those expected") -> Source:
         """The same images with labels that are positions in other class names.
 
@@ -200,6 +205,11 @@ class Subset(ImageSource):
             As in `ImageSource.image`, which also describes the result and the errors.
         """
         return self.whole.image(int(self.positions[position]), channels, resize)
+
+    def content_hashes(self) -> list[str]:
+        # The whole source may know them already, or reads each file once for all of its subsets.
+        known = self.whole.content_hashes()
+        return [known[position] for position in self.positions]
 
     def contents(self) -> Iterator[bytes]:
         """Yields the positions, then the contents of the whole source, from which they were drawn."""

@@ -86,6 +86,10 @@ class FileSource(ImageSource):
                 self._hashes = seen, files, digest(pieces)
         return self._hashes[1], self._hashes[2]
 
+    def content_hashes(self) -> list[str]:
+        """See `ImageSource.content_hashes` and `hashes`."""
+        return self.hashes()[0]
+
     def identity(self) -> str:
         """See `ImageSource.identity`; each file is read once, see `hashes`."""
         return self.hashes()[1]

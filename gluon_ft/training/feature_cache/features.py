@@ -43,7 +43,7 @@ _MAX_VIEWS = 1000
 
 
 def extract(net: HybridBlock, loader: Any, ctx: list[mx.Context] | None = None, title: str = "features",
-            mirror: bool | None = None) -> tuple[np.ndarray, np.ndarray]:
+            mirror: bool | None = None, flipped: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """The penultimate features of every image: what the network's output layer takes.
 
     Parameters
@@ -58,6 +58,8 @@ def extract(net: HybridBlock, loader: Any, ctx: list[mx.Context] | None = None, 
     mirror : bool, optional
         Whether the features are the mean over an image and its mirror image; default as `net.preprocessing.mirror`
         says.
+    flipped : bool, default False
+        The features of the mirror images alone.
 
     Returns
     -------
@@ -79,12 +81,13 @@ def extract(net: HybridBlock, loader: Any, ctx: list[mx.Context] | None = None, 
     spatial = spatial_axes(output)
     found, labels, contexts = [], [], devices.within(net, ctx)
     total = len(loader) if hasattr(loader, "__len__") else None
-    mirror = fused.is_mirrored(net) if mirror is None else mirror
+    mirror = False if flipped else fused.is_mirrored(net) if mirror is None else mirror
     with fused.evaluating(block, total or 1, contexts, mirror=mirror) as run:
         for batch in reporter.progress(every_image(loader, title), total=total, desc=title, unit="batch"):
             batch = batch.trimmed()
-            with image_form_explained(batch.data, title):
-                rows = _forward(run, batch.data, contexts)
+            data = mx.nd.flip(batch.data, axis=3) if flipped else batch.data
+            with image_form_explained(data, title):
+                rows = _forward(run, data, contexts)
             _check_finite(rows, title)
             found.append(rows.mean(axis=spatial) if spatial else rows.reshape(len(rows), -1))
             labels.append(whole(batch.label.asnumpy(), title))
