@@ -101,7 +101,9 @@ class Graphs:
             key = input_shape[1:]
             if key not in self._graphs:
                 try:
-                    self._graphs[key] = convert(symbol, input_shape, blocks.shapes(self._net, symbol, input_shape))
+                    with blocks.quiet():
+                        self._graphs[key] = convert(symbol, input_shape,
+                                                    blocks.shapes(self._net, symbol, input_shape))
                 except NetworkError as error:
                     self._graphs[key] = error
             graph = self._graphs[key]

@@ -10,7 +10,8 @@ import copy
 import io
 import json
 import os
-from collections.abc import Sequence
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -129,9 +130,9 @@ class _Kept:
         self._folder = features_store.folder_of("disk") / FOLDER
         self._file = self._folder / f"{key}.npz"
 
-    def read(self) -> tuple[Sequence[bytes], np.ndarray]:
+    def read(self) -> tuple[np.ndarray, np.ndarray]:
         """(hashes, rows); none where there is no file, or it is damaged."""
-        with contextlib.suppress(OSError, ValueError, KeyError, EOFError):
+        with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
             with np.load(self._file, allow_pickle=False) as archive:
                 hashes, rows = archive["hashes"], archive["rows"]
             if hashes.dtype == _HASH and rows.dtype == np.float32 and rows.ndim == 2 and len(hashes) == len(rows) \

@@ -1,7 +1,6 @@
 """What a job's networks say of images that they were not trained on: cross-validation, measures, temperature."""
 from __future__ import annotations
 
-import hashlib
 import io
 import tempfile
 import time
@@ -14,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from gluon_ft.data.sources.base import ImageSource
-from gluon_ft.data.sources.files import FileSource
 from gluon_ft.errors import DataError
-from gluon_ft.evaluation import calibration, folds, linear, measures
+from gluon_ft.evaluation import calibration, folds, image_features, linear, measures
 from gluon_ft.evaluation.comparison import NAME, predictions_csv
 from gluon_ft.finetune import network, pictures
 from gluon_ft.finetune.advice import ON_FEATURES
@@ -24,7 +22,6 @@ from gluon_ft.finetune.folder import FOLDS_DONE
 from gluon_ft.finetune.settings import JobSettings
 from gluon_ft.io import atomic
 from gluon_ft.models.spec import resolve
-from gluon_ft.training.feature_cache import features
 from gluon_ft.training.fit import fit
 
 BEST = "best.params"
@@ -148,7 +145,7 @@ def _classified(job, plain, drawn, done) -> Iterator[np.ndarray]:
     for train, held in drawn:
         if np.isnan(done[held]).any():
             if images is None:
-                images, _ = features.extract(job.net, plain, job.contexts, "training features")
+                images, _ = image_features.of_images(job.net, plain, job.contexts, "training features")
             yield fit_classifier(images[train], labels[train], job.settings).probabilities(images[held])
 
 
@@ -244,6 +241,5 @@ def write_predictions(folder: Path, source: ImageSource, labels: np.ndarray, pro
     probabilities : float (n, classes)
     classes : list of str
     """
-    hashes = source.hashes()[0] if isinstance(source, FileSource) else [
-        hashlib.sha256(source.read(i)).hexdigest() for i in range(len(source))]
-    return atomic.write(folder / NAME, predictions_csv(_names(source), labels, probabilities, classes, sha256=hashes))
+    return atomic.write(folder / NAME, predictions_csv(_names(source), labels, probabilities, classes,
+                                                       sha256=source.content_hashes()))

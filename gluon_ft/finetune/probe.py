@@ -10,21 +10,19 @@ from dataclasses import replace
 from typing import Any
 
 import cv2
-import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock
 
-from gluon_ft.data.batches import Batch
 from gluon_ft.data.images import header
 from gluon_ft.data.images.decode import decode_rgb
 from gluon_ft.data.images.preprocessing import Preprocessing
-from gluon_ft.data.images.transforms import Transform
-from gluon_ft.data.loader import Loader
+from gluon_ft.data.loader import Loader, make_loader
 from gluon_ft.data.sources.base import ImageSource
 from gluon_ft.data.sources.files import FileSource
 from gluon_ft.data.sources.opening import open_source
 from gluon_ft.data.split import draw_key
 from gluon_ft.errors import ConfigError, DataError, DownloadError, WeightsError
+from gluon_ft.evaluation import image_features
 from gluon_ft.finetune import advice, job_data, network
 from gluon_ft.finetune import choice as choices
 from gluon_ft.finetune.advice import Facts
@@ -32,7 +30,6 @@ from gluon_ft.io import reporter
 from gluon_ft.models import registry
 from gluon_ft.models.pretrained import pretrained_net
 from gluon_ft.models.stages import stages
-from gluon_ft.training.feature_cache import features
 
 MOST = 300  # images; MobileNetV2 at 224 pixels does about 30 a second on two cores
 FOLDS = 5
@@ -192,7 +189,8 @@ def _seen(found, position):
 
 def _probed(facts, found, kept, pixels, net, notes, seed):
     made_for, wanted = _input_for(net, facts.edge)
-    extracted, labels = features.extract(net, _batches(found, kept, wanted), title="probe")
+    loader = make_loader(found.subset(kept), train=False, batch_size=_BATCH, preprocessing=wanted)
+    extracted, labels = image_features.of_images(net, loader, title="probe")
     known = replace(facts, weights=net.weights.source or type(net).__name__, input_size=made_for,
                     stages=len(stages(net, (1, wanted.channels, wanted.size, wanted.size))),
                     eigenvalue=float(np.linalg.norm(extracted, 2) ** 2 / len(extracted)))
@@ -241,15 +239,6 @@ def network_for(source: ImageSource, backbone: str = choices.AUTO, weights: str 
                            found="none", remedy="get some with gluon-ft weights get, or name them with --pretrained")
     net.preprocessing = _input_for(net, edge)[1]
     return net
-
-
-def _batches(found, positions, wanted: Preprocessing):
-    """The images at `positions` as in evaluation, in that order."""
-    transform = Transform(wanted, None)
-    for start in range(0, len(positions), _BATCH):
-        chosen = positions[start:start + _BATCH]
-        data = np.stack([transform(found.image(int(p), wanted.channels, transform.decode_resize())) for p in chosen])
-        yield Batch(mx.nd.array(data), mx.nd.array(found.labels[chosen], dtype="int32"), len(chosen))
 
 
 def separability(values: np.ndarray, labels: np.ndarray, seed: int = 0) -> tuple[float, float, float] | None:

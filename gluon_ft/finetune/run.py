@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import mxnet as mx
+import numpy as np
+
 from gluon_ft.data.sources.joined import paths_of
 from gluon_ft.engine import choice as engines
 from gluon_ft.errors import ConfigError, Interrupted, UserError, WeightsError
-from gluon_ft.evaluation import linear, model, unknowns
+from gluon_ft.evaluation import image_features, linear, model, unknowns
 from gluon_ft.evaluation.calibration import tempered
 from gluon_ft.evaluation.folds import subset
 from gluon_ft.finetune import folder as folders
@@ -31,7 +34,7 @@ from gluon_ft.runtime import devices
 from gluon_ft.training import checkpoint, lr_finder
 from gluon_ft.training.feature_cache import features
 from gluon_ft.training.fit import fit
-from gluon_ft.training.metrics import best_epoch, evaluate
+from gluon_ft.training.metrics import best_epoch
 
 LAST, BEST = "last.params", held_out.BEST
 # What may differ when a run goes on: nothing that changes its result.
@@ -258,7 +261,7 @@ def _carried_out(job, going_on, begun) -> Outcome:
     with job.run.writing():
         job.net.load_parameters(str(job.run.folder / BEST), ctx=job.contexts)
     fitted = result.pop("fitted", None)
-    judged, temperature, shown, more = _looked_at(job, folds)
+    judged, temperature, shown, more = _looked_at(job, folds, result.pop("predicted", None))
     known = _known(job, fitted, judged)
     history, before = result.pop("history"), result.pop("seconds_before")
     row = {"name": job.settings.strategy, "seed": job.settings.seed, "train_accuracy": result["train_accuracy"],
@@ -308,19 +311,32 @@ def _log(job, record):
 def _on_features(job, going_on) -> dict:
     """Fits a linear classifier to the features of the last layer but one, and puts it in the place of the output."""
     begun = time.perf_counter()
-    images, labels = features.extract(job.net, job.loader("train", False), job.contexts, "training features")
+    images, labels = image_features.of_images(job.net, job.loader("train", False), job.contexts, "training features")
     strategy, found = job.settings.strategy, held_out.fit_classifier(images, labels, job.settings)
     linear.set_output(job.net, *found.dense(), job.data.class_names)
     for name in (LAST, BEST):
         checkpoint.save_parameters(job.net, job.run.folder / name)
-    validation = job.loader("validation", False)
-    best = max(found.scores, key=lambda score: score["mean"])
+    predicted, best = _classified(job, found), max(found.scores, key=lambda score: score["mean"])
     return {"history": [], "train_accuracy": float((found.logits(images).argmax(1) == labels).mean()),
-            "validation_accuracy": None if validation is None else evaluate(job.net, validation).accuracy,
+            "validation_accuracy": None if predicted is None else
+            float((predicted[0].argmax(1) == predicted[1]).mean()), "predicted": predicted,
             **({"classifier": linear.WORDS[found.kind, found.scaling]} if strategy == "linear" else {}),
             "fitted": (images, labels, found.held_out), "epochs": 0, "best_epoch": 0, "C": found.C,
             "cross_validated_accuracy": best["mean"],
             "seconds": round(time.perf_counter() - begun, 2), "seconds_before": 0.0}
+
+
+def _classified(job, found) -> tuple[np.ndarray, np.ndarray] | None:
+    """Probabilities and labels of the validation images, by the classifier from their features; None without images.
+
+    It is what the network with the classifier in it says, to rounding, in one pass through its other layers.
+    """
+    validation = job.loader("validation", False)
+    if validation is None:
+        return None
+    images, labels = image_features.of_images(job.net, validation, job.contexts, "validation features")
+    weight, bias = found.dense()
+    return np.asarray(mx.nd.softmax(mx.nd.array(images @ weight.T + bias)).asnumpy()), labels
 
 
 def _known(job, fitted, judged) -> unknowns.Known | None:
@@ -336,19 +352,22 @@ def _known(job, fitted, judged) -> unknowns.Known | None:
         return None
     whole = job.loader("train", False)
     part = subset(whole, unknowns.drawn(whole.labels)) if len(whole.labels) > unknowns.MOST_IMAGES else whole
-    images, labels = features.extract(job.net, part, job.contexts, "features of known images")
+    # Of frozen layers they are kept with those of other jobs.
+    extract = image_features.of_images if frozen else features.extract
+    images, labels = extract(job.net, part, job.contexts, "features of known images")
     others = None if frozen else features.extract(job.net, validation, job.contexts, "features of validation images")[0]
     return unknowns.fit(images, labels, others, None if judged is None else unknowns.conformal_scores(*judged))
 
 
-def _looked_at(job, folds) -> tuple[tuple | None, float | None, list[Path], dict]:
+def _looked_at(job, folds, predicted) -> tuple[tuple | None, float | None, list[Path], dict]:
     """(calibrated probabilities and labels or None, the temperature of the best parameters, pictures for the report,
     what else is known) of held-out images: those for validation, or, where there are none, the training images out of
     fold (held_out.OutOfFold or None)."""
     more = {} if folds is None else {"cross_validation": folds.found}
     loader, what = job.loader("validation", False), "validation"
     if loader is not None:
-        probabilities, labels = pictures.predictions(job.net, loader, job.contexts, job.settings.precision)
+        probabilities, labels = predicted or pictures.predictions(job.net, loader, job.contexts,
+                                                                  job.settings.precision)
         temperature, calibrated, found = held_out.judge(probabilities, labels, job.data.class_names,
                                                         job.settings.strategy in ON_FEATURES, job.settings.seed)
         more.update(found)

@@ -62,6 +62,10 @@ class ArraySource(ImageSource):
             return np.ascontiguousarray(image)
         return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB if channels == 3 else cv2.COLOR_RGB2GRAY)
 
+    def _contents_of(self, position: int) -> bytes:
+        image = np.ascontiguousarray(self.pixels[position])
+        return str(image.shape).encode() + image.tobytes()
+
     def contents(self) -> Iterator[bytes]:
         """Yields the shape of the array, then all of its pixels."""
         yield str(self.pixels.shape).encode()

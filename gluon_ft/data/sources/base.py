@@ -125,12 +125,7 @@ class ImageSource(ABC):
 
     def contents(self) -> Iterator[bytes]:
         """Yields the bytes of each image, in order. Raises DataError for an image that cannot be read."""
-        for position in range(len(self)):
-            try:
-                yield self.read(position)
-            except header.Unreadable as error:
-                raise DataError(f"image cannot be used: {error}", path=self.where(position),
-                                remedy=self.remedy) from None
+        return map(self._contents_of, range(len(self)))
 
     def identity(self) -> str:
         """SHA-256 of `contents` in hexadecimal: equal for the same images in the same order, wherever they are stored.
@@ -139,9 +134,19 @@ class ImageSource(ABC):
         """
         return digest(self.contents())
 
-    def content_hashes(self) -> list[str]:
-        """The SHA-256 of each image's bytes in hexadecimal. Raises DataError for an image that cannot be read."""
-        return [hashlib.sha256(data).hexdigest() for data in self.contents()]
+    def content_hashes(self, positions: Sequence[int] | np.ndarray | None = None) -> list[str]:
+        """The SHA-256 of the bytes of each image, or of those at some positions, in hexadecimal.
+
+        Raises DataError for one that cannot be read.
+        """
+        return [hashlib.sha256(self._contents_of(int(position))).hexdigest()
+                for position in (range(len(self)) if positions is None else positions)]
+
+    def _contents_of(self, position: int) -> bytes:
+        try:
+            return self.read(position)
+        except header.Unreadable as error:
+            raise DataError(f"image cannot be used: {error}", path=self.where(position), remedy=self.remedy) from None
 
     def renumbered(self: Source, names: Sequence[str], whose: str = "of those expected") -> Source:
         """The same images with labels that are positions in other class names.
@@ -206,10 +211,9 @@ class Subset(ImageSource):
         """
         return self.whole.image(int(self.positions[position]), channels, resize)
 
-    def content_hashes(self) -> list[str]:
-        # The whole source may know them already, or reads each file once for all of its subsets.
-        known = self.whole.content_hashes()
-        return [known[position] for position in self.positions]
+    def content_hashes(self, positions: Sequence[int] | np.ndarray | None = None) -> list[str]:
+        """See `ImageSource.content_hashes`; the whole source may know them already."""
+        return self.whole.content_hashes(self.positions if positions is None else self.positions[np.asarray(positions)])
 
     def contents(self) -> Iterator[bytes]:
         """Yields the positions, then the contents of the whole source, from which they were drawn."""

@@ -86,9 +86,13 @@ class FileSource(ImageSource):
                 self._hashes = seen, files, digest(pieces)
         return self._hashes[1], self._hashes[2]
 
-    def content_hashes(self) -> list[str]:
-        """See `ImageSource.content_hashes` and `hashes`."""
-        return self.hashes()[0]
+    def content_hashes(self, positions: np.ndarray | Sequence[int] | None = None) -> list[str]:
+        """See `ImageSource.content_hashes`; of all files as of `hashes`, whose result it uses for some of them too."""
+        if positions is None:
+            return self.hashes()[0]
+        if self._hashes is not None and all(self._hashes[0][p] == _file_state(self.where(int(p))) for p in positions):
+            return [self._hashes[1][position] for position in positions]
+        return super().content_hashes(positions)
 
     def identity(self) -> str:
         """See `ImageSource.identity`; each file is read once, see `hashes`."""
