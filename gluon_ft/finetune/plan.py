@@ -69,11 +69,24 @@ class Job:
     notes: list[str]
     say: Callable[[str], None]
     run: Any = None
+    _evaluated: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def loader(self, part: str, train: bool) -> Any:
-        """The images of a part, for training or in evaluation order; None where there is no such part."""
+        """The images of a part, for training or in evaluation order; None where there is no such part.
+
+        In evaluation order it is the same loader each time, which remembers decoded images.
+        """
         if part not in self.data.parts:
             return None
+        if train:
+            return self._opened(part, True)
+        opened = self._evaluated.get(part)
+        if opened is None or opened.source is not self.data.parts[part] or \
+                opened.transform.preprocessing != self.net.preprocessing:
+            opened = self._evaluated[part] = self._opened(part, False)
+        return opened
+
+    def _opened(self, part: str, train: bool) -> Any:
         chosen = self.settings
         # JobSettings refuses a seed of None, and `decide` has set the batch size of what is trained in batches.
         seed: Any = chosen.seed

@@ -1,4 +1,4 @@
-"""How often a job reads each image: once for the audit, once for all its hashes, and once to train on it."""
+"""How often a job reads each image: once for the audit, for all its hashes, to train on it, and for its features."""
 from __future__ import annotations
 
 import os
@@ -37,7 +37,7 @@ def watch(folder):
     WATCHED[:] = [os.path.join(os.path.realpath(folder), "")]
 
 
-@pytest.mark.parametrize(("options", "most"), [({"strategy": "scratch", "pretrained": "none", "epochs": 3}, 5),
+@pytest.mark.parametrize(("options", "most"), [({"strategy": "scratch", "pretrained": "none", "epochs": 3}, 6),
                                                ({"strategy": "svm"}, 5), ({"strategy": "head", "epochs": 2}, 6)])
 def test_reads_of_an_image(tmp_path, options, most, source):
     """The probe, which looks at some images only, looks at all of these: their sizes, their pixels, their features."""
