@@ -58,7 +58,7 @@ def penultimate(net: HybridBlock, loader: Any, store: AnyPath = "disk",
     width = math.prod(layer.weight.shape[1:])
     labels = np.asarray(loader.labels, dtype=np.int64)
     engine = fused.settle(net, len(labels), features.Images(loader, 0).shape)
-    about = {"penultimate": fingerprint(net, layer), "images": loader.identity(), "form": "fast",
+    about = {"penultimate": subgraph.penultimate_fingerprint(net), "images": loader.identity(), "form": "fast",
              "device": (ctx or devices.of(net))[0].device_type, "versions": features.versions(),
              **features.by_engine(engine),
              **({"mirror": True} if fused.is_mirrored(net) else {})}
@@ -187,9 +187,3 @@ def with_penultimate(net: HybridBlock) -> tuple[HybridBlock, int]:
                         params=graph.parameters)
     block.hybridize()
     return block, tracing.output_layer(net).classes
-
-
-def fingerprint(net: HybridBlock, layer: Any) -> str:
-    """SHA-256 of what makes the features that `layer`, the network's output layer, takes."""
-    graph = subgraph.trace(net)
-    return subgraph.fingerprint(graph, subgraph.input_of(graph, layer.weight.name))

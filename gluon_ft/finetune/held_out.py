@@ -14,7 +14,7 @@ import numpy as np
 
 from gluon_ft.data.sources.base import ImageSource
 from gluon_ft.errors import DataError
-from gluon_ft.evaluation import calibration, folds, image_features, linear, measures
+from gluon_ft.evaluation import calibration, folds, linear, measures
 from gluon_ft.evaluation.comparison import NAME, predictions_csv
 from gluon_ft.finetune import network, pictures
 from gluon_ft.finetune.advice import ON_FEATURES
@@ -22,6 +22,7 @@ from gluon_ft.finetune.folder import FOLDS_DONE
 from gluon_ft.finetune.settings import JobSettings
 from gluon_ft.io import atomic
 from gluon_ft.models.spec import resolve
+from gluon_ft.training.feature_cache import by_image
 from gluon_ft.training.fit import fit
 
 BEST = "best.params"
@@ -145,7 +146,7 @@ def _classified(job, plain, drawn, done) -> Iterator[np.ndarray]:
     for train, held in drawn:
         if np.isnan(done[held]).any():
             if images is None:
-                images, _ = image_features.of_images(job.net, plain, job.contexts, "training features")
+                images, _ = by_image.of_images(job.net, plain, job.contexts, "training features")
             yield fit_classifier(images[train], labels[train], job.settings).probabilities(images[held])
 
 

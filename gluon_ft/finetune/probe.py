@@ -22,7 +22,6 @@ from gluon_ft.data.sources.files import FileSource
 from gluon_ft.data.sources.opening import open_source
 from gluon_ft.data.split import draw_key
 from gluon_ft.errors import ConfigError, DataError, DownloadError, WeightsError
-from gluon_ft.evaluation import image_features
 from gluon_ft.finetune import advice, job_data, network
 from gluon_ft.finetune import choice as choices
 from gluon_ft.finetune.advice import Facts
@@ -30,6 +29,7 @@ from gluon_ft.io import reporter
 from gluon_ft.models import registry
 from gluon_ft.models.pretrained import pretrained_net
 from gluon_ft.models.stages import stages
+from gluon_ft.training.feature_cache import by_image
 
 MOST = 300  # images; MobileNetV2 at 224 pixels does about 30 a second on two cores
 FOLDS = 5
@@ -190,7 +190,7 @@ def _seen(found, position):
 def _probed(facts, found, kept, pixels, net, notes, seed):
     made_for, wanted = _input_for(net, facts.edge)
     loader = make_loader(found.subset(kept), train=False, batch_size=_BATCH, preprocessing=wanted)
-    extracted, labels = image_features.of_images(net, loader, title="probe")
+    extracted, labels = by_image.of_images(net, loader, title="probe")
     known = replace(facts, weights=net.weights.source or type(net).__name__, input_size=made_for,
                     stages=len(stages(net, (1, wanted.channels, wanted.size, wanted.size))),
                     eigenvalue=float(np.linalg.norm(extracted, 2) ** 2 / len(extracted)))

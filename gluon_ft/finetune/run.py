@@ -17,7 +17,7 @@ import numpy as np
 from gluon_ft.data.sources.joined import paths_of
 from gluon_ft.engine import choice as engines
 from gluon_ft.errors import ConfigError, Interrupted, UserError, WeightsError
-from gluon_ft.evaluation import image_features, linear, model, unknowns
+from gluon_ft.evaluation import linear, model, unknowns
 from gluon_ft.evaluation.calibration import tempered
 from gluon_ft.evaluation.folds import subset
 from gluon_ft.finetune import folder as folders
@@ -32,7 +32,7 @@ from gluon_ft.reporting import Run, data_record, report, run_files
 from gluon_ft.reporting import run as reporting
 from gluon_ft.runtime import devices
 from gluon_ft.training import checkpoint, lr_finder
-from gluon_ft.training.feature_cache import features
+from gluon_ft.training.feature_cache import by_image, features
 from gluon_ft.training.fit import fit
 from gluon_ft.training.metrics import best_epoch
 
@@ -311,7 +311,7 @@ def _log(job, record):
 def _on_features(job, going_on) -> dict:
     """Fits a linear classifier to the features of the last layer but one, and puts it in the place of the output."""
     begun = time.perf_counter()
-    images, labels = image_features.of_images(job.net, job.loader("train", False), job.contexts, "training features")
+    images, labels = by_image.of_images(job.net, job.loader("train", False), job.contexts, "training features")
     strategy, found = job.settings.strategy, held_out.fit_classifier(images, labels, job.settings)
     linear.set_output(job.net, *found.dense(), job.data.class_names)
     for name in (LAST, BEST):
@@ -334,7 +334,7 @@ def _classified(job, found) -> tuple[np.ndarray, np.ndarray] | None:
     validation = job.loader("validation", False)
     if validation is None:
         return None
-    images, labels = image_features.of_images(job.net, validation, job.contexts, "validation features")
+    images, labels = by_image.of_images(job.net, validation, job.contexts, "validation features")
     weight, bias = found.dense()
     return np.asarray(mx.nd.softmax(mx.nd.array(images @ weight.T + bias)).asnumpy()), labels
 
@@ -353,7 +353,7 @@ def _known(job, fitted, judged) -> unknowns.Known | None:
     whole = job.loader("train", False)
     part = subset(whole, unknowns.drawn(whole.labels)) if len(whole.labels) > unknowns.MOST_IMAGES else whole
     # Of frozen layers they are kept with those of other jobs.
-    extract = image_features.of_images if frozen else features.extract
+    extract = by_image.of_images if frozen else features.extract
     images, labels = extract(job.net, part, job.contexts, "features of known images")
     others = None if frozen else features.extract(job.net, validation, job.contexts, "features of validation images")[0]
     return unknowns.fit(images, labels, others, None if judged is None else unknowns.conformal_scores(*judged))

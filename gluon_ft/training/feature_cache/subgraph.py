@@ -94,3 +94,9 @@ def fingerprint(graph: NetworkGraph, end: Entry) -> str:
             digest.update(np.ascontiguousarray(value).tobytes())
     digest.update(repr(end[1]).encode())
     return digest.hexdigest()
+
+
+def penultimate_fingerprint(net: Block) -> str:
+    """The fingerprint of what makes the features that a network's output layer takes."""
+    graph = trace(net)
+    return fingerprint(graph, input_of(graph, tracing.output_layer(net).block.weight.name))

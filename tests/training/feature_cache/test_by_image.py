@@ -8,9 +8,8 @@ import pytest
 import gluon_ft
 from gluon_ft.data.sources.files import FileSource
 from gluon_ft.engine import fused
-from gluon_ft.evaluation import image_features
 from gluon_ft.io import paths
-from gluon_ft.training.feature_cache import features
+from gluon_ft.training.feature_cache import by_image, features
 from gluon_ft.training.feature_cache import store as features_store
 
 SIZE = 32
@@ -60,9 +59,9 @@ def loader_of(source, net):
 def test_the_bits_are_those_of_one_pass(source, mirror):
     net = network(mirror)
     expected, labels = features.extract(net, loader_of(source, net))
-    image_features.of_images(net, loader_of(source.subset([3, 7, 1]), net))
+    by_image.of_images(net, loader_of(source.subset([3, 7, 1]), net))
     for order in (np.arange(12), np.arange(12)[::-1], [5, 5, 2]):
-        found, given = image_features.of_images(net, loader_of(source.subset(order), net))
+        found, given = by_image.of_images(net, loader_of(source.subset(order), net))
         np.testing.assert_array_equal(found, expected[order])
         np.testing.assert_array_equal(given, labels[order])
 
@@ -71,20 +70,20 @@ def test_only_what_is_new_is_computed(source, computed):
     net = network()
     for positions, new in [([0, 1, 2], 3), ([2, 1], None), (range(6), 3), (range(12), 6), (range(12), None)]:
         before = len(computed)
-        image_features.of_images(net, loader_of(source.subset(list(positions)), net))
+        by_image.of_images(net, loader_of(source.subset(list(positions)), net))
         assert computed[before:] == ([] if new is None else [new])
 
 
 def test_mirror_images_are_added_to_what_is_known(source, computed):
-    image_features.of_images(network(), loader_of(source, network()))
-    image_features.of_images(network(mirror=True), loader_of(source, network(mirror=True)))
+    by_image.of_images(network(), loader_of(source, network()))
+    by_image.of_images(network(mirror=True), loader_of(source, network(mirror=True)))
     assert computed == [12, 12]  # as they are, then mirrored
 
 
 @pytest.mark.parametrize("change", ["weights", "size", "contents"])
 def test_what_features_depend_on_is_part_of_the_key(source, computed, change, tmp_path):
     net = network()
-    image_features.of_images(net, loader_of(source, net))
+    by_image.of_images(net, loader_of(source, net))
     if change == "weights":
         net = network(seed=1)
     elif change == "size":
@@ -92,7 +91,7 @@ def test_what_features_depend_on_is_part_of_the_key(source, computed, change, tm
     else:
         cv2.imwrite(str(tmp_path / "0.png"), np.zeros((SIZE, SIZE, 3), np.uint8))
     expected, _ = features.extract(net, loader_of(source, net))
-    found, _ = image_features.of_images(net, loader_of(source, net))
+    found, _ = by_image.of_images(net, loader_of(source, net))
     np.testing.assert_array_equal(found, expected)
     assert computed == [12, 12, 1 if change == "contents" else 12]
 
@@ -101,14 +100,14 @@ def test_the_new_output_layer_does_not_count(source, computed):
     for classes in (3, 5):
         net = network()
         gluon_ft.replace_output(net, classes)
-        image_features.of_images(net, loader_of(source, net))
+        by_image.of_images(net, loader_of(source, net))
     assert computed == [12]
 
 
 def test_copies_are_computed_once(source, computed, tmp_path):
     (tmp_path / "11.png").write_bytes((tmp_path / "0.png").read_bytes())
     net = network()
-    found, _ = image_features.of_images(net, loader_of(source, net))
+    found, _ = by_image.of_images(net, loader_of(source, net))
     np.testing.assert_array_equal(found[11], found[0])
     assert computed == [11]
 
@@ -116,10 +115,10 @@ def test_copies_are_computed_once(source, computed, tmp_path):
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 no archive", None])
 def test_a_damaged_file_is_made_anew(source, computed, damage):
     net = network()
-    expected, _ = image_features.of_images(net, loader_of(source, net))
-    file, = (features_store.folder_of("disk") / image_features.FOLDER).glob("*.npz")
+    expected, _ = by_image.of_images(net, loader_of(source, net))
+    file, = (features_store.folder_of("disk") / by_image.FOLDER).glob("*.npz")
     file.write_bytes(file.read_bytes()[:200] if damage is None else damage)
-    found, _ = image_features.of_images(net, loader_of(source, net))
+    found, _ = by_image.of_images(net, loader_of(source, net))
     np.testing.assert_array_equal(found, expected)
     assert computed == [12, 12]
 
@@ -129,16 +128,16 @@ def test_a_cache_that_cannot_be_written_costs_time_only(source, computed, tmp_pa
     monkeypatch.setattr(features_store, "folder_of", lambda _: tmp_path / "no-folder")
     net = network()
     for _ in range(2):
-        image_features.of_images(net, loader_of(source, net))
+        by_image.of_images(net, loader_of(source, net))
     assert computed == [12, 12]
 
 
 def test_the_oldest_go_where_there_are_too_many(source, computed, monkeypatch):
     net = network()
-    monkeypatch.setattr(image_features, "MOST_BYTES", 4 * 64 * 5)  # five rows
-    image_features.of_images(net, loader_of(source, net))
-    image_features.of_images(net, loader_of(source.subset(range(7, 12)), net))
-    image_features.of_images(net, loader_of(source.subset(range(7)), net))
+    monkeypatch.setattr(by_image, "MOST_BYTES", 4 * 64 * 5)  # five rows
+    by_image.of_images(net, loader_of(source, net))
+    by_image.of_images(net, loader_of(source.subset(range(7, 12)), net))
+    by_image.of_images(net, loader_of(source.subset(range(7)), net))
     assert computed == [12, 7]
 
 
@@ -151,5 +150,5 @@ def test_one_pass_reads_each_image_once_for_both_sides(source, monkeypatch):
     assert fused.is_mirrored(net)
     loader = gluon_ft.loaders.make_loader(source, train=False, batch_size=5, preprocessing=net.preprocessing,
                                           cache="memory")
-    image_features.of_images(net, loader)
+    by_image.of_images(net, loader)
     assert sorted(reads) == list(range(12))

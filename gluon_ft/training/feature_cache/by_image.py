@@ -22,11 +22,9 @@ from mxnet.gluon import HybridBlock
 from gluon_ft.data.loader import Loader
 from gluon_ft.data.sampler import digest
 from gluon_ft.engine import choice, fused
-from gluon_ft.evaluation.features import fingerprint
 from gluon_ft.io import atomic, locks
-from gluon_ft.models import tracing
 from gluon_ft.runtime import devices
-from gluon_ft.training.feature_cache import features
+from gluon_ft.training.feature_cache import features, subgraph
 from gluon_ft.training.feature_cache import store as features_store
 
 FOLDER = "images"  # in the folder of kept features
@@ -117,7 +115,7 @@ def _key(net, loader, engine, mirrored, ctx) -> str:
     """Everything that an image's features depend on besides its contents."""
     preprocessing = {name: value for name, value in loader.transform.preprocessing.to_dict().items()
                      if name != "mirror"}
-    about = {"network": fingerprint(net, tracing.output_layer(net).block), "preprocessing": preprocessing,
+    about = {"network": subgraph.penultimate_fingerprint(net), "preprocessing": preprocessing,
              "decode_resize": loader.decode_resize, "mirrored": mirrored, "versions": features.versions(),
              "device": (ctx or devices.of(net))[0].device_type, **features.by_engine(engine)}
     return digest([json.dumps(about, sort_keys=True).encode()])[:40]
