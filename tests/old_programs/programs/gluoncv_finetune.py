@@ -95,7 +95,7 @@ def main():
         if top1 > best:
             best = top1
             net.save_parameters("%s/%.4f-%s-best.params" % (opts.save_dir, best, opts.model))
-    history.plot(labels=["train", "val"], save_path=os.path.join(opts.save_dir, "history.png"))
+    history.plot(labels=["training-error", "validation-error"], save_path=os.path.join(opts.save_dir, "history.png"))
     print("accuracy %.3f" % best)
 
 
