@@ -77,12 +77,13 @@ def main(only, weights, seeds, record, as_json):
     os.environ.setdefault("GLUON_FT_WEIGHTS", str(SHARED / "weights"))
     rows = []
     for name in [only] if only else TASKS:
-        rows += measured(name, features_of(name, weights), seeds)
-    for row in rows:
-        row["settings"] += f"; {weights}"
+        fresh = measured(name, features_of(name, weights), seeds)
+        for row in fresh:
+            row["settings"] += f"; {weights}"
+        if record:
+            click.echo(f"{name}: appended to {runner.append(fresh, 'learning_curve')}", err=True)
+        rows += fresh
     click.echo(runner.show(rows))
-    if record:
-        click.echo(f"appended to {runner.append(rows, 'learning_curve')}")
     missed = [row["settings"] for row in rows if "; forecast;" in row["settings"] and float(row["median"]) >= AT_MOST]
     console.emit({"benchmark": "learning_curve", "rows": rows, "missed": missed}, as_json)
     return console.EXIT_FAILURE if missed else 0
