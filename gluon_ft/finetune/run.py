@@ -67,7 +67,8 @@ def train(data: AnyPath | None = None, *, run: AnyPath | None = None, runs: AnyP
     """Fine-tunes a network on a folder of photos; every choice that is not given is made, and explained by `say`.
 
     The run's folder then holds config.json (every setting, resolved), environment.json, data.json and the lists,
-    metrics.jsonl, last.params and best.params with their cards, predictions.csv, result.json, curves and report.html.
+    metrics.jsonl, last.params and best.params with their cards, best.params.features (see `evaluation.unknowns`),
+    predictions.csv, result.json, curves and report.html.
 
     Parameters
     ----------
