@@ -51,12 +51,13 @@ def processor_seconds(step) -> float:
 
 
 @runner.command(__doc__, "batchnorm", repeats=5)
-@click.option("--batch", default=8, type=click.IntRange(1), help="Images in a step.")
+@click.option("--batch", default=8, type=click.IntRange(8), help="Images in a step; fewer are not worth a trial.")
 def main(repeats, batch):
     rows, missed = [], []
     for name in NETWORKS:
         steps = {way: step_of(name, batch, *way) for way in WAYS}
-        times = runner.in_turn({way: lambda _, way=way: processor_seconds(steps[way]) for way in WAYS}, repeats, name)
+        times = runner.in_turn({way: lambda _, step=step: processor_seconds(step) for way, step in steps.items()},
+                               repeats, name)
         settings = f"{name} {SIZE} px batch {batch}, a training step"
         rows += [runner.row("batchnorm", settings, f"{mode}, {operators}", "seconds of processor time",
                             times[mode, operators]) for mode, operators in WAYS]
