@@ -36,7 +36,8 @@ setup(
     # By a path, not by a hook: with the hook a clone named gluon_ft would hide the package from a Python started in the
     # folder above it.
     options={"editable_wheel": {"mode": "compat"}},
-    package_data={"gluon_ft": ["py.typed", "reporting/*.html", "weights/*.toml", "data/datasets/*.toml"]},
+    package_data={"gluon_ft": ["py.typed", "reporting/*.html", "reporting/report/report.*", "weights/*.toml",
+                                "data/datasets/*.toml"]},
     install_requires=[
         "numpy>=1.21,<3",
         "click>=8",
@@ -45,6 +46,7 @@ setup(
         "filelock",
         "gluoncv==0.10.5.post0",
         "imagehash",
+        "markupsafe",
         "jinja2",
         "matplotlib>=3.7",
         # What runs networks forward on CPUs where it is faster than MXNet; wheels for the usual processors only.

@@ -179,11 +179,29 @@ def examine(source: ImageSource, net: HybridBlock, report: Report | None = None,
     found = describe(source, net, report, LEAST, store=store)
     labels, names = found.labels, found.class_names
     probabilities = out_of_fold(found.features, labels, found.groups, seed)
-    suspects = [Suspect(position, found.source.image_name(position), names[labels[position]], names[suggested],
-                        float(probabilities[position, labels[position]]), float(probabilities[position, suggested]))
-                for position, suggested in suspected(probabilities, labels)]
+    return judge(found.source, probabilities, labels, names, found.notes)
+
+
+def judge(source: ImageSource, probabilities: np.ndarray, labels: np.ndarray, class_names: list[str],
+          notes: Sequence[str] = ()) -> Judged:
+    """Judges the labels of images by probabilities that are known.
+
+    Parameters
+    ----------
+    source : ImageSource
+    probabilities : float (n, classes)
+        Out of fold, see `suspected`.
+    labels : int (n,)
+    class_names : list of str
+        In the order of the columns.
+    notes : sequence of str
+        What was not judged, and why.
+    """
+    suspects = [Suspect(position, source.image_name(position), class_names[label], class_names[suggested],
+                        float(probabilities[position, label]), float(probabilities[position, suggested]))
+                for position, suggested in suspected(probabilities, labels) for label in [int(labels[position])]]
     accuracy = float((probabilities.argmax(axis=1) == labels).mean())
-    return Judged(found.source, suspects, probabilities, labels, names, accuracy, found.notes)
+    return Judged(source, suspects, probabilities, labels, class_names, accuracy, list(notes))
 
 
 def _different(labels, groups) -> np.ndarray:

@@ -1,6 +1,7 @@
-"""What a report shows of a trained network: its confusion matrix, and its most confident mistakes."""
+"""What a report shows of a trained network: its confusion matrix, its most confident mistakes, and where it looks."""
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,17 +15,23 @@ from mxnet.gluon import HybridBlock
 from sklearn.metrics import confusion_matrix
 
 from gluon_ft.data.batches import every_image
+from gluon_ft.data.images.header import Unreadable
 from gluon_ft.engine import fused
+from gluon_ft.errors import NetworkError
+from gluon_ft.evaluation import explain, label_errors
 from gluon_ft.evaluation.measures import confusions_of
+from gluon_ft.finetune.advice import STRATEGIES
 from gluon_ft.io import atomic, reporter
+from gluon_ft.reporting import data_record
 from gluon_ft.reporting.lettering import drawable
 from gluon_ft.reporting.plots import image_grid, png
+from gluon_ft.reporting.report import Evaluated, Story
+from gluon_ft.reporting.report.thumbnails import EDGE, thumbnail
 from gluon_ft.runtime import devices
 from gluon_ft.training.metrics import first
 
 MOST_PICTURES = 24
 NUMBERED = 30  # classes; above it the matrix is drawn without numbers and names
-THUMB = 160  # pixels of the longer edge
 
 
 def predictions(net: HybridBlock, loader: Any, ctx: list[mx.Context] | None = None,
@@ -136,7 +143,7 @@ def draw_mistakes(probabilities: np.ndarray, labels: np.ndarray, loader: Any,
     wrong = [i for i in np.argsort(-sure, kind="stable") if predicted[i] != labels[i]][:MOST_PICTURES]
     if not wrong:
         return None
-    pictures = [_thumbnail(loader.source.image(int(i), 3, THUMB)) for i in wrong]
+    pictures = [thumbnail(loader.source.image(int(i), 3, EDGE)) for i in wrong]
     titles = [f"{_unbroken(loader.classes[labels[i]], 18)} not\u00a0{_unbroken(loader.classes[predicted[i]], 14)}"
               for i in wrong]
     return image_grid(pictures, titles, path, columns=6)
@@ -148,9 +155,46 @@ def _unbroken(name, most):
     return name.replace(" ", "\u00a0").replace("-", "\u2011")
 
 
-def _thumbnail(image):
-    import cv2
+def story(job: Any, evaluated: Evaluated | None, folds: Any, fitted: Any) -> Story:
+    """What the report of a job tells beside its results.
 
-    scale = min(1.0, THUMB / max(image.shape[:2]))
-    size = [max(1, round(scale * edge)) for edge in image.shape[1::-1]]
-    return image if scale == 1.0 else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    Parameters
+    ----------
+    job : plan.Job
+        With its run, and its network at the best parameters.
+    evaluated : Evaluated or None
+    folds : held_out.OutOfFold or None
+    fitted : (features, labels, probabilities out of fold) or None
+        Of the training images, of a classifier on features.
+    """
+    chosen, data = job.settings, data_record.read(job.run.folder) or {}
+    weights = data.get("weights") or {}
+    begun_from = f"weights {weights['source']}" if weights else "random weights"
+    about = f"{chosen.backbone}, from {begun_from}, on {len(job.data.parts['train']):,} training images of " \
+            f"{len(job.data.class_names):,} classes. Strategy '{chosen.strategy}': {STRATEGIES[chosen.strategy]}."
+    hashes = {"data (SHA-256)": data.get("sha256"), "weights": weights.get("source"),
+              "weights (SHA-256)": weights.get("sha256")}
+    judged = None
+    if folds is not None:
+        judged = label_errors.judge(folds.source, folds.calibrated, folds.labels, job.data.class_names)
+    elif fitted is not None and fitted[2] is not None:
+        judged = label_errors.judge(job.loader("train", False).source, fitted[2], fitted[1], job.data.class_names)
+    if evaluated is not None and folds is None:  # the network itself made these mistakes
+        evaluated.heat = _heat(job.net, evaluated)
+    return Story(about, evaluated, judged, job.data.lines, job.data.left_out,
+                 {name: text for name, text in hashes.items() if text})
+
+
+def _heat(net, evaluated) -> dict[int, np.ndarray]:
+    """The worst mistakes with their heat maps over them; none where the network has no map to show."""
+    pixels = {}
+    for i in evaluated.mistakes:
+        with contextlib.suppress(Unreadable):
+            pixels[i] = evaluated.source.image(i, 3, 2 * EDGE)
+    if not pixels:
+        return {}
+    try:
+        found = explain.explain(net, list(pixels.values()))
+    except NetworkError:
+        return {}
+    return {i: explain.overlay(one)[:, pixels[i].shape[1]:] for i, one in zip(pixels, found)}

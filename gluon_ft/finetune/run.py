@@ -30,6 +30,7 @@ from gluon_ft.io.paths import AnyPath
 from gluon_ft.models.spec import resolve
 from gluon_ft.reporting import Run, data_record, report, run_files
 from gluon_ft.reporting import run as reporting
+from gluon_ft.reporting.report import Evaluated
 from gluon_ft.runtime import devices
 from gluon_ft.training import checkpoint, lr_finder
 from gluon_ft.training.feature_cache import by_image, features
@@ -262,8 +263,9 @@ def _carried_out(job, going_on, begun) -> Outcome:
     with job.run.writing():
         job.net.load_parameters(str(job.run.folder / BEST), ctx=job.contexts)
     fitted = result.pop("fitted", None)
-    judged, temperature, shown, more = _looked_at(job, folds, result.pop("predicted", None))
-    known = _known(job, fitted, judged)
+    evaluated, temperature, more = _looked_at(job, folds, result.pop("predicted", None))
+    known = _known(job, fitted, temperature, evaluated)
+    story = pictures.story(job, evaluated, folds, fitted)
     history, before = result.pop("history"), result.pop("seconds_before")
     row = {"name": job.settings.strategy, "seed": job.settings.seed, "train_accuracy": result["train_accuracy"],
            "validation_accuracy": result["validation_accuracy"], "seconds": result["seconds"]}
@@ -275,8 +277,8 @@ def _carried_out(job, going_on, begun) -> Outcome:
         _save_cards(job, history, temperature, known)
     job.run.config = _explained(job.run.config)
     command = f"gluon-ft train --config {shlex.quote(str(job.run.folder / 'config.json'))}"
-    report = job.run.finish([row], summary, shown, job.notes, title=job.run.folder.resolve().name, command=command,
-                            begun=begun - before)
+    report = job.run.finish([row], summary, None, job.notes, title=job.run.folder.resolve().name, command=command,
+                            begun=begun - before, story=story)
     held_out.forget_folds(job.run.folder)
     return Outcome(job.run.folder, job.settings, run_files.read(job.run.folder / "result.json"), report)
 
@@ -340,7 +342,7 @@ def _classified(job, found) -> tuple[np.ndarray, np.ndarray] | None:
     return np.asarray(mx.nd.softmax(mx.nd.array(images @ weight.T + bias)).asnumpy()), labels
 
 
-def _known(job, fitted, judged) -> unknowns.Known | None:
+def _known(job, fitted, temperature, evaluated) -> unknowns.Known | None:
     """What is kept of the images that the network knows; None where every image has trained its features.
 
     Features that were not trained tell of each image by the others; else validation images tell.
@@ -357,13 +359,17 @@ def _known(job, fitted, judged) -> unknowns.Known | None:
     extract = by_image.of_images if frozen else features.extract
     images, labels = extract(job.net, part, job.contexts, "features of known images")
     others = None if frozen else features.extract(job.net, validation, job.contexts, "features of validation images")[0]
-    return unknowns.fit(images, labels, others, None if judged is None else unknowns.conformal_scores(*judged))
+    scores = None if evaluated is None else unknowns.conformal_scores(tempered(evaluated.uncalibrated, temperature),
+                                                                      evaluated.labels)
+    return unknowns.fit(images, labels, others, scores)
 
 
-def _looked_at(job, folds, predicted) -> tuple[tuple | None, float | None, list[Path], dict]:
-    """(calibrated probabilities and labels or None, the temperature of the best parameters, pictures for the report,
-    what else is known) of held-out images: those for validation, or, where there are none, the training images out of
-    fold (held_out.OutOfFold or None)."""
+def _looked_at(job, folds, predicted) -> tuple[Evaluated | None, float | None, dict]:
+    """What the network says of held-out images, the temperature of the best parameters, and what result.json has of it.
+
+    These images are those for validation, or, where there are none, the training images out of fold (held_out.OutOfFold
+    or None).
+    """
     more = {} if folds is None else {"cross_validation": folds.found}
     loader, what = job.loader("validation", False), "validation"
     if loader is not None:
@@ -378,13 +384,14 @@ def _looked_at(job, folds, predicted) -> tuple[tuple | None, float | None, list[
         probabilities, calibrated = folds.probabilities, folds.calibrated
     else:
         job.notes.append("no validation images: how good this network is on others is not known")
-        return None, None, [], {}
+        return None, None, {}
     folder, classes = job.run.folder, job.data.class_names
     with job.run.writing():
         held_out.write_predictions(folder, loader.source, labels, calibrated, classes)
-        shown = [pictures.draw_confusion(probabilities, labels, classes, folder / f"confusion_matrix_of_{what}.png"),
-                 pictures.draw_mistakes(probabilities, labels, loader, folder / "most_confident_mistakes.png")]
-    return (tempered(probabilities, temperature), labels), temperature, [path for path in shown if path], {
+        pictures.draw_confusion(probabilities, labels, classes, folder / f"confusion_matrix_of_{what}.png")
+        pictures.draw_mistakes(probabilities, labels, loader, folder / "most_confident_mistakes.png")
+    words = "validation images" if what == "validation" else "training images, each by a network without its fold"
+    return Evaluated(loader.source, words, labels, calibrated, classes, probabilities), temperature, {
         "confusions": pictures.confusions(probabilities, labels, classes), **more}
 
 
@@ -411,7 +418,8 @@ def _explained(config) -> dict:
              "freeze": "follows from freeze"}
     settled = {name: value for name, value in config.items() if name not in (ORIGINS, REASONS)}
     origins = {name: shown[origin] for name, origin in config.get(ORIGINS, {}).items() if origin in shown}
-    return {name: f"{text} ({origins[name]})" if name in origins else text for name, text in report.flatten(settled)}
+    leaves = sorted(report.flatten(settled), key=lambda leaf: leaf[0] not in origins)
+    return {name: f"{text} ({origins[name]})" if name in origins else text for name, text in leaves}
 
 
 def _finished(folder, values, say) -> Outcome:

@@ -1,14 +1,13 @@
 """Suspected labels for review: as a table (CSV), as one page with thumbnails to tick, and as a contact sheet."""
 from __future__ import annotations
 
-import base64
 import csv
 import io
 import os
 from pathlib import Path
 
-import cv2
 import jinja2
+import numpy as np
 from PIL import Image
 
 from gluon_ft.data.images import contact_sheet
@@ -18,10 +17,10 @@ from gluon_ft.errors import ConfigError, DataError, escaped
 from gluon_ft.evaluation.label_errors import Judged, Suspect
 from gluon_ft.io import atomic
 from gluon_ft.io.paths import AnyPath
+from gluon_ft.reporting.report import thumbnails
 
 COLUMNS = (COLUMN, "label", "suggested", "own_probability", "suggested_probability", "reason")
 MOST = 200  # images on a page or sheet
-_THUMB = 160  # pixels
 
 
 def row(judged: Judged, suspect: Suspect) -> dict:
@@ -74,12 +73,12 @@ def write_review(judged: Judged, path: AnyPath, most: int = MOST) -> int:
         if shown:
             contact_sheet.save(contact_sheet.contact_sheet(
                 [(picture, f"{number}. {one.label} → {one.suggested}") for number, (picture, one) in
-                 enumerate(zip(pictures, shown), 1)], columns=6, thumb=_THUMB,
+                 enumerate(zip(pictures, shown), 1)], columns=6, thumb=thumbnails.EDGE,
                 title=f"labels to look at: {len(shown)} of {len(judged.suspects)}"), path)
         return len(shown)
     engine = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
                                 undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    cards = [{**row(judged, suspect), "name": suspect.file, "picture": _address(picture),
+    cards = [{**row(judged, suspect), "name": suspect.file, "picture": thumbnails.jpeg_address(np.asarray(picture)),
               "reason": escaped(suspect.reason)} for suspect, picture in zip(shown, pictures)]
     _write(path, engine.get_template("label_review.html").render(
         source=escaped(judged.source.name), cards=cards, suspects=len(judged.suspects), images=len(judged.labels),
@@ -96,19 +95,10 @@ def check_suffix(path: AnyPath) -> None:
 
 def _picture(judged, suspect) -> Image.Image:
     try:
-        pixels = judged.source.image(suspect.position, 3, _THUMB)
+        return Image.fromarray(thumbnails.thumbnail(judged.source.image(suspect.position, 3, thumbnails.EDGE)))
     except Unreadable as error:
         raise DataError(f"image changed while its label was judged: {error}",
                         path=judged.source.where(suspect.position)) from None
-    scale = min(1.0, _THUMB / max(pixels.shape[:2]))
-    size = [max(1, round(scale * edge)) for edge in pixels.shape[1::-1]]
-    return Image.fromarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
-
-
-def _address(picture: Image.Image) -> str:
-    data = io.BytesIO()
-    picture.save(data, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
 
 
 def _write(path, data: bytes) -> Path:

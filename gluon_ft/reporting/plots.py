@@ -81,7 +81,7 @@ def curves_png(series: dict[str, list[dict]], title: str | None = None, metrics:
     DataError
         No record has an epoch and one of the metrics.
     """
-    lines = {(name, metric, part): _median_and_range(records, f"{part}_{metric}")
+    lines = {(name, metric, part): median_and_range(records, f"{part}_{metric}")
              for name, records in series.items() for metric in metrics for part in ("train", "validation")}
     if all(line is None for line in lines.values()):
         raise DataError("there are no curves to draw", expected=f"records with epoch and train_{metrics[0]} or "
@@ -173,7 +173,7 @@ def _check_images(images, titles):
                             found=f"{image.dtype} {'x'.join(map(str, image.shape)) or 'scalar'}")
 
 
-def _median_and_range(records, key):
+def median_and_range(records: list[dict], key: str) -> tuple[Any, Any, Any, Any, int] | None:
     """(epochs, median, min, max, number of seeds) of one curve, NaN in the gaps; None where no record has `key`."""
     values = {}
     for record in records:

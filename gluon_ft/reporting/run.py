@@ -97,7 +97,7 @@ class Run:
 
     def finish(self, rows: list[dict], summary: dict | None = None, pictures: list[Path] | None = None,
                notes: list[str] | None = None, series: list[str] | None = None, title: str | None = None,
-               command: str | None = None, begun: float | None = None) -> Path:
+               command: str | None = None, begun: float | None = None, story: report.Story | None = None) -> Path:
         """Writes `result.json`, `curves.png` (where epochs were logged) and `report.html`; returns the report's path.
 
         Parameters
@@ -118,6 +118,8 @@ class Run:
         begun : float, optional
             When the run began, on `time.perf_counter`'s clock: the summary then has `total_seconds`, the report's
             pictures included.
+        story : report.Story, optional
+            What the report tells of the images beside the results.
 
         Raises DataError where a row lacks one of the keys or a series was not logged, UserError where the folder
         cannot be written.
@@ -127,7 +129,8 @@ class Run:
         drawn = _by_series(history, series)
         notes += _gap_notes(history) + _row_notes(rows)
         with self.writing():
-            shown = self._curves(drawn)
+            self._draw_curves(drawn)
+            shown = []
             for path in map(Path, pictures or []):
                 try:
                     shown.append(report.Picture(path.read_bytes(), path.stem.replace("_", " ").replace("-", " ")))
@@ -138,23 +141,19 @@ class Run:
             found["total_seconds"] = round(time.perf_counter() - begun, 1)
         page = report.render(title=title or self.name, rows=rows, summary=summarise(rows), pictures=shown,
                              config=self.config, environment=self.environment, extra=found, notes=notes,
-                             command=command)
+                             command=command, series=drawn, story=story)
         with self.writing():
             written = write_atomic(self.folder / "report.html", page.encode("utf-8", "backslashreplace"))
             # Last, since it is by this file that a run counts as finished.
             _write_json(self.folder / "result.json", {**found, "rows": rows})
             return written
 
-    def _curves(self, series: dict[str, list[dict]]) -> list[report.Picture]:
-        """Writes curves.png; no picture where no epoch has a metric that can be drawn."""
+    def _draw_curves(self, series: dict[str, list[dict]]) -> None:
+        """Writes curves.png; nothing where no epoch has a metric that can be drawn."""
         keys = {key for records in series.values() for record in records for key in record}
         metrics = tuple(m for m in plots.LABELS if {f"train_{m}", f"validation_{m}"} & keys)
-        if not metrics:
-            return []
-        wide = plots.curves(series, self.folder / "curves.png", metrics=metrics).read_bytes()
-        measured = " and ".join(map(plots.short_label, metrics))
-        caption = f"{measured[0].upper()}{measured[1:]} by epoch: {', '.join(series)}"
-        return [report.Picture(wide, caption, plots.curves_png(series, metrics=metrics, columns=1), plot=True)]
+        if metrics:
+            plots.curves(series, self.folder / "curves.png", metrics=metrics)
 
 
 def summarise(rows: list[dict]) -> list[dict]:

@@ -60,7 +60,8 @@ def test_a_run_folder_holds_everything(finished, images):
     assert last["run"] == str(run) and last["rows"] == result["rows"]
     page = (run / "report.html").read_text()
     assert f"<h1>{run.name}</h1>" in page and f"<pre>gluon-ft train --config {run / 'config.json'}</pre>" in page
-    assert page.count("data:image/png") >= 3 and "confusion matrix of validation" in page
+    assert "data:image/jpeg" in page and "on 6 validation images" in page and known["sha256"] in page
+    assert (run / "curves.png").is_file() and (run / "confusion_matrix_of_validation.png").is_file()
     assert "0.02 (given)" in page and "cosine (advised)" in page and "no pretrained weights that fit" in page
 
 

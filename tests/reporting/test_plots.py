@@ -53,12 +53,12 @@ def test_each_run_has_its_colour_and_gaps_are_left_out(tmp_path):
 def test_several_seeds_are_a_median_and_a_band():
     seeds = [{"epoch": e, "seed": s, "validation_loss": float(e * 10 + s)} for s in (0, 1, 5) for e in (1, 2, 3)]
     seeds += [{"epoch": 2, "seed": 5, "validation_loss": 29.0}, {"epoch": 3, "seed": 0, "validation_loss": None}]
-    epochs, median, low, high, count = plots._median_and_range(seeds, "validation_loss")
+    epochs, median, low, high, count = plots.median_and_range(seeds, "validation_loss")
     assert epochs.tolist() == [1, 2, 3] and count == 3
     assert median.tolist() == [11, 21, 33] and low.tolist() == [10, 20, 31] and high.tolist() == [15, 29, 35]
-    gap = plots._median_and_range([{"epoch": 1, "x": 1.0}, {"epoch": 3, "x": 2.0}], "x")
+    gap = plots.median_and_range([{"epoch": 1, "x": 1.0}, {"epoch": 3, "x": 2.0}], "x")
     assert np.isnan(gap[1]).tolist() == [False, True, False]
-    assert plots._median_and_range([{"epoch": 1}], "x") is None
+    assert plots.median_and_range([{"epoch": 1}], "x") is None
 
 
 def test_band_is_drawn(tmp_path):

@@ -1,20 +1,11 @@
-"""report.html: the whole report in one file, from the template report.html beside this module."""
+"""Results, settings and numbers in words, as a report shows them."""
 from __future__ import annotations
 
-import base64
-import dataclasses
-import io
 import re
-from pathlib import Path
 from typing import Any
 
-import jinja2
-from PIL import Image
-
-from gluon_ft.errors import escaped
 from gluon_ft.reporting.environment import without_home
 
-MIME = {"PNG": "image/png", "JPEG": "image/jpeg", "GIF": "image/gif", "WEBP": "image/webp"}
 # Characters of a list that a report shows.
 LONGEST = 400
 # Details by group, in this order: beginning of the key in result.json -> what a report calls it.
@@ -48,73 +39,6 @@ DETAILS = {
             "reasons.settings": "these settings", "reasons.given": "what you asked for"},
 }
 _OTHER = "More"
-
-
-@dataclasses.dataclass
-class Picture:
-    """An image to embed: its file's bytes, its caption, the same for narrow screens, and whether it is a plot.
-
-    Raises ValueError where the bytes are not a whole PNG, JPEG, GIF or WebP image.
-    """
-
-    data: bytes
-    caption: str
-    narrow: bytes | None = None
-    plot: bool = False
-
-    def __post_init__(self):
-        self.kind, self.width, self.height = _probe(self.data)
-        if self.narrow is not None:
-            _probe(self.narrow)
-
-    @property
-    def address(self) -> str:
-        return _data_address(self.data, self.kind)
-
-    @property
-    def narrow_address(self) -> str | None:
-        return None if self.narrow is None else _data_address(self.narrow, _probe(self.narrow)[0])
-
-
-def render(title: str, rows: list[dict], summary: list[dict], pictures: list[Picture], config: dict,
-           environment: dict, extra: dict | None = None, notes: list[str] | None = None,
-           command: str | None = None) -> str:
-    """The report as one HTML page without any outside resource; every text in it is escaped.
-
-    Parameters
-    ----------
-    title : str
-        Of the page.
-    rows, summary : list of dict
-        The result, one row a network and seed, and `run.summarise` of it, which stands first.
-    pictures : list of Picture
-    config, environment : dict
-        As in config.json and environment.json; nested keys are shown joined by dots, the home folder as `~`.
-    extra : dict, optional
-        Further results, shown behind the pictures; None is left out.
-    notes : list of str, optional
-        Warnings, shown before everything else but the table.
-    command : str, optional
-        What reproduces the run; default: the environment's.
-    """
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    engine = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
-                                lstrip_blocks=True, finalize=_one_line)
-    engine.filters.update(percent=percent, cell=cell)
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    return engine.get_template("report.html").render(
-        title=title, rows=rows, columns=columns, summary=summary, several=any(line["seeds"] > 1 for line in summary),
-        plots=[p for p in pictures if p.plot], samples=[p for p in pictures if not p.plot], notes=notes or [],
-        config=flatten(config), environment=flatten(environment),
-        details=details({key: value for key, value in (extra or {}).items() if value is not None}),
-        date=_readable(environment.get("date")), command=command or environment.get("command"),
-        commit=environment.get("gluon_ft", {}).get("commit"), dirty=environment.get("gluon_ft", {}).get("dirty"),
-        version=environment.get("gluon_ft", {}).get("version"))
-
-
-def _one_line(value: Any) -> Any:
-    """Names as they are printed, without what would change the direction of the text behind them."""
-    return escaped(value) if type(value) is str else value
 
 
 def flatten(value: dict, prefix: str = "") -> list[tuple[str, str]]:
@@ -179,23 +103,16 @@ def _text(value) -> str:
     return "none" if value is None or value == {} else without_home(str(value))
 
 
-def _readable(date: str | None) -> str:
+def duration(seconds: float) -> str:
+    """30.2 -> '30 s'; 4000 -> '1 h 7 min'."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    if seconds < 119.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def readable(date: str | None) -> str:
     """'2026-11-20T21:12:52+00:00' -> '2026-11-20 21:12:52 UTC'."""
     return (date or "").replace("T", " ").replace("+00:00", " UTC")
-
-
-def _probe(data: bytes) -> tuple[str, int, int]:
-    """(format, width, height) of an image that decodes."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-            kind, (width, height) = image.format, image.size
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"not an image that decodes ({error})") from error
-    if kind not in MIME:
-        raise ValueError(f"{kind} images are not shown by browsers; save it as PNG")
-    return kind, width, height
-
-
-def _data_address(data: bytes, kind: str) -> str:
-    return f"data:{MIME[kind]};base64,{base64.b64encode(data).decode('ascii')}"
