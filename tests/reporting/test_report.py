@@ -33,8 +33,8 @@ def story(labels, predicted, classes, size=24, **more):
     pixels = np.random.RandomState(0).randint(0, 255, (len(labels), size, size, 3), np.uint8)
     source = ArraySource(pixels, labels, classes)
     found = probable(predicted, len(classes))
-    return report.Story("A network.", report.Evaluated(source, "validation images", labels, found, list(classes), found),
-                        **more)
+    return report.Story("A network.", report.Evaluated(source, "validation images", labels, found, list(classes),
+                                                       found), **more)
 
 
 def page_of(told, series=None, rows=None, **more):

@@ -91,7 +91,8 @@ def view(found: Evaluated) -> dict[str, Any]:
     """All that the template shows of the images.
 
     Keys: `what`, `images`, `measures` (`evaluation.measures.Measures`), `matrix`, `pairs`, `right`, `more_pairs`,
-    `mistakes`, `heat` (whether they have heat maps), `wrong`, `reliability`, `data` (of the matrix that is a picture, else None).
+    `mistakes`, `heat` (whether they have heat maps), `wrong`, `reliability`, `data` (of the matrix that is a picture,
+    else None).
     """
     from gluon_ft.evaluation.measures import measure
 
