@@ -5,6 +5,7 @@ import importlib.metadata
 import importlib.util
 import os
 import threading
+from typing import Any
 
 import mxnet as mx
 import numpy as np
@@ -38,6 +39,24 @@ def thread_count() -> int:
     return int(os.environ.get("OMP_NUM_THREADS") or 0) or threads()
 
 
+def open_session(model: bytes | str) -> Any:
+    """ONNX Runtime's session of a model (its bytes, or its path) on the CPU, with as many threads as MXNet has.
+
+    Raises NetworkError where ONNX Runtime does not take it.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = thread_count()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    # ONNX Runtime's own errors have no common class of their own.
+    except Exception as error:
+        raise NetworkError(f"ONNX Runtime does not take the network ({str(error).splitlines()[0]})") from error
+
+
 class Session:
     """A network that runs forward in ONNX Runtime: called with a batch, float32 on a CPU.
 
@@ -54,20 +73,10 @@ class Session:
     """
 
     def __init__(self, graph: OnnxGraph, net: Block):
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = thread_count()
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
         values = {name: array_of(parameter) for name, parameter in net.collect_params().items()}
         with blocks.quiet():
             model = graph.model(values).SerializeToString()
-        try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        # ONNX Runtime's own errors have no common class of their own.
-        except Exception as error:
-            raise NetworkError(f"ONNX Runtime does not take the network ({str(error).splitlines()[0]})") from error
+        self._session = open_session(model)
 
     def __call__(self, data: mx.nd.NDArray) -> mx.nd.NDArray:
         found, = self._session.run(None, {DATA: data.asnumpy()})

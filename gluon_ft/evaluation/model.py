@@ -16,7 +16,7 @@ from gluon_ft.io.settings import plain
 from gluon_ft.models import heads, pretrained, registry, tracing
 from gluon_ft.runtime.gluon_internals import parameters_by_path, set_array
 from gluon_ft.training import checkpoint
-from gluon_ft.weights import card
+from gluon_ft.weights import card, model_folder
 from gluon_ft.weights.card import Card
 from gluon_ft.weights.readers.tensor_files import check_finite, read_tensors
 
@@ -84,17 +84,19 @@ def load_model(path: AnyPath, ctx: mx.Context | list[mx.Context] | None = None) 
     Parameters
     ----------
     path : path-like
-        The parameters, or a folder with one of `IN_FOLDER`, of which the first is taken.
+        The parameters, or a folder with one of `IN_FOLDER`, of which the first is taken; or the folder of an export.
     ctx : Context or list of Context, optional
         Default mx.cpu().
 
     Raises
     ------
     WeightsError
-        The parameters or their card are missing or damaged, do not belong together, or are not finite.
+        The parameters or their card are missing or damaged, do not belong together, or are not finite; a file of an
+        export was changed.
     """
-    path = _found(Path(path))
-    about = card.read(path) if path.is_file() else None
+    folder = model_folder.holding(path)
+    path = _found(Path(path)) if folder is None else folder / model_folder.PARAMETERS
+    about = model_folder.read(folder) if folder is not None else card.read(path) if path.is_file() else None
     if about is None:
         raise WeightsError(*_missing(path), path=path, remedy=_remedy(path))
     file = read_tensors(path)
@@ -104,10 +106,11 @@ def load_model(path: AnyPath, ctx: mx.Context | list[mx.Context] | None = None) 
                            remedy=f"copy both files again, {path.name} and {card.beside(path).name}")
     net = _build(about, path)
     own = parameters_by_path(net)
-    _check_tensors(own, file.tensors, about, path)
-    check_finite(file.tensors, path)
+    tensors = file.tensors if folder is None else _under_every_path(own, file.tensors)
+    _check_tensors(own, tensors, about, path)
+    check_finite(tensors, path)
     for name, parameter in own.items():
-        set_array(parameter, file.tensors[name], ctx or mx.cpu())
+        set_array(parameter, tensors[name], ctx or mx.cpu())
     net.hybridize()
     net.temperature, net.params_path = about.temperature, path
     return pretrained.attach(net, about)
@@ -204,6 +207,15 @@ def _check_tensors(own, tensors, about, path):
                            expected=f"{name} {own[name].shape}" if name in own else f"no {name}",
                            found=tuple(tensors[name].shape) if name in tensors else f"no {name}",
                            remedy="copy both files again, or save the model again")
+
+
+def _under_every_path(own, tensors):
+    """An export has each parameter once, under its first path; here under all of them (GoogLeNet's output has two)."""
+    first: dict = {}
+    for name, parameter in own.items():
+        first.setdefault(id(parameter), name)
+    same = {name: first[id(parameter)] for name, parameter in own.items()}
+    return {**tensors, **{name: tensors[source] for name, source in same.items() if source in tensors}}
 
 
 def _differing(first, second) -> list[str]:

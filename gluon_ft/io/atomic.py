@@ -31,21 +31,37 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def replacing_folder(path: str | os.PathLike) -> Iterator[Path]:
+def replacing_folder(path: str | os.PathLike, replace: bool = False) -> Iterator[Path]:
     """Yields a new folder beside `path`, which becomes `path` at the end of the block.
 
-    `path` must not exist, or be an empty folder. If the block fails, nothing is left. Raises OSError.
+    `path` must not exist, or be an empty folder; with `replace` it may be any folder, which is removed once the new one
+    is in its place. If the block fails, nothing is left, and an old folder stays. Raises OSError.
     """
     path = Path(os.path.abspath(path))
     building = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         building.mkdir(parents=True)
         yield building
+        if replace and path.exists():
+            _exchange(building, path)
+            return
         with contextlib.suppress(FileNotFoundError):
             path.rmdir()  # Windows does not rename onto a folder, not even an empty one
         os.replace(building, path)
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+def _exchange(new: Path, path: Path) -> None:
+    """Puts a folder in the place of another, which is removed; after an error that one is put back."""
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
+    os.replace(path, aside)
+    try:
+        os.replace(new, path)
+    except BaseException:
+        os.replace(aside, path)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def remove_leftovers(path: str | os.PathLike) -> None:

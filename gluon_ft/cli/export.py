@@ -1,0 +1,57 @@
+"""`gluon-ft export`: a trained model as a folder for MXNet, ONNX Runtime and people."""
+from __future__ import annotations
+
+import click
+
+from gluon_ft.cli import console
+
+
+@click.command("export", cls=console.Command)
+@click.argument("model", type=click.Path())
+@click.option("-o", "--output", "folder", required=True, type=click.Path(), help="The folder to write; an earlier "
+              "export there is replaced.")
+@click.option("--onnx", is_flag=True, help="Write model.onnx (from pixels to probabilities) and model-logits.onnx too.")
+@click.option("--check", multiple=True, type=click.Path(), metavar="DATA", help="With --onnx: the images that MXNet "
+              "and ONNX Runtime are compared on (files, folders, a list or a .rec); may be repeated.  [default: the "
+              "run's validation images]")
+@click.option("--no-check", is_flag=True, help="With --onnx: compare nothing; there is no certificate then.")
+@click.option("--safetensors", is_flag=True, help="Write model.safetensors too, with torchvision's or timm's names.")
+@click.option("--force", is_flag=True, help="Replace a folder that is not an export, with all that is in it.")
+@console.json_option
+def export(model, folder, onnx, check, no_check, safetensors, force, as_json):
+    """Export a trained MODEL to a folder that works elsewhere, and prove that it answers the same.
+
+    MODEL is the folder of a run, a .params file with its card beside it, or another export. The folder has MXNet's own
+    files (model-symbol.json, model-0000.params), the class names, the preprocessing, a manifest with the hash of each
+    file, and README.md, which says what the model is and how to use it.
+
+    With --onnx the images of --check go through MXNet and ONNX Runtime, from the files on disk to the class. If a class
+    changes, or a probability by more than 0.0001, nothing is written, the images are named, and the exit status is 2.
+
+    \b
+    gluon-ft export runs/photos -o model/
+    gluon-ft export runs/photos -o model/ --onnx --check val/
+    gluon-ft export runs/photos/best.params -o model/ --safetensors --json
+    """
+    from gluon_ft.export import export_model
+
+    if no_check and not onnx:
+        raise click.UsageError("--no-check is for --onnx")
+    console.check_model(model)
+    found = export_model(model, folder, onnx=onnx, check=(check[0] if len(check) == 1 else list(check)) or None,
+                         no_check=no_check, safetensors=safetensors, force=force)
+    console.show([{"file": name, "MB": f"{size / 1e6:.2f}"} for name, size in found.files.items()], whole=["file"])
+    proof = found.certificate
+    if proof is not None:
+        rates = proof.images_per_second
+        for name, reason in proof.unreadable.items():
+            console.say(f"not compared: {name}: {reason}", err=True)
+        console.say(f"ONNX Runtime answers as MXNet: {proof.images} images ({proof.source}), no decision changed, "
+                    f"probabilities within {proof.largest_difference:.1e}; {rates['mxnet']:g} images/s in MXNet, "
+                    f"{rates['onnxruntime']:g} in ONNX Runtime")
+    elif onnx:
+        console.say("not compared with MXNet: there is no certificate")
+    console.say(f"exported: {folder}")
+    console.emit({"command": "export", "model": str(model), "folder": str(folder), "files": found.files,
+                  "certificate": None if proof is None else proof.to_dict(), "manifest": found.manifest}, as_json)
+    return 0

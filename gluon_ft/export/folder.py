@@ -1,0 +1,228 @@
+"""`export_model`: writes the folder of a model, checked, whole or not at all."""
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon import HybridBlock, SymbolBlock
+
+from gluon_ft.engine import blocks
+from gluon_ft.errors import ConfigError, DataError, NetworkError, UserError
+from gluon_ft.evaluation import unknowns
+from gluon_ft.evaluation.model import head_of, load_model
+from gluon_ft.evaluation.predict import class_names_of
+from gluon_ft.export import certificate, model_card, onnx_files, source
+from gluon_ft.export.source import Source
+from gluon_ft.io import documents
+from gluon_ft.io.atomic import replacing_folder
+from gluon_ft.io.checksums import sha256_of
+from gluon_ft.io.paths import AnyPath
+from gluon_ft.io.settings import plain
+from gluon_ft.models import conversion, graph, tracing
+from gluon_ft.models.graph import DATA
+from gluon_ft.reporting import environment
+from gluon_ft.runtime.gluon_internals import array_of, parameters_by_path
+from gluon_ft.training import checkpoint
+from gluon_ft.weights import card, model_folder
+from gluon_ft.weights.readers.safetensors_files import write_safetensors
+
+
+@dataclass(frozen=True)
+class Export:
+    """What `export_model` wrote.
+
+    Attributes
+    ----------
+    folder : Path
+    files : dict of str to int
+        Name -> bytes.
+    certificate : Certificate or None
+        None without ONNX, or where no check was asked for.
+    manifest : dict
+        The contents of manifest.json.
+    """
+
+    folder: Path
+    files: dict[str, int]
+    certificate: certificate.Certificate | None
+    manifest: dict[str, Any]
+
+
+def export_model(model: AnyPath, folder: AnyPath, *, onnx: bool = False, check: Any = None, no_check: bool = False,
+                 safetensors: bool = False, force: bool = False) -> Export:
+    """Exports a trained model to a folder that plain MXNet, ONNX Runtime and gluon_ft load; see docs/export.md.
+
+    Parameters
+    ----------
+    model : path-like
+        The folder of a run, a .params file with its card, or another export.
+    folder : path-like
+        Is made; an earlier export there is replaced.
+    onnx : bool, default False
+        Write `model.onnx` and `model-logits.onnx` as well, and run images through MXNet and ONNX Runtime.
+    check : path-like, list of them, or ImageSource, optional
+        The images: files, folders, a list or packed records. Default: the validation part of the run.
+    no_check : bool, default False
+        Leave that out: there is no certificate then.
+    safetensors : bool, default False
+        Write `model.safetensors`, with torchvision's or timm's names, as well.
+    force : bool, default False
+        Replace a folder that is not an export; what is in it is lost.
+
+    Raises
+    ------
+    WeightsError
+        The model is missing or damaged, or has no PyTorch names.
+    NetworkError
+        The network has no ONNX form, or its ONNX form answers differently: an image's most probable class is another,
+        or a probability differs by more than 1e-4.
+    DataError
+        There are no images to check on, or the folder is something else.
+    DependencyError
+        A package is missing.
+    CheckpointError
+        The folder cannot be written.
+
+    In each of these cases nothing is written.
+    """
+    if no_check and check is not None:
+        raise ConfigError("images to check on, and no check", remedy="leave out one of the two")
+    if check is not None and not onnx:
+        raise ConfigError("images to check on are for the ONNX model", remedy="export it too (--onnx), or leave them "
+                                                                             "out")
+    if onnx:
+        onnx_files.check_packages()
+    folder = Path(folder).resolve()
+    found = source.find(model)
+    _check_place(folder, found.path, force)
+    images = source.images_to_check(found, check) if onnx and not no_check else None
+    with checkpoint.saving(folder, "the export cannot be written"), replacing_folder(folder, replace=True) as building:
+        manifest, proof = _write(building, found, onnx, images, safetensors)
+    sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    return Export(folder, sizes, proof, manifest)
+
+
+def _check_place(folder: Path, model: Path, force: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise DataError("a file, not a folder", path=folder, remedy="choose another name")
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if folder in model.resolve().parents or folder in (Path.cwd(), *Path.cwd().parents):
+        raise DataError("the model itself, or this process's folder, is in there", path=folder,
+                        remedy="choose another folder")
+    if not force and not model_folder.is_export(folder):
+        raise DataError("not empty, and not an export", path=folder,
+                        remedy="choose another folder, or have everything in it replaced with --force")
+
+
+def _write(building: Path, found: Source, onnx: bool, images: Any, safetensors: bool) -> tuple[dict, Any]:
+    net = found.net
+    symbol, values = symbol_and_values(net)
+    symbol.save(str(building / model_folder.SYMBOL))
+    states = set(symbol.list_auxiliary_states())
+    checkpoint.save_arrays({f"{'aux' if name in states else 'arg'}:{name}": mx.nd.array(value, dtype=value.dtype)
+                            for name, value in values.items()}, building / model_folder.PARAMETERS)
+    (building / model_folder.CLASSES).write_bytes(_lines(class_names_of(net)))
+    _write_json(building / model_folder.PREPROCESSING, _prepared(net))
+    if unknowns.of(net) is not None:
+        shutil.copyfile(unknowns.beside(found.path), unknowns.beside(building / model_folder.PARAMETERS))
+    if safetensors:
+        _write_safetensors(building / model_folder.SAFETENSORS, found)
+    proof = None
+    if onnx:
+        for name, model in onnx_files.models(symbol, values, net, sha256_of(found.path)).items():
+            (building / name).write_bytes(model.SerializeToString())
+        if images is not None:
+            proof = certificate.compare(net, building, *images)
+            proof.check(Path(images[1]))
+            _write_json(building / model_folder.CERTIFICATE, proof.to_dict())
+    return _write_manifest(building, found, proof), proof
+
+
+def _write_manifest(building: Path, found: Source, proof: Any) -> dict[str, Any]:
+    """Writes README.md and manifest.json, and reads the folder as a user does."""
+    about = found.card
+    network = {"backbone": about.backbone, "head": about.head or {**head_of(found.net), "options": {}},
+               "source": about.source, "source_sha256": about.source_sha256, "notes": list(about.notes),
+               "extra": plain(about.extra), **({} if about.temperature is None else {"temperature": about.temperature})}
+    recorded = environment.environment()
+    manifest = {"format": model_folder.FORMAT, "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                "gluon_ft": recorded["gluon_ft"], "versions": recorded["versions"], "network": network,
+                "source": {"file": found.path.name, "sha256": sha256_of(found.path)}, "weights": found.weights(),
+                **found.recorded}
+    names = sorted(path.name for path in building.iterdir())
+    text = model_card.text(manifest, found.net, names, None if proof is None else proof.to_dict())
+    (building / model_folder.README).write_text(text, encoding="utf-8", newline="\n")
+    manifest["files"] = {path.name: sha256_of(path) for path in sorted(building.iterdir())}
+    _write_json(building / model_folder.MANIFEST, manifest)
+    _check_same(found.net, building)
+    return manifest
+
+
+def symbol_and_values(net: HybridBlock) -> tuple[mx.sym.Symbol, dict[str, np.ndarray]]:
+    """The network's graph, and its parameters by the names that they have in the network ('features.0.weight').
+
+    Gluon's own names depend on what else was built in the process.
+    """
+    names: dict[str, str] = {}
+    own = parameters_by_path(net)
+    for path, parameter in own.items():
+        names.setdefault(parameter.name, path)
+
+    def rename(node: dict[str, Any]) -> None:
+        if node["op"] == "null":
+            node["name"] = names.get(node["name"], node["name"])
+
+    symbol = graph.edited(tracing.symbol(net), rename)
+    used = set(symbol.list_inputs()) - {DATA}
+    unused = set(names.values()) - used
+    if unused or used - set(own):
+        raise NetworkError("the network's graph does not have its parameters",
+                           found=", ".join(sorted(unused or used - set(own))[:3]))
+    return symbol, {name: array_of(own[name]) for name in symbol.list_inputs() if name != DATA}
+
+
+def _check_same(net: HybridBlock, building: Path) -> None:
+    """NetworkError unless what stands in the folder gives the network's outputs, by MXNet alone and by gluon_ft."""
+    wanted = net.preprocessing
+    data = mx.nd.array(np.random.RandomState(0).uniform(-1, 1, (2, wanted.channels, wanted.size, wanted.size)))
+    expected = net(data).asnumpy()
+    with blocks.quiet():
+        plain_net = SymbolBlock.imports(str(building / model_folder.SYMBOL), [DATA],
+                                        str(building / model_folder.PARAMETERS))
+    ways: dict[str, Callable[[], Any]] = {"MXNet": lambda: plain_net, "gluon_ft": lambda: load_model(building)}
+    for name, load in ways.items():
+        found = load()(data).asnumpy()
+        if not np.allclose(found, expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max()):
+            raise NetworkError(f"the exported model answers differently in {name}",
+                               found=f"{np.abs(found - expected).max():.3g}", expected="the same outputs")
+
+
+def _write_safetensors(path: Path, found: Source) -> None:
+    about = found.card
+    state = conversion.to_torch(found.net, about.backbone)
+    write_safetensors(path, state, {"format": "pt", card.METADATA_KEY: about.to_json()})
+
+
+def _prepared(net: HybridBlock) -> dict[str, Any]:
+    """preprocess.json: the settings, and in words what to do with an image and with the output."""
+    wanted = net.preprocessing
+    return {"preprocessing": wanted.to_dict(), "temperature": net.temperature, "steps": model_card.steps(wanted),
+            "output": model_card.output_steps(wanted, net.temperature)}
+
+
+def _lines(names: list[str]) -> bytes:
+    broken = [name for name in names if name.splitlines() != [name]]
+    if broken:
+        raise UserError("a class name has several lines", found=repr(broken[0]), remedy="rename the class")
+    return "".join(f"{name}\n" for name in names).encode("utf-8", "surrogateescape")
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_bytes(documents.encoded(plain(value), indent=1) + b"\n")
