@@ -35,8 +35,7 @@ def check_packages() -> None:
     """DependencyError where onnx or onnxruntime is missing."""
     missing = onnx_runtime.missing()
     if missing is not None:
-        raise DependencyError(f"ONNX models need the package {missing}", remedy="pip install 'gluon_ft[export]', or "
-                              "pip install 'onnx<1.19' onnxruntime")
+        raise DependencyError(f"ONNX models need the package {missing}", remedy=f"pip install {missing}")
 
 
 def models(symbol: mx.sym.Symbol, values: Mapping[str, np.ndarray], net: HybridBlock,
