@@ -60,16 +60,14 @@ def curves(series: dict[str, list[dict]], path: AnyPath, title: str | None = Non
     return write_atomic(path, curves_png(series, title, metrics))
 
 
-def curves_png(series: dict[str, list[dict]], title: str | None = None, metrics: Sequence[str] = ("loss", "accuracy"),
-               columns: int | None = None) -> bytes:
+def curves_png(series: dict[str, list[dict]], title: str | None = None,
+               metrics: Sequence[str] = ("loss", "accuracy")) -> bytes:
     """Draws the picture that `curves` writes.
 
     Parameters
     ----------
     series, title, metrics
         As in `curves`.
-    columns : int, optional
-        Panels a row; default all of them.
 
     Returns
     -------
@@ -86,17 +84,13 @@ def curves_png(series: dict[str, list[dict]], title: str | None = None, metrics:
     if all(line is None for line in lines.values()):
         raise DataError("there are no curves to draw", expected=f"records with epoch and train_{metrics[0]} or "
                         f"validation_{metrics[0]}", found=f"{sum(map(len, series.values()))} records")
-    columns = columns or len(metrics)
-    rows = math.ceil(len(metrics) / columns)
+    columns = len(metrics)
     with matplotlib.style.context("default"):
-        figure = Figure(figsize=(5 * columns, 3.7 * rows + 0.5 + 0.15 * len(series)), dpi=DPI, layout="constrained")
+        figure = Figure(figsize=(5 * columns, 4.2 + 0.15 * len(series)), dpi=DPI, layout="constrained")
         figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
-        panels = figure.subplots(rows, columns, squeeze=False).ravel()
-        for panel, metric in zip(panels, metrics):
+        for panel, metric in zip(figure.subplots(1, columns, squeeze=False).ravel(), metrics):
             _panel(panel, metric, {(name, part): line for (name, m, part), line in lines.items() if m == metric},
                    list(series))
-        for panel in panels[len(metrics):]:
-            panel.set_axis_off()
         _legends(figure, series, columns, title)
         return png(figure)
 

@@ -56,6 +56,17 @@ class Browser:
         return [entry["message"] for entry in self._call("/se/log", {"type": "browser"})]
 
 
+def dumped(page: Path, part: str, profile: Path) -> str:
+    """The page's document once its script has run; skips the test without Chromium.
+
+    page : the file. part : what follows its address, such as '#result'. profile : new folder for the browser's files.
+    """
+    program = shutil.which("chromium") or pytest.skip("chromium (Debian's package) is not installed")
+    done = subprocess.run([program, *OPTIONS, f"--user-data-dir={profile}", "--dump-dom",
+                           page.resolve().as_uri() + part], capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout
+
+
 @contextlib.contextmanager
 def browser(folder: Path):
     """A `Browser`; skips the test where chromium or chromedriver is missing. folder : new, for its files."""

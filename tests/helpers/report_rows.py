@@ -33,7 +33,7 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.tables, self.images, self.outside, self.tags, self.text = {}, [], [], set(), ""
-        self.charts, self.ids, self._script, self.policy = [], set(), "", ""
+        self.unnamed, self.charts, self.ids, self._script, self.policy = [], [], set(), "", ""
         self._row = self._cell = self._inside = None
         self.feed(text)
 
@@ -43,6 +43,8 @@ class Page(HTMLParser):
         self.outside += [v for k, v in attrs.items()
                          if k in ("src", "href", "srcset") and not v.startswith(("data:", "#"))]
         self.ids.add(attrs.get("id"))
+        name = "alt" if tag == "img" else "aria-label"
+        self.unnamed += [tag] if tag in ("img", "svg", "canvas") and not attrs.get(name) else []
         self.policy = attrs["content"] if attrs.get("http-equiv") else self.policy
         if "data-chart" in attrs:
             self.charts.append(json.loads(attrs["data-chart"]))

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from browser import browser
+from browser import browser, dumped
 from PIL import Image
 from report_rows import HOSTILE, Page, records, row
 
@@ -90,7 +90,7 @@ def test_the_matrix_and_its_images(few):
 def test_hostile_names_stay_text(few):
     page = Page(few)
     assert few.count("<script") == 1 and HOSTILE not in few and page.policy_allows_its_script
-    assert page.outside == [] and "\u202e" not in few
+    assert page.outside == [] and page.unnamed == [] and "\u202e" not in few
     assert page.tables["left-out"][1] == [f"{HOSTILE}.jpg", "train", "cannot be read"]
     # What is a fact of the data is not said again among the notes.
     assert re.findall("<li>([^<]*)</li>", few.split('id="notes"')[1].split("</ul>")[0]) == ["Few images."]
@@ -139,6 +139,7 @@ def test_an_image_that_is_gone_is_said():
 
 def test_257_classes_and_20_runs_stay_small(large):
     page = Page(large)
+    assert page.unnamed == []
     assert len(large.encode()) < 5_000_000
     assert len(page.tables["by-class"]) == 258 and "matrix" not in page.tables and "data-matrix" in large
     assert 0 < len(page.images) <= evaluated.MOST_CELL_IMAGES + evaluated.MOST_MISTAKES + 3
@@ -151,6 +152,39 @@ def test_257_classes_and_20_runs_stay_small(large):
                                            (3600, "60 min"), (7260, "2 h 1 min")])
 def test_durations(seconds, said):
     assert words.duration(seconds) == said
+
+
+# Each text's colour and that of its background, as [red, green, blue]; a see-through one counts with what is below it.
+COLOURS = r"""
+const rgba = text => [...text.match(/[\d.]+/g).map(Number), 1].slice(0, 4);
+const behind = element => {
+  if (!element) return [255, 255, 255];
+  const [r, g, b, a] = rgba(getComputedStyle(element).backgroundColor);
+  const below = a < 1 ? behind(element.parentElement) : [0, 0, 0];
+  return [r, g, b].map((value, i) => value * a + below[i] * (1 - a));
+};
+const texts = [...document.querySelectorAll('body *')].filter(element => element.checkVisibility() &&
+  !element.closest('svg, script') && [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim()));
+return texts.map(element => [element.className || element.tagName,
+                             rgba(getComputedStyle(element).color).slice(0, 3), behind(element)]);
+"""
+
+
+def contrast(one, other):
+    """WCAG 2's ratio of two colours."""
+    def light(colour):
+        parts = [v / 255 / 12.92 if v <= 10.31 else ((v / 255 + 0.055) / 1.055) ** 2.4 for v in colour]
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+    low, high = sorted((light(one), light(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_the_script_opens_the_cell_of_an_address(few, tmp_path):
+    (tmp_path / "few.html").write_text(few, encoding="utf-8")
+    found = Page(dumped(tmp_path / "few.html", "#pair-0-1", tmp_path / "profile"))
+    assert f"cat taken for {HOSTILE}: 1" in found.text
+    assert len(found.images) == len(Page(few).images) + 1  # the cell's own, shown again beside the matrix
 
 
 @pytest.mark.slow
@@ -178,6 +212,11 @@ def test_the_page_works_in_a_browser(few, large, tmp_path):
         before = chromium.run(dark)
         chromium.click("#theme")
         assert chromium.run(dark) != before
+        for scheme in ("light", "dark"):
+            chromium.run(f"document.documentElement.dataset.theme = '{scheme}'")
+            texts = chromium.run(COLOURS)
+            assert len(texts) > 100
+            assert [text for text in texts if contrast(*text[1:]) < 4.5] == []  # WCAG 2, level AA
         chromium.open(tmp_path / "few.html", "#pair-2-2")
         assert chromium.run(shown) == "owl \\u202e moth: 1 right1"
         for name in ("few.html", "large.html"):

@@ -35,6 +35,8 @@ class Line:
         Whether the points are marked.
     band : (list of float, list of float)
         Lowest and highest value at each point, NaN in gaps; empty without a band.
+    shares : list of float
+        0 to 1 for each point, by which its mark is larger; empty where all are alike.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Line:
     dashed: bool = False
     dots: bool = False
     band: tuple[Sequence[float], Sequence[float]] = ((), ())
+    shares: Sequence[float] = ()
 
 
 @dataclass
@@ -150,7 +153,8 @@ def reliability(title: str, measured: dict[str, list[dict]]) -> Chart:
         Name of the line -> bins as of `measures.reliability`.
     """
     lines = [Line(name, number, [(one["confidence"], one["accuracy"], f" right of {_images(one['images'])}")
-                                 for one in bins], dashed=number > 0, dots=True)
+                                 for one in bins], dashed=number > 0, dots=True,
+                  shares=[one["images"] / sum(each["images"] for each in bins) for one in bins])
              for number, (name, bins) in enumerate(measured.items())]
     across = _Axis(0, 1, LEFT, WIDTH - RIGHT)
     return _drawn(title, "confidence (probability of the predicted class)", lines, across,
@@ -203,7 +207,9 @@ def _shapes(line, across, up) -> list[str]:
     if path:
         found.append(f'<path class="line {classes}{" dashed" if line.dashed else ""}" {series} d="{path}"/>')
     marked = [point for run in runs for point in run if line.dots or len(run) == 1]
-    found += [f'<circle class="dot {classes}" {series} cx="{across(x)}" cy="{up(y)}" r="3"/>' for x, y in marked]
+    sizes = [round(2.5 + 5.5 * math.sqrt(share), 1) for share in line.shares] or [3] * len(marked)
+    found += [f'<circle class="dot {classes}" {series} cx="{across(x)}" cy="{up(y)}" r="{size}"/>'
+              for (x, y), size in zip(marked, sizes)]
     return found
 
 

@@ -90,9 +90,9 @@ class Story:
 def view(found: Evaluated) -> dict[str, Any]:
     """All that the template shows of the images.
 
-    Keys: `what`, `images`, `measures` (`evaluation.measures.Measures`), `matrix`, `pairs`, `right`, `more_pairs`,
-    `mistakes`, `heat` (whether they have heat maps), `wrong`, `reliability`, `data` (of the matrix that is a picture,
-    else None).
+    Keys: `what`, `images`, `wrong`, `measures` (`evaluation.measures.Measures`), `matrix` or, of many classes, `data`,
+    `pairs`, `more_pairs`, `right`, `mistakes`, `heat` (whether they have heat maps), `reliability` and `by_bins` (the
+    names of its lines).
     """
     from gluon_ft.evaluation.measures import measure
 
@@ -109,7 +109,7 @@ def view(found: Evaluated) -> dict[str, Any]:
             "more_pairs": max(0, len(wrong) - MOST_PAIRS), "right": right[:MOST_PAIRS],
             "matrix": _table(measures.confusion) if table else None,
             "data": None if table else _data(measures.confusion, found.classes),
-            "reliability": charts.reliability("Confidence and accuracy", by_bins),
+            "reliability": charts.reliability("Confidence and accuracy", by_bins), "by_bins": list(by_bins),
             "mistakes": _mistakes(found), "heat": bool(found.heat), "wrong": measures.images - measures.correct}
 
 

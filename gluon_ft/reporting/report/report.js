@@ -176,7 +176,8 @@ if (matrix && matrix.tagName === "TABLE") {
     context.clearRect(0, 0, matrix.width, matrix.height);
     cells.forEach(([row, column, images]) => {
       context.fillStyle = colour(row === column ? "--right" : "--wrong", 0.35 + 0.65 * Math.sqrt(images / sums.get(row)));
-      context.fillRect(column * size, row * size, size, size);
+      const more = row === column ? 0 : 1;  // a single confusion can be seen
+      context.fillRect(column * size - more, row * size - more, size + 2 * more, size + 2 * more);
     });
     if (chosen < 0) return;
     context.strokeStyle = style.getPropertyValue("--text");
