@@ -303,7 +303,7 @@ def check_model(path: str | os.PathLike) -> None:
     path = Path(path)
     if not path.exists() or (path.is_file() and path.suffix != ".params" and not card.beside(path).is_file()):
         raise WeightsError("not a model" if path.exists() else "no such model", path=path,
-                           expected="a .params file with its card beside it, or the folder of a run")
+                           expected="a .params file with its card beside it, or the folder of a run or of an export")
 
 
 def wide_option(function):

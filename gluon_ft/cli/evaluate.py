@@ -32,7 +32,7 @@ def evaluate(model, data, by_class, top_k, table, all_probabilities, tta, mirror
              classes_are_folders, batch_size, device, wide, as_json):
     """Measure a saved MODEL on DATA, labelled images that it was not trained on.
 
-    MODEL is the folder of a run or of a model, or a .params file with its card (.params.json) beside it. DATA is a
+    MODEL is the folder of a run or of an export, or a .params file with its card (.params.json) beside it. DATA is a
     folder with one subfolder a class, a list (.lst, .csv, .tsv, .txt) or packed records (.rec). The names of the
     classes decide which label is which. Images of classes that the network does not know are counted and not scored.
 

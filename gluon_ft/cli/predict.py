@@ -27,8 +27,8 @@ REMARK = "like nothing it was trained on"
 def predict(model, images, top, batch_size, tta, unknowns, false_alarms, coverage, device, wide, as_json):
     """Name the class of each of IMAGES (files, or folders with images in them) with its probability.
 
-    MODEL is the .params file of a saved model, whose card (.params.json) lies beside it, or the folder of a run. The
-    images are prepared as the model says.
+    MODEL is the .params file of a saved model, whose card (.params.json) lies beside it, or the folder of a run or of
+    an export. The images are prepared as the model says.
 
     Links are followed; hidden files, folders that a NAS makes and files that are no images by their suffix are left
     out, and counted in one line on standard error.

@@ -243,7 +243,7 @@ def batches(net: HybridBlock, source: ImageSource, wanted: Preprocessing, errors
     """
     transform, count = Transform(wanted), len(views_of_each or [0])
     resize, contexts = transform.decode_resize(), devices.placed(net, ctx)
-    has_softmax = bool(heads.after_output(net) & {"softmax", "SoftmaxOutput", "SoftmaxActivation"})
+    has_softmax = heads.gives_probabilities(net)
     dtype = next(iter(net.collect_params().values())).dtype
 
     def fill(position, out):

@@ -84,7 +84,7 @@ def load_model(path: AnyPath, ctx: mx.Context | list[mx.Context] | None = None) 
     Parameters
     ----------
     path : path-like
-        The folder of a run or a model, or a .params file.
+        The folder of a run or of an export, or a .params file.
     ctx : Context or list of Context, optional
         Default mx.cpu().
 

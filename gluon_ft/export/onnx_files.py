@@ -19,14 +19,14 @@ from gluon_ft.engine import blocks, onnx_runtime
 from gluon_ft.engine.onnx_graph import IR_VERSION, OPSET, OUTPUT
 from gluon_ft.engine.onnx_operators import convert
 from gluon_ft.errors import DependencyError, NetworkError
-from gluon_ft.models.graph import DATA, Graph
+from gluon_ft.models import heads
+from gluon_ft.models.graph import DATA
 from gluon_ft.weights import model_folder
 
 if TYPE_CHECKING:
     import onnx
 
 INPUT, PROBABILITIES, LOGITS = "image", "probabilities", "logits"
-_SOFTMAX = {"softmax", "SoftmaxOutput", "Softmax", "SoftmaxActivation"}
 _LEAST = float(np.finfo(np.float32).tiny)
 _END = np.iinfo(np.int64).max
 
@@ -67,8 +67,7 @@ def models(symbol: mx.sym.Symbol, values: Mapping[str, np.ndarray], net: HybridB
         if len(graph.result[1]) != 1:
             raise NetworkError("the network's result is not one number a class", found=f"shape {graph.result[1]}")
         whole = graph.model(values)
-    head = Graph(symbol)
-    softmax = head.nodes[head.heads[0][0]].op in _SOFTMAX
+    softmax = heads.gives_probabilities(net)
     size, channels, about = wanted.size, wanted.channels, _metadata(net, source_sha256)
     pixels = _joined(whole, _before(wanted), _behind(wanted, net.temperature, softmax, graph.result[1][0]),
                      [onnx.TensorProto.UINT8, "n", size, size, channels])

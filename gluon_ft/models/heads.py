@@ -293,3 +293,8 @@ def after_output(net: HybridBlock) -> set[str]:
     result = graph.nodes[graph.heads[0][0]]
     _, passed = graph.behind(result, lambda node: node.op not in ("FullyConnected", "Convolution"))
     return {node.op for node in passed if node.op != "Pooling" or node.attrs.get("pool_type", "max") != "avg"}
+
+
+def gives_probabilities(net: HybridBlock) -> bool:
+    """Whether a softmax is part of the network, behind its output layer."""
+    return bool(after_output(net) & {"softmax", "SoftmaxOutput", "Softmax", "SoftmaxActivation"})

@@ -150,7 +150,8 @@ def test_the_command(net, photos, tmp_path, run):
     assert "no such model" in run(tmp_path / "x.params", photos, status=2).err
     picture = photos / "a" / "1.png"
     assert run(picture, photos, status=2).err == (
-        f"error: {picture}: not a model; expected a .params file with its card beside it, or the folder of a run\n")
+        f"error: {picture}: not a model; expected a .params file with its card beside it, or the folder of a run or of "
+        "an export\n")
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -174,7 +175,12 @@ def test_a_class_name_of_two_lines_is_refused(pictures, tmp_path):
 def test_the_commands_take_it(whole, pictures, tmp_path):
     out = gluon_ft_command("predict", whole.folder, pictures, "--json")
     assert len(json.loads(out.splitlines()[-1])["predictions"]) == 12
-    out = gluon_ft_command("explain", whole.folder, pictures / "red" / "00.png", "-o", tmp_path / "heat")
+    labelled = tmp_path / "labelled"
+    for own, name in (("red", "blau"), ("green", "grün")):
+        shutil.copytree(pictures / own, labelled / name)
+    out = gluon_ft_command("evaluate", whole.folder, labelled, "--json")
+    assert json.loads(out.splitlines()[-1])["measures"]["images"] == 8
+    gluon_ft_command("explain", whole.folder, pictures / "red" / "00.png", "-o", tmp_path / "heat")
     assert list((tmp_path / "heat").iterdir())
 
 
@@ -187,3 +193,9 @@ def test_the_command(run, tmp_path):
     assert "--no-check is for --onnx" in gluon_ft_command("export", run, "-o", tmp_path / "x", "--no-check", status=2)
     assert "no such model" in gluon_ft_command("export", tmp_path / "none", "-o", tmp_path / "x", status=2)
     assert "gluon-ft export runs/photos -o model/ --onnx --check val/" in gluon_ft_command("export", "--help")
+
+
+def test_a_place_that_cannot_be_written(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    line = gluon_ft_command("export", run, "-o", tmp_path / "file" / "model", status=2)
+    assert "file/model: the export cannot be written" in line and line.count("\n") == 1

@@ -62,14 +62,14 @@ def how(**settings):
 
 CASES = {
     "as ImageNet": (small, PLAIN, None),
-    "calibrated": (small, PLAIN, 0.37),
+    "calibrated": (small, PLAIN, 5.0),
     "0..255, blue first": (small, how(scale=1.0, channel_order="bgr", mean=(104, 117, 123), std=(60, 61, 62)), None),
     "rotated": (small, how(rotate180=True), None),
     "mirrored": (small, how(mirror=True), 2.5),
     "everything": (small, how(mirror=True, rotate180=True, channel_order="bgr"), 1.3),
     "grey": (grey, how(channel_order="gray", mean=(0.2,), std=(0.3,)), 1.3),
     "softmax in the network": (lambda: with_layer(Op("softmax")), PLAIN, None),
-    "softmax in the network, calibrated": (lambda: with_layer(Op("softmax")), how(mirror=True), 0.5),
+    "softmax in the network, calibrated": (lambda: with_layer(Op("softmax")), how(mirror=True), 4.0),
 }
 
 
