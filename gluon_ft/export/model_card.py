@@ -109,8 +109,9 @@ def _limits(manifest, net) -> str:
                      "Runtime alone do not.")
     if net.temperature is None:
         lines.append("The probabilities are not calibrated.")
-    lines.append("The measures hold for images of the same kind as the validation images: same cameras, places and "
-                 "mixture of classes.")
+    if manifest.get("measures"):
+        lines.append("The measures hold for images of the same kind as the validation images: same cameras, places and "
+                     "mixture of classes.")
     lines += [_plain(note) for note in manifest["network"].get("notes") or []]
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import mxnet as mx
 import numpy as np
@@ -164,6 +165,22 @@ def test_images_to_check_on(run, pictures, tmp_path, kind):
     assert found["images"] == {"folder": 12, "files": 2, "list": 2, "class folder": 4}[kind]
     assert found["source"] == {"folder": "photos", "files": "images that were given", "list": "some.lst",
                                "class folder": "blue"}[kind]
+
+
+def test_packed_records_are_checked_on_by_name_and_as_a_runs_validation_part(run, pictures, tmp_path):
+    gluon_ft_command("split", pictures, tmp_path / "set", "--fraction", "0.5", "--seed", "0")
+    gluon_ft_command("pack", tmp_path / "set", pictures, "--resize", "32")
+    found = export_model(run, tmp_path / "first", onnx=True, check=tmp_path / "set-val.rec").certificate
+    assert (found.images, found.source) == (6, "set-val.rec")
+    again = tmp_path / "again"
+    shutil.copytree(run, again)
+    record = json.loads((again / "data.json").read_text())
+    record["parts"]["validation"].update(source=str(tmp_path / "set-val.rec"), root=None, files=None)
+    (again / "data.json").write_text(json.dumps(record))
+    assert export_model(again, tmp_path / "second", onnx=True).certificate.images == 6
+    (tmp_path / "set-val.rec").unlink()
+    with pytest.raises(DataError, match=r"the run's validation images cannot be opened.*set-val\.rec.*--no-check"):
+        export_model(again, tmp_path / "third", onnx=True)
 
 
 def test_images_that_cannot_be_read_are_listed(run, pictures, tmp_path):
