@@ -390,8 +390,11 @@ def _looked_at(job, folds, predicted) -> tuple[Evaluated | None, float | None, d
         held_out.write_predictions(folder, loader.source, labels, calibrated, classes)
         pictures.draw_confusion(probabilities, labels, classes, folder / f"confusion_matrix_of_{what}.png")
         pictures.draw_mistakes(probabilities, labels, loader, folder / "most_confident_mistakes.png")
-    words = "validation images" if what == "validation" else "training images, each by a network without its fold"
-    return Evaluated(loader.source, words, labels, calibrated, classes, probabilities), temperature, {
+    evaluated = Evaluated(loader.source, "validation images", labels, calibrated, classes, probabilities)
+    if folds is not None and what != "validation":
+        evaluated.what, evaluated.how = "training images", \
+            f"{folds.found['folds']} folds, each predicted by a network without it"
+    return evaluated, temperature, {
         "confusions": pictures.confusions(probabilities, labels, classes), **more}
 
 

@@ -48,7 +48,9 @@ def test_each_image_once_and_the_model_is_that_of_all_images(images, source, tmp
     assert all(sum(float(row[f"p({name})"]) for name in ("blue", "green", "red")) == pytest.approx(1) for row in rows)
     plain = finetune.train(images, run=tmp_path / "all", say=quiet, pretrained=str(source), validation=0.0, **SVM)
     assert same(parameters(tmp_path / "cv"), parameters(plain.folder))
-    assert "95 % interval" in (tmp_path / "cv" / "report.html").read_text()
+    page = (tmp_path / "cv" / "report.html").read_text()
+    assert "95 % interval" in page and "folds, each predicted by a network without it" in page
+    assert "Doubtful labels" in page and "Heat map of " not in page  # other networks made these mistakes
     assert not list((tmp_path / "cv").glob("*folds*"))
 
 

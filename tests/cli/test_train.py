@@ -61,6 +61,7 @@ def test_a_run_folder_holds_everything(finished, images):
     page = (run / "report.html").read_text()
     assert f"<h1>{run.name}</h1>" in page and f"<pre>gluon-ft train --config {run / 'config.json'}</pre>" in page
     assert "data:image/jpeg" in page and "on 6 validation images" in page and known["sha256"] in page
+    assert "Heat map of " in page and "Doubtful labels" not in page  # they were not judged
     assert (run / "curves.png").is_file() and (run / "confusion_matrix_of_validation.png").is_file()
     assert "0.02 (given)" in page and "cosine (advised)" in page and "no pretrained weights that fit" in page
 
@@ -181,6 +182,7 @@ def test_what_a_linear_classifier_was_fitted_to_is_what_it_predicts_with(tmp_pat
     done = finetune.train(images, run=tmp_path / "run", pretrained=str(weights), strategy="linear", say=quiet, **given)
     assert content(done.folder, "config")["mirror"] is mirrored
     assert done.result["classifier"] in linear.WORDS.values()
+    assert "Doubtful labels" in done.report.read_text()
     net = load_model(done.folder / "best.params")
     assert net.preprocessing.mirror is mirrored
     files = sorted(images.glob("*/*.png"))

@@ -35,11 +35,13 @@ class Evaluated:
     labels : ndarray
         int64 (n,).
     probabilities : ndarray
-        float (n, classes), as the network's card has them calibrated.
+        float (n, classes), calibrated without the image itself.
     classes : list of str
         In label order.
     uncalibrated : ndarray
         The same before calibration; the same object where nothing was calibrated.
+    how : str
+        What else there is to say of how they were predicted.
     heat : dict of int to ndarray
         Position of a mistake -> the image with the heat map of Grad-CAM over it, uint8 (height, width, 3).
     """
@@ -50,6 +52,7 @@ class Evaluated:
     probabilities: np.ndarray
     classes: list[str]
     uncalibrated: np.ndarray
+    how: str = ""
     heat: dict[int, np.ndarray] = field(default_factory=dict)
 
     @property
@@ -90,9 +93,9 @@ class Story:
 def view(found: Evaluated) -> dict[str, Any]:
     """All that the template shows of the images.
 
-    Keys: `what`, `images`, `wrong`, `measures` (`evaluation.measures.Measures`), `matrix` or, of many classes, `data`,
-    `pairs`, `more_pairs`, `right`, `mistakes`, `heat` (whether they have heat maps), `reliability` and `by_bins` (the
-    names of its lines).
+    Keys: `what`, `how`, `images`, `wrong`, `measures` (`evaluation.measures.Measures`), `matrix` or, of many classes,
+    `data`, `pairs`, `more_pairs`, `right`, `mistakes`, `heat` (whether they have heat maps), `reliability` and
+    `by_bins` (the names of its lines).
     """
     from gluon_ft.evaluation.measures import measure
 
@@ -105,9 +108,9 @@ def view(found: Evaluated) -> dict[str, Any]:
         before = measure(found.labels, found.uncalibrated, found.classes)
         by_bins = {"after calibration": measures.reliability, "before": before.reliability}
     table = len(found.classes) <= TABLE_CLASSES
-    return {"what": found.what, "images": measures.images, "measures": measures, "pairs": wrong[:MOST_PAIRS],
-            "more_pairs": max(0, len(wrong) - MOST_PAIRS), "right": right[:MOST_PAIRS],
-            "matrix": _table(measures.confusion) if table else None,
+    return {"what": found.what, "how": found.how, "images": measures.images, "measures": measures,
+            "pairs": wrong[:MOST_PAIRS], "more_pairs": max(0, len(wrong) - MOST_PAIRS),
+            "right": right[:MOST_PAIRS], "matrix": _table(measures.confusion) if table else None,
             "data": None if table else _data(measures.confusion, found.classes),
             "reliability": charts.reliability("Confidence and accuracy", by_bins), "by_bins": list(by_bins),
             "mistakes": _mistakes(found), "heat": bool(found.heat), "wrong": measures.images - measures.correct}
