@@ -1,6 +1,9 @@
 """Atomic writes: whole or not at all, nothing left behind, and what a killed process left is found."""
 from __future__ import annotations
 
+import contextlib
+import os
+
 import pytest
 
 from gluon_ft.io import atomic
@@ -24,6 +27,27 @@ def test_a_folder_appears_whole(tmp_path):
     with pytest.raises(OSError), atomic.replacing_folder(tmp_path / "new") as building:
         (building / "y").write_text("2")
     assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")) == ["empty", "empty/x", "new", "new/x"]
+
+
+@pytest.mark.parametrize("fails", ["never", "in the block", "in the last step"])
+def test_a_folder_is_replaced_whole_or_stays(tmp_path, monkeypatch, fails):
+    (tmp_path / "a" / "inner").mkdir(parents=True)
+    (tmp_path / "a" / "inner" / "x").write_text("old")
+    rename, calls = os.replace, []
+
+    def second_one_fails(*names):
+        calls.append(names)
+        if fails == "in the last step" and len(calls) == 2:
+            raise OSError("disk")
+        rename(*names)
+
+    monkeypatch.setattr(os, "replace", second_one_fails)
+    with contextlib.suppress(OSError), atomic.replacing_folder(tmp_path / "a", replace=True) as building:
+        (building / "y").write_text("new")
+        if fails == "in the block":
+            raise OSError("block")
+    found = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
+    assert found == (["a", "a/y"] if fails == "never" else ["a", "a/inner", "a/inner/x"])
 
 
 def test_leftovers_of_a_killed_process_are_removed(tmp_path):
