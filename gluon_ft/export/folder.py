@@ -158,7 +158,7 @@ def _write_manifest(building: Path, found: Source, proof: Any) -> dict[str, Any]
                 **found.recorded}
     names = sorted(path.name for path in building.iterdir())
     text = model_card.text(manifest, found.net, names, None if proof is None else proof.to_dict())
-    (building / model_folder.README).write_text(text, encoding="utf-8", newline="\n")
+    (building / model_folder.README).write_bytes(text.encode("utf-8"))
     manifest["files"] = {path.name: sha256_of(path) for path in sorted(building.iterdir())}
     _write_json(building / model_folder.MANIFEST, manifest)
     _check_same(found.net, building)

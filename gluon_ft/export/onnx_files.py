@@ -83,7 +83,7 @@ def models(symbol: mx.sym.Symbol, values: Mapping[str, np.ndarray], net: HybridB
 
 
 def _metadata(net: HybridBlock, source_sha256: str) -> dict[str, str]:
-    return {"class_names": json.dumps(list(net.classes), ensure_ascii=False),
+    return {"class_names": json.dumps(list(net.classes)),
             "preprocessing": json.dumps(net.preprocessing.to_dict()), "temperature": json.dumps(net.temperature),
             "source_sha256": source_sha256, "gluon_ft_version": gluon_ft.__version__}
 

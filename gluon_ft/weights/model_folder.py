@@ -74,7 +74,7 @@ def read(folder: Path) -> Card:
         if name not in _FREE:
             _check(folder / name, expected)
     try:
-        names = documents.read_bytes(folder / CLASSES, card.MOST_BYTES).decode("utf-8").split("\n")
+        names = documents.read_bytes(folder / CLASSES, card.MOST_BYTES).decode("utf-8", "surrogateescape").split("\n")
         prepared = documents.read_json(folder / PREPROCESSING, card.MOST_BYTES)
         about = {**manifest["network"], "classes": names[:-1], "preprocessing": prepared["preprocessing"],
                  "sha256": manifest["files"][PARAMETERS]}

@@ -172,6 +172,15 @@ def test_a_class_name_of_two_lines_is_refused(pictures, tmp_path):
     assert not (tmp_path / "model").exists()
 
 
+def test_a_class_name_that_is_not_utf_8_survives(pictures, tmp_path):
+    pytest.importorskip("onnxruntime")
+    names = ["a", "caf\udce9", "猫"]
+    run = make_run(tmp_path / "run", pictures, classes=names)
+    export_model(run, tmp_path / "model", onnx=True)
+    assert (tmp_path / "model" / "classes.txt").read_bytes().splitlines()[1] == b"caf\xe9"
+    assert gluon_ft.load_model(tmp_path / "model").classes == names
+
+
 def test_the_commands_take_it(whole, pictures, tmp_path):
     out = gluon_ft_command("predict", whole.folder, pictures, "--json")
     assert len(json.loads(out.splitlines()[-1])["predictions"]) == 12
