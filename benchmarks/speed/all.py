@@ -8,6 +8,8 @@ precision  bfloat16 against float32: at least 1.35 times the images/s; rewritten
 loop       our loop against a hand-written one: at most 1.02 times its time
 peers      the D2L procedure against ours: at least its speed with equal settings, a fifth of its time by default
 torch      PyTorch's best setting on the same cores, or the profile of what is in the way; needs GLUON_FT_TORCH_PYTHON
+inference  forward passes by our engines, ONNX Runtime, OpenVINO and PyTorch; needs GLUON_FT_TORCH_PYTHON
+job        `gluon-ft train` on real photos by phase, against the limit of what it has to compute
 
 Each appends to its own file in benchmarks/results. Exit status 1 where a target was missed, 3 where nothing could run.
 """
@@ -26,8 +28,9 @@ from benchmarks import runner
 from gluon_ft.cli import console
 
 PARTS = {"cache": "speed/cache.py", "precision": "speed/precision.py", "loop": "speed/loop_overhead.py",
-         "peers": "peers/compare_peers.py", "torch": "speed/training_speed.py"}
-NEEDS_PHOTOS = ("cache", "peers")
+         "peers": "peers/compare_peers.py", "torch": "speed/training_speed.py",
+         "inference": "speed/inference.py", "job": "speed/job.py"}
+NEEDS_PHOTOS = ("cache", "peers", "job")
 
 
 @console.command(text=__doc__)
@@ -53,7 +56,7 @@ def main(only, as_json):
 def _missing(name):
     if name in NEEDS_PHOTOS and not (runner.SHARED / "hotdog").is_dir():
         return f"{runner.SHARED / 'hotdog'} is not there"
-    if name == "torch" and not os.environ.get(runner.TORCH_VARIABLE):
+    if name in ("torch", "inference") and not os.environ.get(runner.TORCH_VARIABLE):
         return f"{runner.TORCH_VARIABLE} does not name a Python with torch"
     return None
 

@@ -4,7 +4,8 @@
 
 Reads lines from standard input, each the name of a setting (float32, bfloat16: both channels-last; float32-plain:
 PyTorch's own layout), trains that many steps as the number behind it says, and answers with the seconds. The networks
-are torchvision's, written out, since it is not always installed: ResNet-18 (2015) and MobileNetV2 (2018).
+are torchvision's, written out, since it is not always installed: ResNet-18 and -50 (2015)
+and MobileNetV2 (2018).
 """
 import json
 import sys
@@ -42,6 +43,20 @@ def resnet18():
         layers.append(Residual(body, shortcut, relu=True))
         inputs = outputs
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 2))
+
+
+def resnet50():
+    layers, inputs = [convolution(3, 64, 7, 2, activation=nn.ReLU), nn.MaxPool2d(3, 2, 1)], 64
+    for middle, count, first in ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)):
+        for number in range(count):
+            stride = first if number == 0 else 1
+            body = nn.Sequential(convolution(inputs, middle, 1, activation=nn.ReLU),
+                                 convolution(middle, middle, 3, stride, activation=nn.ReLU),
+                                 convolution(middle, 4 * middle, 1))
+            shortcut = convolution(inputs, 4 * middle, 1, stride) if number == 0 else None
+            layers.append(Residual(body, shortcut, relu=True))
+            inputs = 4 * middle
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2048, 2))
 
 
 def mobilenetv2():
@@ -82,7 +97,7 @@ def main(name, batch, size):
     for line in sys.stdin:
         setting, count = line.split()
         if setting not in steps:
-            steps[setting] = stepper({"resnet18": resnet18, "mobilenetv2": mobilenetv2}[name](), setting, x, y)
+            steps[setting] = stepper({"resnet18": resnet18, "resnet50": resnet50, "mobilenetv2": mobilenetv2}[name](), setting, x, y)
         begun = time.perf_counter()
         for _ in range(int(count)):
             steps[setting]()
