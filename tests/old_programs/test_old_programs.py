@@ -81,7 +81,7 @@ def weights(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights")
     mx.random.seed(1)
     for name, build in (("resnet18_v2", mx.gluon.model_zoo.vision.get_model), ("resnet18_v1b", model_zoo.get_model),
-                        ("mobilenetv2_0.25", model_zoo.get_model)):
+                        ("cifar_resnet20_v1", model_zoo.get_model)):
         net = build(name, classes=1000)
         net.initialize(mx.init.Xavier())
         net(mx.nd.zeros((1, 3, 64, 64)))
@@ -105,7 +105,7 @@ def options_of(program, pictures, weights, records, out):
     return {
         "d2l_np": d2l, "d2l_nd": d2l,
         "gluoncv_transfer": (pictures, weights / "resnet18_v1b.params", out / "models", 6),
-        "gluoncv_finetune": ("--data", pictures, "--params", weights / "mobilenetv2_0.25.params", "--save-dir", out,
+        "gluoncv_finetune": ("--data", pictures, "--params", weights / "cifar_resnet20_v1.params", "--save-dir", out,
                              "--epochs", 8),
         "howto": (weights / "symbol", records / "train.rec", records / "test.rec"), "module_fine_tune": module,
         "image_folder_workers": (pictures, 3)}[program]

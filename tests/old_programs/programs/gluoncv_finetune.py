@@ -16,7 +16,7 @@ from gluoncv.utils import LRScheduler, TrainingHistory
 def parse_opts():
     parser = argparse.ArgumentParser()
     parser.add_argument("--data")
-    parser.add_argument("--model", default="mobilenetv2_0.25")
+    parser.add_argument("--model", default="cifar_resnet20_v1")
     parser.add_argument("--params")
     parser.add_argument("--save-dir")
     parser.add_argument("--classes", type=int, default=2)
@@ -53,9 +53,7 @@ def main():
     net = gluoncv.model_zoo.get_model(opts.model, classes=1000)
     net.load_parameters(opts.params, ctx=ctx)
     with net.name_scope():
-        output = nn.HybridSequential(prefix="output_")
-        output.add(nn.Conv2D(opts.classes, 1, use_bias=True), nn.Flatten())
-        net.output = output
+        net.output = nn.Dense(opts.classes, in_units=64, prefix="output_")
     net.output.initialize(mx.init.Xavier(), ctx=ctx)
     net.collect_params(".*output.*").setattr("lr_mult", np.float64(2))
     net.hybridize(static_alloc=True)
