@@ -97,7 +97,8 @@ def main(name, batch, size):
     for line in sys.stdin:
         setting, count = line.split()
         if setting not in steps:
-            steps[setting] = stepper({"resnet18": resnet18, "resnet50": resnet50, "mobilenetv2": mobilenetv2}[name](), setting, x, y)
+            networks = {"resnet18": resnet18, "resnet50": resnet50, "mobilenetv2": mobilenetv2}
+            steps[setting] = stepper(networks[name](), setting, x, y)
         begun = time.perf_counter()
         for _ in range(int(count)):
             steps[setting]()
