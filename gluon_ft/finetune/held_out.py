@@ -82,7 +82,8 @@ def check_folds(labels: np.ndarray, groups: np.ndarray | None, settings: JobSett
                             found=least, remedy="add images, ask for more folds, or take strategy head")
 
 
-def fit_classifier(images: np.ndarray, labels: np.ndarray, settings: JobSettings) -> linear.Linear:
+def fit_classifier(images: np.ndarray, labels: np.ndarray, settings: JobSettings,
+                   groups: np.ndarray | None = None) -> linear.Linear:
     """The linear classifier of a job's strategy, fitted to features.
 
     Parameters
@@ -91,9 +92,17 @@ def fit_classifier(images: np.ndarray, labels: np.ndarray, settings: JobSettings
     labels : int (n,)
     settings : JobSettings
         Resolved.
+    groups : int (n,), optional
+        Copies have the same number, and stay in one fold of those that choose the classifier; but not for 'svm', the
+        published procedure.
     """
-    smallest = min(Counter(labels.tolist()).values())
-    return linear.fit(images, labels, settings.strategy, k=min(FOLDS, smallest), seed=settings.seed or 0)
+    groups = None if settings.strategy == "svm" else groups
+    different = np.arange(len(labels)) if groups is None else np.unique(groups, return_index=True)[1]
+    if min(Counter(labels[different].tolist()).values()) < 2 or set(labels[different]) != set(labels):
+        groups, different = None, np.arange(len(labels))  # a class of copies alone cannot be divided
+    smallest = min(Counter(labels[different].tolist()).values())
+    return linear.fit(images, labels, settings.strategy, k=min(FOLDS, smallest), seed=settings.seed or 0,
+                      groups=groups)
 
 
 def cross_validate(job: Any) -> OutOfFold:
@@ -147,7 +156,12 @@ def _classified(job, plain, drawn, done) -> Iterator[np.ndarray]:
         if np.isnan(done[held]).any():
             if images is None:
                 images, _ = by_image.of_images(job.net, plain, job.contexts, "training features")
-            yield fit_classifier(images[train], labels[train], job.settings).probabilities(images[held])
+            yield fit_classifier(images[train], labels[train], job.settings, _of(job.data.groups, train)).probabilities(
+                images[held])
+
+
+def _of(groups, positions):
+    return None if groups is None else np.asarray(groups)[positions]
 
 
 def _trained(job, plain, drawn, done) -> Iterator[np.ndarray]:

@@ -47,7 +47,7 @@ class JobData:
     facts : dict
         The same as counts, for result.json.
     groups : ndarray or None
-        int64, a number for each training image where all are trained on: copies have the same. None: not looked for.
+        int64, a number for each training image: copies have the same. None: not looked for.
     """
 
     parts: dict[str, Images]
@@ -220,6 +220,7 @@ def prepare(settings: JobSettings, found: tuple[Images, Images | None] | None = 
     _record_excluded(examined, settings)
     names = train.class_names or numbered_classes(train.labels, train.path)
     _check_classes(train, names, settings.allow_empty_classes)
+    groups = examined.groups
     if val is not None or not settings.validation:
         parts: dict[str, Images] = {"train": train} if val is None else {"train": train, "validation": val}
     else:
@@ -228,6 +229,7 @@ def prepare(settings: JobSettings, found: tuple[Images, Images | None] | None = 
                        settings.allow_empty_classes)
         parts = {name: train.take(positions) for name, positions in zip(FILES, drawn)}
         _check_drawn(train, parts["validation"], examined)
+        groups = None if groups is None else groups[drawn[0]]
     _check_classes(parts["train"], names, settings.allow_empty_classes)
     for part, images in parts.items():
         checked = open_source(images, class_names=names, partial=part != "train")
@@ -237,8 +239,7 @@ def prepare(settings: JobSettings, found: tuple[Images, Images | None] | None = 
         examined.lines += _parts(settings).lines
     if settings.data is None or val is not None:
         examined.lines.insert(0, f"training {train.path}" + (f", validation {val.path}" if val is not None else ""))
-    whole = len(parts["train"]) == len(train)
-    return JobData(parts, names, examined.left_out, examined.lines, examined.facts, examined.groups if whole else None)
+    return JobData(parts, names, examined.left_out, examined.lines, examined.facts, groups)
 
 
 def _record_excluded(examined: Examined, settings: JobSettings) -> None:

@@ -234,7 +234,7 @@ def _resumed(folder, values, say) -> plan.Job:
     if fresh:
         data = job_data.write(data, folder, network.weights_of(net))
     else:
-        if chosen.cross_validate is not None:
+        if chosen.cross_validate is not None or chosen.strategy in ON_FEATURES:
             # The folder does not say which images are copies of each other.
             data.groups = examine(data.parts["train"], None, chosen.audit).groups
         began_from, now = (data_record.read(folder) or {}).get("weights"), network.weights_of(net)
@@ -315,7 +315,7 @@ def _on_features(job, going_on) -> dict:
     """Fits a linear classifier to the features of the last layer but one, and puts it in the place of the output."""
     begun = time.perf_counter()
     images, labels = by_image.of_images(job.net, job.loader("train", False), job.contexts, "training features")
-    strategy, found = job.settings.strategy, held_out.fit_classifier(images, labels, job.settings)
+    strategy, found = job.settings.strategy, held_out.fit_classifier(images, labels, job.settings, job.data.groups)
     linear.set_output(job.net, *found.dense(), job.data.class_names)
     for name in (LAST, BEST):
         checkpoint.save_parameters(job.net, job.run.folder / name)

@@ -9,8 +9,9 @@ import pytest
 
 from gluon_ft.data.sources.arrays import ArraySource
 from gluon_ft.data.sources.folders import scan
-from gluon_ft.evaluation import calibration, measures
+from gluon_ft.evaluation import calibration, folds, measures
 from gluon_ft.finetune import held_out
+from gluon_ft.finetune.settings import JobSettings
 
 
 def overconfident(images, classes=4, seed=0, factor=4.0):
@@ -90,3 +91,17 @@ def test_predictions_are_told_by_the_images_bytes(tmp_path):
     arrays = ArraySource(np.zeros((2, 4, 4), np.uint8), [0, 1], ["a", "b"])
     held_out.write_predictions(tmp_path, arrays, arrays.labels, np.eye(2), ["a", "b"])
     assert len(list(csv.DictReader((tmp_path / "predictions.csv").open()))) == 2
+
+
+def test_copies_stay_in_one_of_the_folds_that_choose_the_classifier(monkeypatch):
+    random = np.random.RandomState(0)
+    images, labels, groups = random.normal(size=(12, 4)), np.arange(12) % 2, np.arange(12)
+    groups[2] = groups[0]
+    seen = []
+    fold = folds.folds
+    monkeypatch.setattr(folds, "folds", lambda *given: seen.append(fold(*given)) or seen[-1])
+    wanted = JobSettings(data="photos", strategy="linear")
+    held_out.fit_classifier(images, labels, wanted, groups)
+    assert all((0 in held) == (2 in held) for _, held in seen[0])
+    groups[:] = labels  # nothing but copies: they cannot be divided, and are taken as they are
+    assert held_out.fit_classifier(images, labels, wanted, groups).probabilities(images).shape == (12, 2)
