@@ -5,6 +5,8 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
+import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,17 +19,35 @@ from gluon_ft.errors import DataError, UserError
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Yields a temporary path beside `path`; the file that the block writes there becomes `path` at its end.
 
-    If the block fails, `path` stays as it was and no temporary file is left. Raises OSError.
+    If the block fails, `path` stays as it was and no temporary file is left. A device or a pipe, such as /dev/null and
+    /dev/stdout, is written to, and never replaced. Raises OSError.
     """
     path = Path(path)
-    temporary = _temporary(path)
+    special = is_special(path)
+    temporary = Path(tempfile.gettempdir(), f".{uuid.uuid4().hex}.tmp") if special else _temporary(path)
     try:
         yield temporary
-        put(temporary, path)
+        if special:
+            with open(temporary, "rb") as file, open(path, "wb") as out:
+                shutil.copyfileobj(file, out)
+            temporary.unlink()
+        else:
+            put(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def is_special(path: str | os.PathLike) -> bool:
+    """Whether a path names a device, a pipe or a socket, or a link to one: what a file must not take the place of."""
+    if os.path.abspath(path).startswith(("/dev/std", "/dev/fd/", "/proc/")):
+        return True  # links to whatever is open, regular files among them
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 @contextlib.contextmanager
@@ -102,6 +122,9 @@ def write_together(files: dict[Path, bytes], *, force: bool = False, obsolete: I
         A file, or an obsolete one, exists and `force` is False; a folder is missing; writing fails.
     """
     files = {Path(path): contents for path, contents in files.items()}
+    special = next((path for path in files if is_special(path)), None)
+    if special is not None:
+        raise DataError("not a file", path=special, expected="a name for a file", remedy="choose another name")
     old = [path for path in dict.fromkeys([*files, *map(Path, obsolete)]) if os.path.lexists(path)]
     if old and not force:
         raise DataError("exists already", path=old[0], found=f"{len(old)} files of an earlier run" if old[1:] else None,
@@ -178,6 +201,8 @@ def check_writable(path: str | os.PathLike) -> None:
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "a folder")
+        if is_special(path):
+            return
         with contextlib.suppress(FileNotFoundError):
             path.lstat()  # fails for a name that is too long; the temporary name is shorter
         temporary = _temporary(path)

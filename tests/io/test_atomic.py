@@ -3,9 +3,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
+import threading
 
 import pytest
 
+from gluon_ft.errors import DataError
 from gluon_ft.io import atomic
 from gluon_ft.io.atomic import remove_leftovers
 
@@ -55,3 +58,26 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path):
         (tmp_path / name).mkdir()
     remove_leftovers(tmp_path / "out")
     assert sorted(p.name for p in tmp_path.iterdir()) == [".about.1.part", "out.part"]
+
+
+def test_a_pipe_is_written_to_and_stays(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read = []
+    thread = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    thread.start()
+    atomic.check_writable(pipe)
+    atomic.write(pipe, b"rows")
+    thread.join(10)
+    assert read == [b"rows"] and stat.S_ISFIFO(pipe.stat().st_mode)
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_a_link_to_a_device_stays(tmp_path):
+    link = tmp_path / "nothing"
+    link.symlink_to(os.devnull)
+    atomic.write(link, "rows")
+    assert link.is_symlink() and stat.S_ISCHR(link.stat().st_mode)
+    with pytest.raises(DataError, match="not a file"):
+        atomic.write_together({link: b"rows"}, force=True)
+    assert link.is_symlink()
