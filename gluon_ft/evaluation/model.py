@@ -225,8 +225,9 @@ def _differing(first, second) -> list[str]:
 
 
 def _fits(shape, other) -> bool:
-    """Whether two shapes are equal; an extent of 0 is not known yet, and fits any other."""
-    return len(shape or ()) == len(other or ()) and all(a == b or not a or not b for a, b in zip(shape, other))
+    """Whether two shapes are equal; an extent of 0 is not known yet, and fits any other; so does a shape of None."""
+    return shape is None or other is None or (
+        len(shape) == len(other) and all(a == b or not a or not b for a, b in zip(shape, other)))
 
 
 def _found(path) -> Path:

@@ -223,3 +223,11 @@ def test_nothing_but_means_may_follow_a_linear_output():
     net.initialize()
     with pytest.raises(NetworkError, match=r"not a linear function of the features; .*; found softmax"):
         heads.make_linear(net)
+
+
+def test_a_pruned_network_whose_shapes_are_not_known_before_it_ran(tmp_path):
+    net, data = gluon_ft.fine_tune_net("resnet18_v1b_0.89", 3, pretrained=False), mx.nd.ones((1, 3, 32, 32))
+    expected = net(data).asnumpy()
+    path = save_model(net, tmp_path / "a.params", classes=["a", "b", "c"],
+                      preprocessing=gluon_ft.Preprocessing(size=32, resize=32))
+    np.testing.assert_allclose(gluon_ft.load_model(path)(data).asnumpy(), expected, rtol=1e-5, atol=1e-6)
