@@ -24,6 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the project's folder
 
 from benchmarks import runner
+from gluon_ft.errors import DataError
 
 PHOTOS = {"hot dog": ("hotdog/train", "hotdog/test"), "Caltech, 20 classes": ("caltech256",)}  # training, validation
 FACTOR, FIXED = 1.5, 4.0
@@ -71,9 +72,11 @@ print(json.dumps({"images": count, "decode": decoded, "forward": 2 * count / max
 
 
 def answer(command: list[str], **variables: str) -> dict:
-    """What a process prints last, as JSON."""
-    done = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    """What a process prints last, as JSON; DataError with its last line of errors where it fails."""
+    done = subprocess.run(command, check=False, text=True, capture_output=True,
                           env={**os.environ, "PYTHONPATH": str(runner.ROOT), "GLUON_FT_PROGRESS": "0", **variables})
+    if done.returncode:
+        raise DataError("a timed process failed", found=(done.stderr.splitlines() or ["nothing said"])[-1])
     return json.loads(done.stdout.splitlines()[-1])
 
 
