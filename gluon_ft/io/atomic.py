@@ -41,7 +41,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
 def is_special(path: str | os.PathLike) -> bool:
     """Whether a path names a device, a pipe or a socket, or a link to one: what a file must not take the place of."""
-    if os.path.abspath(path).startswith(("/dev/std", "/dev/fd/", "/proc/")):
+    if os.path.abspath(path).startswith(("/dev/std", "/dev/fd/", "/proc/")) and os.path.lexists(path):
         return True  # links to whatever is open, regular files among them
     try:
         mode = os.stat(path).st_mode
