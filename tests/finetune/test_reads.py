@@ -39,7 +39,7 @@ def watch(folder):
 
 
 @pytest.mark.parametrize(("options", "most"), [({"strategy": "scratch", "pretrained": "none", "epochs": 3}, 7),
-                                               ({"strategy": "svm"}, 5), ({"strategy": "head", "epochs": 2}, 7)])
+                                               ({"strategy": "svm"}, 6), ({"strategy": "head", "epochs": 2}, 7)])
 def test_reads_of_an_image(tmp_path, options, most, source):
     """The probe, which looks at some images only, looks at all of these: their sizes, their pixels, their features."""
     folder = photos.make(tmp_path / "photos")
