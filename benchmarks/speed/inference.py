@@ -13,10 +13,7 @@ benchmarks/results/inference.csv. Exit status 1 where that is missed.
 """
 from __future__ import annotations
 
-import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -27,10 +24,9 @@ import gluon_ft  # noqa: F401  isort: skip  (prepares the import of mxnet)
 import click
 
 from benchmarks import runner
-from benchmarks.speed.timing import network_and_batch, seconds
+from benchmarks.speed.timing import OtherProcess, network_and_batch, seconds
 from gluon_ft.engine import blocks, fused
 from gluon_ft.engine.onnx_operators import convert
-from gluon_ft.errors import ConfigError
 from gluon_ft.models import tracing
 from gluon_ft.runtime.gluon_internals import array_of
 
@@ -40,37 +36,6 @@ NETWORKS = {"resnet18_v1b": "resnet18", "resnet50_v1b": "resnet50", "mobilenetv2
 BATCH, SIZE = 16, 224
 SAME, AHEAD = 0.97, 1.0
 ALONE = "onnxruntime"  # the others' ways are named as their side says
-
-
-class Others:
-    """The others' process, which waits while ours runs."""
-
-    def __init__(self, network: str, model: str):
-        python = os.environ.get(runner.TORCH_VARIABLE)
-        if not python:
-            raise ConfigError(f"{runner.TORCH_VARIABLE} is not set", expected="the path of a Python that has torch, "
-                              "openvino and onnxruntime")
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "KMP_", "GOMP_", "PYTHONPATH"))}
-        script = Path(__file__).with_name("inference_peers.py")
-        self.process = subprocess.Popen([python, "-W", "ignore", str(script), network, str(BATCH), str(SIZE), model],
-                                        env={**clean, "OMP_NUM_THREADS": os.environ["OMP_NUM_THREADS"]}, text=True,
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.about = self._answer()
-
-    def __call__(self, way: str, batches: int) -> float:
-        self.process.stdin.write(f"{way} {batches}\n")
-        self.process.stdin.flush()
-        return self._answer()
-
-    def _answer(self):
-        line = self.process.stdout.readline()
-        if not line:
-            raise ConfigError("the others' side ended", path=os.environ[runner.TORCH_VARIABLE])
-        return json.loads(line)
-
-    def close(self) -> None:
-        self.process.stdin.close()
-        self.process.wait()
 
 
 def our_ways(net, x) -> dict:
@@ -97,7 +62,8 @@ def measure(name: str, repeats: int, batches: int) -> tuple[list[dict], list[str
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "model.onnx")
         write_onnx(net, x, path)
-        others = Others(NETWORKS[name], path)
+        others = OtherProcess("inference_peers.py", NETWORKS[name], str(BATCH), str(SIZE), path,
+                              needs="torch, openvino and onnxruntime")
         for way, reason in others.about["failed"].items():
             click.echo(f"{name}: without {way} ({reason})", err=True)
         calls = {("ours", way): lambda _, run=run: seconds(lambda: [run(x) for _ in range(batches)])

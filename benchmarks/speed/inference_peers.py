@@ -7,12 +7,10 @@ and a number of batches, and answers with the seconds. OpenVINO and ONNX Runtime
 training_torch.py, where that has it: channels-last, and compiled. What is not installed, or fails, is left out.
 """
 import importlib
-import json
 import os
 import sys
-import time
-from pathlib import Path
 
+import answers
 import numpy as np
 
 THREADS = int(os.environ.get("OMP_NUM_THREADS", "1"))
@@ -57,7 +55,6 @@ def torch_ways(network, batch):
 
 
 def main(network, batch, size, path):
-    sys.path.insert(0, str(Path(__file__).parent))
     data = np.random.RandomState(0).uniform(-1, 1, (int(batch), 3, int(size), int(size))).astype(np.float32)
     ways, failed, versions = {}, {}, {}
     for name, make in (("onnxruntime", lambda: {"onnxruntime": onnx_runtime(path, data)}),
@@ -75,13 +72,7 @@ def main(network, batch, size, path):
                 ways[way] = run
             except Exception as error:
                 failed[way] = str(error).splitlines()[0] if str(error) else type(error).__name__
-    print(json.dumps({"ways": list(ways), "failed": failed, "versions": versions}), flush=True)
-    for line in sys.stdin:
-        way, number = line.rsplit(" ", 1)
-        begun = time.perf_counter()
-        for _ in range(int(number)):
-            ways[way]()
-        print(json.dumps(time.perf_counter() - begun), flush=True)
+    answers.serve({"ways": list(ways), "failed": failed, "versions": versions}, ways.__getitem__)
 
 
 if __name__ == "__main__":

@@ -24,43 +24,11 @@ import click
 import mxnet as mx
 
 from benchmarks import runner
-from benchmarks.speed.timing import network_and_batch, precisions, seconds, training_step
+from benchmarks.speed.timing import OtherProcess, network_and_batch, precisions, seconds, training_step
 from gluon_ft.engine import fused, merged
-from gluon_ft.errors import ConfigError
 
 NETWORKS = {"resnet18_v1b": "resnet18", "mobilenetv2_1.0": "mobilenetv2"}
 BATCH, SIZE, TARGET = 16, 224, 1.0
-
-
-class Torch:
-    """PyTorch's process, which waits while the other side runs."""
-
-    def __init__(self, network, threads):
-        python = os.environ.get(runner.TORCH_VARIABLE)
-        if not python:
-            raise ConfigError(f"{runner.TORCH_VARIABLE} is not set", expected="the path of a Python that has torch")
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "KMP_", "GOMP_"))}
-        script = Path(__file__).with_name("training_torch.py")
-        self.process = subprocess.Popen([python, str(script), network, str(BATCH), str(SIZE)], text=True,
-                                        env={**clean, "OMP_NUM_THREADS": str(threads)}, stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE)
-        self.about = self._answer()
-
-    def __call__(self, setting, steps) -> float:
-        self.process.stdin.write(f"{setting} {steps}\n")
-        self.process.stdin.flush()
-        return self._answer()
-
-    def _answer(self):
-        line = self.process.stdout.readline()
-        if not line:
-            raise ConfigError("PyTorch's side ended", path=os.environ[runner.TORCH_VARIABLE],
-                              expected="a Python that has torch")
-        return json.loads(line)
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait()
 
 
 def our_steps(name) -> dict:
@@ -74,7 +42,8 @@ def our_steps(name) -> dict:
 
 def measure(name, repeats, steps) -> list[dict]:
     """Rows of one network; the last is the ratio that counts."""
-    ours, theirs = our_steps(name), Torch(NETWORKS[name], os.environ.get("OMP_NUM_THREADS", 1))
+    ours, theirs = our_steps(name), OtherProcess(
+        "training_torch.py", NETWORKS[name], str(BATCH), str(SIZE), needs="torch")
 
     def ran(side, precision):
         if side == "torch":

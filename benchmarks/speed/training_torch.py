@@ -7,10 +7,9 @@ PyTorch's own layout), trains that many steps as the number behind it says, and 
 are torchvision's, written out, since it is not always installed: ResNet-18 and -50 (2015)
 and MobileNetV2 (2018).
 """
-import json
 import sys
-import time
 
+import answers
 import torch
 from torch import nn
 
@@ -92,17 +91,14 @@ def stepper(net, setting, x, y):
 def main(name, batch, size):
     """Answers requests until standard input ends."""
     x, y = torch.rand(int(batch), 3, int(size), int(size)), torch.arange(int(batch)) % 2
-    steps = {}
-    print(json.dumps({"torch": torch.__version__, "threads": torch.get_num_threads()}), flush=True)
-    for line in sys.stdin:
-        setting, count = line.split()
+    network, steps = {"resnet18": resnet18, "resnet50": resnet50, "mobilenetv2": mobilenetv2}[name], {}
+
+    def way(setting):
         if setting not in steps:
-            networks = {"resnet18": resnet18, "resnet50": resnet50, "mobilenetv2": mobilenetv2}
-            steps[setting] = stepper(networks[name](), setting, x, y)
-        begun = time.perf_counter()
-        for _ in range(int(count)):
-            steps[setting]()
-        print(json.dumps(time.perf_counter() - begun), flush=True)
+            steps[setting] = stepper(network(), setting, x, y)
+        return steps[setting]
+
+    answers.serve({"torch": torch.__version__, "threads": torch.get_num_threads()}, way)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from gluon_ft.io import signals
 from gluon_ft.io.reporter import progress
 from gluon_ft.io.settings import check_value, plain
 from gluon_ft.io.tables import table, terminal_width
+from gluon_ft.training.config import ENGINES
 
 __all__ = ["EXIT_FAILURE", "EXIT_INTERRUPTED", "EXIT_USER_ERROR", "Command", "Group", "check_model", "command",
            "conclude", "emit", "engine_option", "folder_options", "json_option", "photos_and_assignments", "progress",
@@ -280,7 +281,7 @@ def engine_option(function):
         with choice.using(engine):
             return function(*args, **options)
 
-    return click.option("--engine", type=click.Choice(["auto", "mxnet", "onnxruntime"]), default="auto",
+    return click.option("--engine", type=click.Choice(list(ENGINES)), default=ENGINES[0],
                         help="What runs the network on a CPU; auto: for many images the faster one, which is measured "
                              "once.")(run)
 

@@ -1,1 +1,1 @@
-"""Faster graphs of a network: fused for running it forward, rewritten for training, other precisions."""
+"""What runs a network's graph: MXNet (fused, rewritten, lower precisions) or ONNX Runtime, and which is faster."""

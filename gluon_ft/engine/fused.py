@@ -186,10 +186,9 @@ def forward_only(net: Block, precision: str = "float32", input_shape: tuple[int,
         As `trainable`.
     """
     precisions.check(precision, devices.of(net))
-    graphs = onnx_runtime.Graphs(net)
 
     def make(shape, engine=engine):
-        return _forward_form(net, precision, shape or input_shape, shape, engine, graphs)
+        return _forward_form(net, precision, shape or input_shape, shape, engine)
 
     return Form(net, make, forward_only=True)
 
@@ -316,7 +315,7 @@ def _training_form(net, precision, input_shape, seen):
     return (blocks.block(net, faster, constants), "rewritten", "") if faster is not symbol else (net, "plain", "")
 
 
-def _forward_form(net, precision, input_shape, seen, engine, graphs):
+def _forward_form(net, precision, input_shape, seen, engine):
     symbol, why_not = _traced(net, precision)
     if symbol is None:
         return net, "plain", why_not
@@ -333,7 +332,7 @@ def _forward_form(net, precision, input_shape, seen, engine, graphs):
     if engine == choice.AUTO:
         key = choice.key_of(symbol, blocks.shapes(net, symbol, input_shape), input_shape)
         engine = choice.remembered(key) or engine
-    session, why_not = (None, "") if engine == choice.MXNET else _session(graphs, symbol, input_shape)
+    session, why_not = (None, "") if engine == choice.MXNET else _session(net, symbol, input_shape)
     if engine == choice.ONNX_RUNTIME:
         if session is not None:
             return session, engine, ""
@@ -353,10 +352,10 @@ def _engines_differ(net, input_shape) -> bool:
         np.dtype(parameter.dtype) == np.float32 for parameter in net.collect_params().values()))
 
 
-def _session(graphs, symbol, input_shape):
+def _session(net, symbol, input_shape):
     """(a session of ONNX Runtime, None where there can be none; why not)."""
     try:
-        return graphs.session(symbol, input_shape), ""
+        return onnx_runtime.session(net, symbol, input_shape), ""
     except NetworkError as error:
         return None, str(error)
 

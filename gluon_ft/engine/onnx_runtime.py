@@ -1,10 +1,10 @@
 """Runs a network in ONNX Runtime, on its own parameters as they are when its session is made."""
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import importlib.util
 import os
-import threading
 from typing import Any
 
 import mxnet as mx
@@ -83,39 +83,27 @@ class Session:
         return mx.nd.from_numpy(np.ascontiguousarray(found))
 
 
-class Graphs:
-    """The ONNX graphs of a network by the size of its input; a graph is made once, weights are filled in each time."""
+def session(net: Block, symbol: mx.sym.Symbol, input_shape: tuple[int, ...]) -> Session:
+    """A session with the network's parameters of now; the graphs of the last few networks are not made again.
 
-    def __init__(self, net: Block):
-        self._net = net
-        self._graphs: dict[tuple[int, ...], OnnxGraph | NetworkError] = {}
-        self._lock = threading.Lock()
+    Parameters
+    ----------
+    net : Block
+    symbol : mx.sym.Symbol
+        Of the network.
+    input_shape : tuple of int
+        Of a batch.
 
-    def session(self, symbol: mx.sym.Symbol, input_shape: tuple[int, ...]) -> Session:
-        """A session with the network's parameters of now.
+    Raises
+    ------
+    NetworkError
+        The network has no ONNX form.
+    """
+    shapes = blocks.shapes(net, symbol, input_shape)
+    return Session(_converted(symbol.tojson(), input_shape[1:], tuple(sorted(shapes.items()))), net)
 
-        Parameters
-        ----------
-        symbol : mx.sym.Symbol
-            Of the network.
-        input_shape : tuple of int
-            Of a batch.
 
-        Raises
-        ------
-        NetworkError
-            The network has no ONNX form.
-        """
-        with self._lock:
-            key = input_shape[1:]
-            if key not in self._graphs:
-                try:
-                    with blocks.quiet():
-                        self._graphs[key] = convert(symbol, input_shape,
-                                                    blocks.shapes(self._net, symbol, input_shape))
-                except NetworkError as error:
-                    self._graphs[key] = error
-            graph = self._graphs[key]
-        if isinstance(graph, NetworkError):
-            raise graph
-        return Session(graph, self._net)
+@functools.lru_cache(maxsize=4)
+def _converted(symbol: str, input_shape: tuple[int, ...], shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> OnnxGraph:
+    with blocks.quiet():
+        return convert(mx.sym.load_json(symbol), (1, *input_shape), dict(shapes))

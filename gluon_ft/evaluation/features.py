@@ -22,7 +22,7 @@ from gluon_ft.io.paths import AnyPath
 from gluon_ft.models import tracing
 from gluon_ft.runtime import devices
 from gluon_ft.runtime.gluon_internals import is_initialised
-from gluon_ft.training.feature_cache import features, subgraph
+from gluon_ft.training.feature_cache import by_image, features, subgraph
 from gluon_ft.training.feature_cache import store as features_store
 
 _BATCH = 32  # images computed at a time
@@ -99,9 +99,10 @@ class Described:
     notes: list[str]
 
 
-def describe(source: ImageSource, net: HybridBlock, report: Report | None = None, least: int = 2, *,
-             store: AnyPath = "disk") -> Described:
-    """The penultimate features of a source's images, computed once, and which of them are copies.
+def describe(source: ImageSource, net: HybridBlock, report: Report | None = None, least: int = 2) -> Described:
+    """The penultimate features of a source's images, and which of them are copies.
+
+    What a job or an earlier call has computed of an image is used, see `feature_cache.by_image`.
 
     Parameters
     ----------
@@ -113,8 +114,6 @@ def describe(source: ImageSource, net: HybridBlock, report: Report | None = None
         The audit of the same source alone: images that cannot be read are passed over, and copies are grouped.
     least : int, default 2
         Different images that a class must have; images of others are not used.
-    store : {'disk', 'memory'} or path-like
-        Where features are kept, see `penultimate`.
 
     Raises
     ------
@@ -123,7 +122,7 @@ def describe(source: ImageSource, net: HybridBlock, report: Report | None = None
     """
     kept, groups, notes = _usable_images(source, report, least)
     loader = make_loader(kept, train=False, batch_size=_BATCH, preprocessing=net.preprocessing)
-    found, labels = penultimate(net, loader, store)
+    found, labels = by_image.of_images(net, loader)
     names = [kept.label_name(int(np.flatnonzero(labels == label)[0])) or str(label) for label in np.unique(labels)]
     return Described(kept, found, np.unique(labels, return_inverse=True)[1].reshape(-1), names, groups, notes)
 

@@ -20,7 +20,6 @@ from gluon_ft.data.sources.class_names import whole
 from gluon_ft.errors import DataError
 from gluon_ft.evaluation import linear
 from gluon_ft.evaluation.features import describe
-from gluon_ft.io.paths import AnyPath
 
 FOLDS = 5
 LEAST = 3  # different images that a class must have for its labels to be judged
@@ -152,11 +151,10 @@ def out_of_fold(features: np.ndarray, labels: np.ndarray, groups: np.ndarray | N
     return found
 
 
-def examine(source: ImageSource, net: HybridBlock, report: Report | None = None, *, seed: int = 0,
-            store: AnyPath = "disk") -> Judged:
+def examine(source: ImageSource, net: HybridBlock, report: Report | None = None, *, seed: int = 0) -> Judged:
     """Judges the labels of images by linear classifiers on a network's features, of folds that keep copies together.
 
-    The features are computed once. Nothing is changed.
+    Nothing is changed.
 
     Parameters
     ----------
@@ -168,15 +166,13 @@ def examine(source: ImageSource, net: HybridBlock, report: Report | None = None,
         The audit of the same source alone: images that cannot be read are passed over, and copies stay in one fold.
     seed : int, default 0
         Of the folds.
-    store : {'disk', 'memory'} or path-like
-        Where features are kept, see `features.penultimate`.
 
     Raises
     ------
     DataError
         As `features.describe` does.
     """
-    found = describe(source, net, report, LEAST, store=store)
+    found = describe(source, net, report, LEAST)
     labels, names = found.labels, found.class_names
     probabilities = out_of_fold(found.features, labels, found.groups, seed)
     return judge(found.source, probabilities, labels, names, found.notes)
