@@ -73,7 +73,7 @@ def _say_left_out(found):
     for path, reason in found.unreadable.items():
         console.say(f"not evaluated: {path}: {reason}", err=True)
     if found.unreadable:
-        console.say(f"{len(found.unreadable)} images could not be read")
+        console.say(f"{len(found.unreadable)} image{'s' * (len(found.unreadable) > 1)} could not be read")
     if found.unknown:
         named = ", ".join(f"{name} ({count})" for name, count in found.unknown.items())
         console.say(f"not scored: {sum(found.unknown.values())} images of classes that the network does not know: "

@@ -1,1 +1,1 @@
-"""Uses trained networks: models on disk, prediction, cross-validation, linear classifiers on features."""
+"""Uses trained networks: models on disk, prediction, measures, heat maps, doubtful labels, unknown images, folds."""

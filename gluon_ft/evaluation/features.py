@@ -1,4 +1,4 @@
-"""Penultimate features of a set of images, cached on disk under a key of everything that they depend on."""
+"""Penultimate features of images: of a whole set, kept on disk; with the copies among them; beside the result."""
 from __future__ import annotations
 
 import json
