@@ -23,6 +23,7 @@ COMMANDS = {
     "audit": ("gluon_ft.cli.data:audit", "Look for copies and bad files in a data set or between its parts."),
     "data": ("gluon_ft.cli.data:data", "Public data sets: list them, get them."),
     "weights": ("gluon_ft.cli.weights:weights", "Pretrained weights: list, get, import, export, check."),
+    "launch": ("gluon_ft.cli.launch:launch", "Train by several processes, here or on several machines."),
     "doctor": ("gluon_ft.cli.main:doctor", "Show what is installed, what is missing, and what to do about it."),
 }
 

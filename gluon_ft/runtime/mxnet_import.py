@@ -18,7 +18,8 @@ import warnings
 from typing import Any, NamedTuple, cast
 
 from gluon_ft.errors import DependencyError
-from gluon_ft.runtime import deferred, hardware, mxnet_fixes, old_names, operator_code, processors, variables
+from gluon_ft.runtime import hardware, mxnet_fixes, old_names, processors, variables
+from gluon_ft.runtime.quick_import import deferred, operator_code
 
 
 class Range(NamedTuple):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from test_mxnet_import import HIDE, python
 
-from gluon_ft.runtime import deferred
+from gluon_ft.runtime.quick_import import deferred
 
 
 def names_in(code):

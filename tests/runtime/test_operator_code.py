@@ -7,7 +7,7 @@ import sys
 import pytest
 from test_mxnet_import import python
 
-from gluon_ft.runtime import operator_code
+from gluon_ft.runtime.quick_import import operator_code
 
 TEXT = "def located(number=1):\n    return number + {}\n"
 pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="files have no owner here")
@@ -71,7 +71,7 @@ def test_operators_are_the_same_from_the_file(tmp_path):
     code = """
         import inspect, os
         import gluon_ft, mxnet as mx
-        from gluon_ft.runtime import operator_code
+        from gluon_ft.runtime.quick_import import operator_code
         path = operator_code.file()
         for module in (mx.nd, mx.sym, mx.np, mx.npx, mx.nd.contrib, mx.nd._internal):
             for name, f in sorted(vars(module).items()):
