@@ -40,8 +40,8 @@ QUICK = ("cat", "dog", "donut")  # the drawings of a trial without --data
 @click.option("--backbone", help="Default resnet18_v2; where its weights cannot be had, the best at hand.")
 @click.option("--pretrained", help="Weights: a tag or a file for --backbone, or BACKBONE:TAG; default: the catalog's.")
 @click.option("--folds", default=5, type=click.IntRange(2), help="By which C and the calibration are chosen.")
-def main(data, backbone, pretrained, folds, cross_validate, seed, seeds, quick, device, runs, as_json):
-    net = network(data, backbone, pretrained, quick, gluon_ft.contexts(device))
+def main(data, backbone, pretrained, folds, cross_validate, seed, seeds, quick, devices, runs, as_json):
+    net = network(data, backbone, pretrained, quick, gluon_ft.contexts(devices))
     images = Images(find(data, quick), net, seed if quick and data else None)
     train, _ = images.parts(seed, cross_validate)[0]
     cross_validation.folds(images.labels[train], folds, seed, images.groups[train])  # before a folder is made

@@ -32,7 +32,7 @@ from gluon_ft.symbolic.sources import INPUTS
 
 @console.recipe(__doc__, quick="A trial: four training images a class, two for validation, one epoch.",
                 seed="Of the split, the new layer and the order of images.",
-                folds="K folds of the training images instead.", device=False)
+                folds="K folds of the training images instead.", devices="auto")
 @click.option("--data", type=click.Path(), help="Folder of class folders, or an archive of it; default: fetched.")
 @click.option("--clutter", type=click.Choice(["keep", "drop"]), help="257.clutter as a class, or not.")
 @click.option("--path", type=click.Choice(["symbolic", "gluon"]), default="symbolic", help="Module, or Gluon's loop.")
@@ -46,7 +46,6 @@ from gluon_ft.symbolic.sources import INPUTS
 @click.option("--frozen", multiple=True, metavar="PATTERN", help="Parameters that are not trained, by name.")
 @click.option("--per-class", default=60, help="Training images a class; the others are for validation.")
 @click.option("--batch-per-device", default=16, type=click.IntRange(1), help="Images a device in each batch.")
-@console.setting_option("devices", help="cpu, cpu:2 (two contexts), gpu, gpu:8, auto.")
 @console.setting_option("epochs", default=8)
 @console.setting_option("lr", default=0.01)
 @console.setting_option("momentum", default=0.0)

@@ -54,7 +54,7 @@ def main(runs, as_json, **options):
     options.update(settings(**options))
     configs = (replace(PHASE_1, epochs=options["epochs"], lr=options["lr"]),
                replace(PHASE_2, epochs=options["epochs_2"], lr=options["lr_2"]))
-    ctx = gluon_ft.contexts(options["device"])
+    ctx = gluon_ft.contexts(options["devices"])
     find_images(options["seed"], **options)
     source = gluon_ft.pretrained_net(options["backbone"], options["pretrained"], ctx=ctx)
     free_convolutions(source, options["free_stages"])

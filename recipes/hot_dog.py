@@ -57,7 +57,7 @@ POSITIVE, NEGATIVE = CLASSES = ["hotdog", "not-hotdog"]
 def main(runs, as_json, **options):
     options.update(settings(**options))
     config = replace(PUBLISHED, epochs=options["epochs"], lr=options["lr"])
-    ctx, images = gluon_ft.contexts(options["device"]), find_images(**options)
+    ctx, images = gluon_ft.contexts(options["devices"]), find_images(**options)
     # All are built once before the run's folder is, so that what cannot be built is said at once.
     first, *_ = [network(name, options, ctx) for name in options["networks"] if name != "scratch"]
     run = Run(runs, "hot_dog", {**options, "config": config.to_dict(), "weights": first.weights.source})

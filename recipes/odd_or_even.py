@@ -47,17 +47,17 @@ TASK = gluon_ft.TrainConfig(epochs=30, lr=0.01, momentum=0.9, wd=5e-4, top_k=0)
 @console.setting_option("epochs", default=TASK.epochs, help="Of steps 2 to 4.")
 @console.setting_option("lr", default=TASK.lr, help="Of steps 2 to 4; the new layer of step 2 has ten times it.")
 @console.setting_option("batch_size", default=10, help="Images a step, of steps 2 to 4.")
-def main(data, max_per_class, validation, epochs, lr, batch_size, cross_validate, seed, seeds, quick, device,
+def main(data, max_per_class, validation, epochs, lr, batch_size, cross_validate, seed, seeds, quick, devices,
          runs, as_json):
     images = digits.load(data)
     config = replace(TASK, epochs=min(epochs, 5) if quick else epochs, lr=lr)
-    ctx = gluon_ft.contexts(device)
+    ctx = gluon_ft.contexts(devices)
     parts = digits.odd_even(images, max_per_class, validation, seed)
     if cross_validate:
         folded(parts, cross_validate, seed)  # what it refuses it refuses before there is a folder
     run = Run(runs, "odd_or_even", {
         "data": data or "scikit-learn", "max_per_class": max_per_class, "validation": validation, "seed": seed,
-        "seeds": seeds, "cross_validate": cross_validate, "batch_size": batch_size, "device": device,
+        "seeds": seeds, "cross_validate": cross_validate, "batch_size": batch_size, "devices": devices,
         "source": SOURCE.to_dict(), "task": config.to_dict()})
     rows = []
     for number in range(seed, seed + seeds):

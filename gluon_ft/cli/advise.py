@@ -20,10 +20,11 @@ from gluon_ft.cli import console
 @click.option("--more-photos", is_flag=True, help="Instead: how accuracy grew with the photos, and what twice as many "
               "would bring, for each class as well.")
 @click.option("-o", "--out", type=click.Path(), help="With --more-photos: write the curve as a PNG.")
+@console.devices_option("cpu")
 @console.wide_option
 @console.json_option
 def advise(folder, backbone, pretrained, root, labels_from, classes_are_folders, most, seed, more_photos, out,
-           wide, as_json):
+           devices, wide, as_json):
     """Say how to fine-tune on FOLDER (one subfolder a class, or a list or .rec): strategy, settings, reasons, sources.
 
     Only training images belong in it. About ten seconds for photos on two processors; nothing is downloaded unless
@@ -38,13 +39,16 @@ def advise(folder, backbone, pretrained, root, labels_from, classes_are_folders,
     from gluon_ft.finetune import probe
     from gluon_ft.finetune.advice import STRATEGIES
     from gluon_ft.finetune.advice import advise as decide
+    from gluon_ft.runtime.devices import contexts
 
+    ctx = contexts(devices)
     images = folders.scan_by(folder, labels_from, classes_are_folders=classes_are_folders) if os.path.isdir(
         folder) else folder
     if more_photos or out is not None:
-        _more_photos(images, root, backbone, pretrained, seed, more_photos, out, wide, as_json)
+        _more_photos(images, root, (backbone, pretrained, ctx), seed, more_photos, out, wide, as_json)
         return
-    facts = probe.measure(images, probe.named(backbone, pretrained), most=most, seed=seed, root=root)
+    net = probe.named(backbone, pretrained, ctx[0].device_type == "gpu")
+    facts = probe.measure(images, net, most=most, seed=seed, root=root, ctx=ctx)
     found = decide(facts)
     console.say(*lines(facts))
     console.say("", f"strategy: {found.strategy} ({STRATEGIES[found.strategy]})", "")
@@ -82,7 +86,7 @@ def lines(facts) -> list[str]:
 FACTOR = 2.0  # times the photos that the forecast is for
 
 
-def _more_photos(images, root, backbone, pretrained, seed, wanted, out, wide, as_json):
+def _more_photos(images, root, network, seed, wanted, out, wide, as_json):
     """Measures the learning curve of a source, says and draws it, and what twice as many photos would bring."""
     from gluon_ft.data.audit.checks import audit
     from gluon_ft.data.sources.opening import open_source
@@ -97,7 +101,7 @@ def _more_photos(images, root, backbone, pretrained, seed, wanted, out, wide, as
     if out is not None:
         atomic.check_writable(out)
     source = open_source(images, root)
-    net = probe.network_for(source, backbone, pretrained)
+    net = probe.network_for(source, *network)
     known = describe(source, net, audit([source]), learning_curve.LEAST)
     curve = learning_curve.measure(known.features, known.labels, known.class_names, known.groups, seed)
     now, then, gains = curve.forecast(1.0), curve.forecast(FACTOR), curve.by_class(FACTOR)

@@ -22,8 +22,9 @@ from gluon_ft.io.tables import table, terminal_width
 from gluon_ft.training.config import ENGINES
 
 __all__ = ["EXIT_FAILURE", "EXIT_INTERRUPTED", "EXIT_USER_ERROR", "Command", "Group", "check_model", "command",
-           "conclude", "emit", "engine_option", "folder_options", "json_option", "photos_and_assignments", "progress",
-           "recipe", "say", "setting_option", "setting_options", "show", "table", "tta_option", "wide_option"]
+           "conclude", "devices_option", "emit", "engine_option", "folder_options", "json_option",
+           "photos_and_assignments", "progress", "recipe", "say", "setting_option", "setting_options",
+           "show", "table", "tta_option", "wide_option"]
 
 EXIT_FAILURE = 1
 EXIT_USER_ERROR = 2
@@ -143,18 +144,18 @@ def command(name=None, text=None, **attributes):
 
 
 def recipe(text: str | None, quick: str, seed: str, folds: str = "K folds of the training part instead.",
-           device: bool = True):
+           devices: str = "cpu"):
     """Decorator for a recipe: a `command` that has also the options which every recipe has.
 
-    text : the module's docstring; quick, seed, folds : help of --quick, --seed and --cross-validate; device : False
-    for a recipe with a --devices of its own.
+    text : the module's docstring; quick, seed, folds : help of --quick, --seed and --cross-validate; devices : the
+    default of --devices.
     """
     shared = [click.option("--cross-validate", type=click.IntRange(2), metavar="K", help=folds),
               click.option("--seed", default=0, type=click.IntRange(0), help=seed),
               click.option("--seeds", default=1, callback=_at_least_one, help="Number of runs, with seeds from --seed "
                                                                               "on."),
               click.option("--quick", is_flag=True, help=quick),
-              *([click.option("--device", default="cpu", help="cpu, cpu:2, gpu, gpu:2, ...")] if device else []),
+              devices_option(devices),
               click.option("--runs", default="runs", type=click.Path(), help="Folder for the run folders.")]
 
     def decorate(function):
@@ -213,7 +214,7 @@ def setting_options(without: Collection[str] = ()):
             if one.option is None or one.name in without:
                 continue
             words, switch = settings.default_words(one.name), one.plain_kind == "bool"
-            how: dict = {} if switch else {"type": str, "metavar": _metavar(one)}
+            how: dict = {} if switch else {"type": str, "metavar": _metavar(one), **_class_of(one)}
             if one.about.several:
                 how.update(multiple=True, callback=lambda _, __, given: ";".join(given) or None)
             function = click.option(
@@ -238,8 +239,33 @@ def setting_option(name: str, *options: str, default=None, help: str | None = No
         return value
 
     return click.option(*(options or (f"--{name.replace('_', '-')}",)), help=help or one.about.help, callback=checked,
-                        type={"int": int, "float": float}.get(one.plain_kind, str),
+                        type={"int": int, "float": float}.get(one.plain_kind, str), **_class_of(one),
                         default=one.default if default is None else default)
+
+
+def devices_option(default: str = "auto"):
+    """Decorator for a command: `--devices` (passed on as `devices`), the text that `runtime.devices.contexts` takes."""
+    return setting_option("devices", default=default)
+
+
+class _WithHiddenName(click.Option):
+    """An option with one more name, which works and is not shown."""
+
+    def __init__(self, *args, hidden_name: str, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.hidden_name = hidden_name
+
+    def add_to_parser(self, parser, ctx):
+        shown, self.opts = self.opts, [*self.opts, self.hidden_name]
+        try:
+            super().add_to_parser(parser, ctx)
+        finally:
+            self.opts = shown
+
+
+def _class_of(one) -> dict:
+    hidden = one.about.hidden_option
+    return {} if hidden is None else {"cls": functools.partial(_WithHiddenName, hidden_name=hidden)}
 
 
 def _metavar(one):

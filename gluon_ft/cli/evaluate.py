@@ -25,11 +25,11 @@ FEW = 10  # classes, up to which the confusion matrix is shown as a table
 @console.folder_options
 @click.option("--batch-size", type=click.IntRange(1), default=32, help="Images computed at a time.")
 @console.engine_option
-@click.option("--device", default="auto", help="cpu, gpu, gpu:2, ...; auto: every GPU, or else the CPU.")
+@console.devices_option()
 @console.wide_option
 @console.json_option
 def evaluate(model, data, by_class, top_k, table, all_probabilities, tta, mirror, root, labels_from,
-             classes_are_folders, batch_size, device, wide, as_json):
+             classes_are_folders, batch_size, devices, wide, as_json):
     """Measure a saved MODEL on DATA, labelled images that it was not trained on.
 
     MODEL is the folder of a run or of an export, or a .params file with its card (.params.json) beside it. DATA is a
@@ -56,7 +56,7 @@ def evaluate(model, data, by_class, top_k, table, all_probabilities, tta, mirror
     if table is not None:
         atomic.check_writable(table)
     found = evaluate_model(model, data, tta=tta, mirror=mirror, top_k=top_k, batch_size=batch_size,
-                           ctx=contexts(device), root=root, labels_from=labels_from,
+                           ctx=contexts(devices), root=root, labels_from=labels_from,
                            classes_are_folders=classes_are_folders)
     _say_left_out(found)
     console.show(_rows(found), wide=wide, whole=["measure"])

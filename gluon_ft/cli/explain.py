@@ -14,10 +14,10 @@ from gluon_ft.cli import console
 @click.option("-o", "--out", type=click.Path(), required=True,
               help="Folder for the pictures; made where it is missing.")
 @click.option("--class", "class_name", help="The class to look for; by default each image's most probable one.")
-@click.option("--device", default="cpu", help="cpu, gpu, ...")
+@console.devices_option("cpu")
 @console.wide_option
 @console.json_option
-def explain(model, images, out, class_name, device, wide, as_json):
+def explain(model, images, out, class_name, devices, wide, as_json):
     """Draw where MODEL sees the class of each of IMAGES (files, or folders with images in them): Grad-CAM.
 
     Each picture in the folder --out is a PNG: the image, and beside it the same with the heat map over it. What the
@@ -36,7 +36,7 @@ def explain(model, images, out, class_name, device, wide, as_json):
 
     console.check_model(model)
     given, rows, bad = Given(images), [], []
-    net = load_model(model, contexts(device)[:1])
+    net = load_model(model, contexts(devices)[:1])
     names, folder = _names([given.where(i) for i in range(len(given))]), _made(out)
     for name, each in zip(names, explanations(net, given, class_name=class_name)):
         if each.error is not None:

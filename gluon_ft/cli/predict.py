@@ -21,10 +21,10 @@ REMARK = "like nothing it was trained on"
               "unknown.")
 @click.option("--coverage", type=float, help="Name for each image the classes that remain possible: in this share of "
               "cases, such as 0.95, the right one is among them.")
-@click.option("--device", default="auto", help="cpu, gpu, gpu:2, ...; auto: every GPU, or else the CPU.")
+@console.devices_option()
 @console.wide_option
 @console.json_option
-def predict(model, images, top, batch_size, tta, unknowns, false_alarms, coverage, device, wide, as_json):
+def predict(model, images, top, batch_size, tta, unknowns, false_alarms, coverage, devices, wide, as_json):
     """Name the class of each of IMAGES (files, or folders with images in them) with its probability.
 
     MODEL is the .params file of a saved model, whose card (.params.json) lies beside it, or the folder of a run or of
@@ -50,7 +50,7 @@ def predict(model, images, top, batch_size, tta, unknowns, false_alarms, coverag
 
     console.check_model(model)
     given = Given(images)
-    found = library(model, given, batch_size=batch_size, top=top, tta=tta, ctx=contexts(device),
+    found = library(model, given, batch_size=batch_size, top=top, tta=tta, ctx=contexts(devices),
                     false_alarms=false_alarms if unknowns else None, coverage=coverage)
     good, bad = [p for p in found if p.error is None], [p for p in found if p.error is not None]
     for prediction in bad:

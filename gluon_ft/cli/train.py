@@ -60,9 +60,8 @@ def _summary(row, result):
 @click.option("--steps", default=100, type=click.IntRange(20, 100_000), help="Steps from the one to the other.")
 @click.option("--out", type=click.Path(), default="find-lr.png", help="The picture: loss against learning rate.")
 @console.setting_options(without=["lr", "cross_validate"])
-@click.option("--device", hidden=True, help="The earlier name of --devices.")
 @console.json_option
-def find_lr(photos, config, lowest, highest, steps, out, device, as_json, **options):
+def find_lr(photos, config, lowest, highest, steps, out, as_json, **options):
     """Train for a few steps at ever higher learning rates, draw the loss against the rate, and suggest a rate.
 
     What is measured is the job that `gluon-ft train` runs with the same PHOTOS and settings and a rate of its own: the
@@ -80,7 +79,6 @@ def find_lr(photos, config, lowest, highest, steps, out, device, as_json, **opti
         raise DataError("folder does not exist", path=Path(out).parent, remedy="create it, or choose another --out")
     atomic.check_writable(out)
     data, assignments = console.photos_and_assignments(photos)
-    options["devices"] = options["devices"] or device
     found, job = finetune.find_lr(data, lowest=lowest, highest=highest, steps=steps, config=config,
                                   assignments=assignments, say=lambda line: console.say(line, err=True), **options)
     rate_plot(found, out, f"{job.backbone}, {job.optimizer}, batch size {job.batch_size}")

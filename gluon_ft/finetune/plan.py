@@ -122,7 +122,7 @@ def check(wanted: JobSettings, values: dict, origins: dict) -> tuple:
     contexts = devices.contexts(wanted.devices)
     precision.check(wanted.precision, contexts)
     engines.check(wanted.engine)
-    devices.check_kvstore(wanted.kvstore, len(contexts))
+    devices.check_kvstore(wanted.kvstore, contexts)
     if "epochs" in values:
         wanted.training()
     strategy = network.strategy_of(wanted)
@@ -391,8 +391,7 @@ def _rest(wanted, facts, net, strategy, contexts, given) -> dict:
              "freeze": "features" if strategy in ("head", *ON_FEATURES) else "none", "mirror": False}
     if strategy == "last-stages":
         found["freeze"] = advice.all_but_last_stage(facts)
-    kind = contexts[0].device_type
-    always = {"devices": kind if len(contexts) == 1 else f"{kind}:{len(contexts)}",
+    always = {"devices": devices.name(contexts),
               **{name: job_data.resolved(getattr(wanted, name)) for name in PATHS if getattr(wanted, name)}}
     return {**{name: value for name, value in found.items() if name not in given}, **always}
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import cv2
+import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock
 
@@ -29,6 +30,7 @@ from gluon_ft.io import reporter
 from gluon_ft.models import registry
 from gluon_ft.models.pretrained import pretrained_net
 from gluon_ft.models.stages import stages
+from gluon_ft.runtime import devices
 from gluon_ft.training.feature_cache import by_image
 
 MOST = 300  # images; MobileNetV2 at 224 pixels does about 30 a second on two cores
@@ -40,7 +42,7 @@ _NO_WEIGHTS = "no pretrained weights at hand (gluon-ft weights list): advised wi
 
 
 def measure(source: Any, net: HybridBlock | bool | None = None, *, most: int = MOST, seed: int = 0,
-            root: str | os.PathLike | None = None) -> Facts:
+            root: str | os.PathLike | None = None, ctx: list[mx.Context] | None = None) -> Facts:
     """Facts about images, and about the features that a pretrained network makes of them.
 
     Takes about `most` / 30 seconds for MobileNetV2 at 224 pixels on two cores, a few seconds for CIFAR's networks.
@@ -59,6 +61,8 @@ def measure(source: Any, net: HybridBlock | bool | None = None, *, most: int = M
         Draws them, and the folds of the probe.
     root : path-like, optional
         Folder that the paths of a .lst begin at.
+    ctx : list of mx.Context, default where the network is
+        What runs the network, which is moved there.
 
     Raises
     ------
@@ -80,15 +84,20 @@ def measure(source: Any, net: HybridBlock | bool | None = None, *, most: int = M
     sizes, grey, pixels, kept = _looked_at(found, drawn, notes)
     edge = int(np.median(np.min(sizes, axis=1)))
     if net is None:
-        net = choose(edge, notes)
+        net = choose(edge, notes, _has_gpu(ctx))
     facts = Facts(len(found.labels), int((counts > 0).sum()), int(counts[counts > 0].min()), int(counts.max()),
                   *(int(value) for value in np.median(sizes, axis=0)), grey=grey)
     if net is not None and net is not False and getattr(net, "weights", None) is not None:
+        devices.placed(net, ctx)
         facts = _probed(facts, found, kept, pixels, net, notes, seed)
     return replace(facts, notes=tuple(notes), seconds=round(time.perf_counter() - begun, 1))
 
 
-def choose(edge: int | None, notes: list[str] | None = None) -> HybridBlock | None:
+def _has_gpu(ctx) -> bool:
+    return any(place.device_type == "gpu" for place in ctx or ())
+
+
+def choose(edge: int | None, notes: list[str] | None = None, gpu: bool = False) -> HybridBlock | None:
     """Chooses, among the weights at hand, a network for images of that size; nothing is fetched.
 
     If some are made for images as small or as large, it is the one that `gluon-ft train` takes; else the one whose
@@ -100,6 +109,8 @@ def choose(edge: int | None, notes: list[str] | None = None) -> HybridBlock | No
         Shorter edge of the images, pixels; None where not known.
     notes : list of str, optional
         Gets what is to be said about the choice.
+    gpu : bool, default False
+        Whether a GPU runs it.
 
     Returns
     -------
@@ -114,7 +125,7 @@ def choose(edge: int | None, notes: list[str] | None = None) -> HybridBlock | No
     small = edge is not None and edge <= choices.SMALL
     alike = [row for row in rows if (registry.get(row.backbone).input_size <= choices.SMALL) == small]
     if alike:
-        chosen = choices.choose(choices.AUTO, choices.AUTO, size=edge, gpu=False)
+        chosen = choices.choose(choices.AUTO, choices.AUTO, size=edge, gpu=gpu)
         return pretrained_net(chosen)
 
     def distance(row):
@@ -212,7 +223,8 @@ def _input_for(net, edge: int) -> tuple[int, Preprocessing]:
     return entry.input_size, network.input_of(net, advice.input_size(edge, entry.input_size))
 
 
-def network_for(source: ImageSource, backbone: str = choices.AUTO, weights: str = choices.AUTO) -> Any:
+def network_for(source: ImageSource, backbone: str = choices.AUTO, weights: str = choices.AUTO,
+                ctx: list[mx.Context] | None = None) -> Any:
     """The pretrained network whose features describe these images, with the preprocessing for their size.
 
     Parameters
@@ -221,6 +233,8 @@ def network_for(source: ImageSource, backbone: str = choices.AUTO, weights: str 
         Some of its images are looked at for their size.
     backbone, weights : str
         As in `finetune.choice.choose`; where neither is given, as `choose` chooses.
+    ctx : list of mx.Context, default the CPU
+        Where the network is put.
 
     Raises
     ------
@@ -232,12 +246,13 @@ def network_for(source: ImageSource, backbone: str = choices.AUTO, weights: str 
     edge = job_data.typical_size(source)
     if edge is None:
         raise DataError("no image can be read", path=source.name, remedy="see gluon-ft audit")
-    net: Any = named(backbone, weights)
-    net = choose(edge) if net is None else net
+    net: Any = named(backbone, weights, _has_gpu(ctx))
+    net = choose(edge, gpu=_has_gpu(ctx)) if net is None else net
     if not isinstance(net, HybridBlock) or getattr(net, "weights", None) is None:
         raise WeightsError("this takes pretrained weights", expected="some at hand (gluon-ft weights list)",
                            found="none", remedy="get some with gluon-ft weights get, or name them with --pretrained")
     net.preprocessing = _input_for(net, edge)[1]
+    devices.placed(net, ctx)
     return net
 
 
@@ -283,13 +298,15 @@ def separability(values: np.ndarray, labels: np.ndarray, seed: int = 0) -> tuple
     return float(scores.mean()), float(scores.std()), float(counts.max() / counts[counts >= 2].sum())
 
 
-def named(backbone: str = choices.AUTO, weights: str = choices.AUTO) -> HybridBlock | bool | None:
+def named(backbone: str = choices.AUTO, weights: str = choices.AUTO, gpu: bool = False) -> HybridBlock | bool | None:
     """The network that names ask for, for `measure`: None where neither is given, False where weights are 'none'.
 
     Parameters
     ----------
     backbone, weights : str
         As in `finetune.choice.choose`.
+    gpu : bool, default False
+        Whether a GPU runs it.
 
     Raises
     ------
@@ -299,7 +316,7 @@ def named(backbone: str = choices.AUTO, weights: str = choices.AUTO) -> HybridBl
     """
     if backbone == weights == choices.AUTO:
         return None
-    chosen = choices.choose(backbone, weights, size=None, gpu=False)
+    chosen = choices.choose(backbone, weights, size=None, gpu=gpu)
     if chosen.pretrained == choices.NONE:
         return False
     try:

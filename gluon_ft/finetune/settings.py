@@ -70,7 +70,8 @@ class JobSettings(TrainConfig):
     # Loading and machine
     batch_size: int | None = setting(None, "Images a step, over all devices together; not for strategies linear and "
                                      "svm.", least=1)
-    devices: str = setting(AUTO, "cpu, cpu:2, gpu, gpu:4.", default_words="every GPU, or else the CPU")
+    devices: str = setting(AUTO, "cpu, cpu:2 (two contexts), gpu, gpu:8 (the first eight), gpu:0,2 (these cards).",
+                           default_words="every GPU, or else the CPU", hidden_option="--device")
     workers: int | None = setting(None, "Threads that decode.", least=0, most=256, default_words="by the processors")
     augment: str = setting(AUTO, "gluon, im2rec, none, or an Augmentation's fields as JSON.", table=True)
     size: int | None = setting(None, "Height and width of the input, pixels.", least=8,

@@ -40,6 +40,8 @@ class Setting:
         The default in words, where the job decides it.
     option : str, optional
         The command-line option; by default the name with dashes. None: the setting has none.
+    hidden_option : str, optional
+        An earlier name of the option, which still works and is not shown.
     path : bool
         Whether it names a file or a folder.
     several : bool
@@ -56,6 +58,7 @@ class Setting:
     choices: tuple[str, ...] = ()
     default_words: str | None = None
     option: str | None = ""
+    hidden_option: str | None = None
     path: bool = False
     several: bool = False
     table: bool = False

@@ -1,8 +1,9 @@
-"""Devices by name: 'cpu', 'cpu:2' (two contexts on one CPU), 'gpu', 'gpu:8' (the first eight)."""
+"""Devices by name: 'cpu', 'cpu:2' (two contexts on one CPU), 'gpu', 'gpu:8' (the first 8), 'gpu:0,2' (these two)."""
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 
 import mxnet as mx
 from mxnet.gluon import Block
@@ -10,48 +11,81 @@ from mxnet.gluon import Block
 from gluon_ft.errors import ConfigError
 from gluon_ft.runtime.gluon_internals import contexts_of
 
+_FORMS = "auto, cpu, cpu:N, gpu or gpu:N with N at least 1, or chosen cards such as gpu:0,2"
+_DISTRIBUTED = ("dist_sync", "dist_device_sync", "dist_async")
+
 
 def contexts(spec: str = "auto") -> list[mx.Context]:
-    """Contexts for `spec`: 'auto' (every GPU, or else the CPU), 'cpu', 'cpu:N', 'gpu', 'gpu:N' (N of them).
+    """Contexts for `spec`: 'auto' (every GPU, or else the CPU), 'cpu', 'cpu:N', 'gpu', 'gpu:N' (the first N of them),
+    'gpu:0,2' (the cards with these numbers), 'gpu:2,' (card 2 alone).
 
-    Raises ConfigError for another form, or more GPUs than there are.
+    Raises ConfigError for another form, a card named twice, or GPUs that are not there.
     """
     gpus = mx.context.num_gpus()
     if spec == "auto":
         return [mx.gpu(i) for i in range(gpus)] or [mx.cpu()]
+    chosen = re.fullmatch(r"gpu:(\d{1,3}(?:,\d{1,3})+|\d{1,3},)", spec)
+    if chosen:
+        return _chosen(spec, [int(number) for number in chosen[1].split(",") if number], gpus)
     found = re.fullmatch(r"(cpu|gpu)(?::([1-9]\d{0,2}))?", spec)
     if not found:
-        raise ConfigError(f"unknown device '{spec}'", expected="auto, cpu, cpu:N, gpu or gpu:N with N at least 1")
+        raise ConfigError(f"unknown device '{spec}'", expected=_FORMS)
     kind, count = found[1], int(found[2] or 1)
     if kind == "gpu" and count > gpus:
-        raise ConfigError(f"device '{spec}' is not there", expected=f"{count} GPUs", found=f"{gpus} that MXNet can use",
-                          remedy="see gluon-ft doctor, or use cpu")
+        raise _not_there(spec, f"{count} GPU{'s' * (count > 1)}", gpus)
     return [mx.cpu(i) if kind == "cpu" else mx.gpu(i) for i in range(count)]
 
 
-def check_kvstore(kind: str, devices: int) -> None:
+def _chosen(spec, numbers, gpus):
+    twice = next((number for number in numbers if numbers.count(number) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"device '{spec}' names card {twice} twice", expected="each card once",
+                          remedy="several contexts on one device are for the CPU: cpu:2")
+    if max(numbers) >= gpus:
+        raise _not_there(spec, f"at least {max(numbers) + 1} GPUs, since cards are numbered from 0", gpus)
+    return [mx.gpu(number) for number in numbers]
+
+
+def _not_there(spec, expected, gpus):
+    return ConfigError(f"device '{spec}' is not there", expected=expected, found=f"{gpus} that MXNet can use",
+                       remedy="see gluon-ft doctor, or use cpu")
+
+
+def name(places: Sequence[mx.Context]) -> str:
+    """The text that `contexts` makes these contexts of; they are all of one kind."""
+    kind, numbers = places[0].device_type, [place.device_id for place in places]
+    if kind == "cpu" or numbers == list(range(len(numbers))):
+        return kind if len(numbers) == 1 else f"{kind}:{len(numbers)}"
+    return f"{kind}:{','.join(map(str, numbers))}{',' * (len(numbers) == 1)}"
+
+
+def check_kvstore(kind: str, places: Sequence[mx.Context]) -> None:
     """Checks before training that a KVStore type works here; MXNet itself fails only in the first step.
 
     Parameters
     ----------
     kind : str
         A KVStore type, such as 'device' or 'dist_sync'.
-    devices : int
-        Number of training devices; with one, 'nccl' is not checked, since it is not used.
+    places : sequence of mx.Context
+        The devices to train on.
 
     Raises
     ------
     ConfigError
-        MXNet was built without the type, its package is not imported, or this process was not started for it.
+        MXNet was built without the type, it is for other devices, its package is not imported, or this process was not
+        started for it.
     """
     if kind == "dist_async":
         raise ConfigError("kvstore 'dist_async' is not for fit", expected="gradients that are added up before a step",
                           remedy="use 'dist_sync' or 'dist_device_sync'")
-    if kind.startswith("dist") and "DMLC_ROLE" not in os.environ:
+    if kind in _DISTRIBUTED and "DMLC_ROLE" not in os.environ:
         raise ConfigError(f"kvstore '{kind}' is for training on several machines", expected="a process that MXNet's "
                           "tools/launch.py has started", found="no DMLC_ROLE in the environment",
                           remedy="start it so, or use 'device'")
-    if kind == "nccl" and devices > 1 and not mx.runtime.Features().is_enabled("NCCL"):
+    if kind == "nccl" and any(place.device_type != "gpu" for place in places):
+        raise ConfigError("kvstore 'nccl' is for GPUs", expected="GPUs, such as --devices gpu:2", found=name(places),
+                          remedy="use 'device'")
+    if kind == "nccl" and not mx.runtime.Features().is_enabled("NCCL"):
         raise ConfigError("kvstore 'nccl' is not there", expected="an MXNet that was built with NCCL",
                           found=f"mxnet {mx.__version__} without it", remedy="use 'device'")
     if kind in ("horovod", "byteps") and kind not in mx.kvstore.KVStoreBase.kv_registry:

@@ -108,7 +108,7 @@ def make(symbol: mx.sym.Symbol, batch_size: int, ctx: mx.Context | list[mx.Conte
     if "dist" in config.kvstore:
         raise ConfigError(f"kvstore '{config.kvstore}' is not for symbolic.fit", expected="'device' or 'local'",
                           remedy="train on several machines with Gluon")
-    devices.check_kvstore(config.kvstore, len(contexts))
+    devices.check_kvstore(config.kvstore, contexts)
     label, head = graph.label_name(symbol), graph.find_head(symbol).parameters
     names = [name for name in symbol.list_arguments() if name not in (DATA, label)]
     if DATA not in symbol.list_arguments():

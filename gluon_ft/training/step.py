@@ -64,7 +64,7 @@ class Stepper:
                  classes: int | None, input_shape: tuple[int, ...] | None = None) -> None:
         self.net, self.config, self.contexts, self.train, self.val = net, config, contexts, train, val
         precision.check(config.precision, contexts)
-        devices.check_kvstore(config.kvstore, len(contexts))
+        devices.check_kvstore(config.kvstore, contexts)
         select.check(net, config)
         _configure_loader(train, config)
         if config.layer_decay < 1:

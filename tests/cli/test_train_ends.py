@@ -51,7 +51,7 @@ def before_call(monkeypatch, target, action, times=1):
     (["kvstore=dist_sync"], "kvstore 'dist_sync' is for training on several machines"),
     (["kvstore=dist_async"], "kvstore 'dist_async' is not for fit"),
     (["kvstore=horovod"], "kvstore 'horovod' is not there"),
-    (["kvstore=nccl", "devices=cpu:2"], "kvstore 'nccl' is not there"),
+    (["kvstore=nccl", "devices=cpu:2"], "kvstore 'nccl' is for GPUs"),
     (["cache_features=memory", "freeze=none"], "no part of the network can be computed once and kept"),
     (["cache_features=memory", "freeze=features", "mixup=0.2"], "kept features cannot be mixed"),
     (["precision=float16"], "float16"), (["devices=gpu:99"], "device 'gpu:99' is not there")])

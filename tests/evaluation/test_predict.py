@@ -124,7 +124,7 @@ def run(capsys):
 
 def test_the_command(net, photos, tmp_path, run):
     path = save_model(net, tmp_path / "run" / "best.params")
-    printed = run(path, photos, "--top", 2, "--json", "--device", "cpu")
+    printed = run(path, photos, "--top", 2, "--json", "--devices", "cpu")
     result = json.loads(printed.out.splitlines()[-1])
     said = (f"left out: 1 files are not images by their suffix, the first {photos / 'notes.txt'} (1 .txt); 1 files "
             f"left out, hidden ({photos / '.hidden.png'})\n")

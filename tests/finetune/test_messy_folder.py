@@ -62,7 +62,7 @@ def test_audit(messy):
 def test_predict(messy, net, tmp_path):
     messy_folder.name_oddly(messy_folder.break_it(messy))
     model = save_model(net, tmp_path / "best.params")
-    done, result = run("predict", model, messy.root, "--device", "cpu", status=1)
+    done, result = run("predict", model, messy.root, "--devices", "cpu", status=1)
 
     def below(found):
         return sorted(os.path.relpath(one["path"], messy.root) for one in found)

@@ -125,7 +125,7 @@ def test_quick_without_data(run, monkeypatch):
     (["--seed", -1], "-1 is not in the range x>=0"),
     (["--backbone", "cifar_resnet20_reluu"], "cifar_resnet20_reluu"),
     (["--data", "nowhere"], "nowhere: no such file or folder"),
-    (["--device", "gpu:64"], "device 'gpu:64' is not there"),
+    (["--devices", "gpu:64"], "device 'gpu:64' is not there"),
 ])
 def test_bad_options_are_one_line(run, photos, weights, tmp_path, options, message):
     given = {"--data": photos, "--backbone": "cifar_resnet20_relu", "--pretrained": weights,

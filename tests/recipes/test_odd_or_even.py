@@ -90,7 +90,7 @@ def test_bad_data_is_one_line_and_leaves_nothing(run, tmp_path, case):
     (["--sede", 1], "no such option --sede; did you mean --seed"),
     (["--seeds", 0], "--seeds out of range; expected at least 1; found 0"),
     (["--lr", -1], "lr out of range; expected a number above 0"),
-    (["--device", "gpu:64"], "device 'gpu:64' is not there"),
+    (["--devices", "gpu:64"], "device 'gpu:64' is not there"),
     (["--max-per-class", 0], "expected"),
     (["--validation", 1.5], "expected"),
 ])

@@ -8,7 +8,6 @@ from mxnet.gluon import nn
 
 from gluon_ft.data.batches import ArrayLoader, Batch, batches
 from gluon_ft.errors import CheckpointError, ConfigError, DataError, TrainingError
-from gluon_ft.runtime import devices
 from gluon_ft.training.config import TrainConfig
 from gluon_ft.training.fit import fit
 from gluon_ft.training.losses import cross_entropy
@@ -249,18 +248,6 @@ def test_forms_of_batches():
     assert got[1].trimmed().data.shape == (3, 2)
     with pytest.raises(DataError, match=r"something else than a batch: images alone; expected \(data, label\)"):
         list(batches([data]))
-
-
-def test_devices():
-    assert devices.contexts("cpu:2") == [mx.cpu(0), mx.cpu(1)]
-    assert devices.contexts("cpu") == [mx.cpu(0)]
-    for wrong in ("tpu", "cpu:0", "cpu:-1", "gpu:x", ""):
-        with pytest.raises(ConfigError, match="unknown device"):
-            devices.contexts(wrong)
-    if mx.context.num_gpus() == 0:
-        assert devices.contexts("auto") == [mx.cpu()]
-        with pytest.raises(ConfigError, match=r"device 'gpu:8' is not there; expected 8 GPUs; found 0"):
-            devices.contexts("gpu:8")
 
 
 class TwoPaths(nn.HybridSequential):
