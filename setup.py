@@ -36,8 +36,9 @@ setup(
     # By a path, not by a hook: with the hook a clone named gluon_ft would hide the package from a Python started in the
     # folder above it.
     options={"editable_wheel": {"mode": "compat"}},
-    package_data={"gluon_ft": ["py.typed", "reporting/*.html", "reporting/report/report.*", "weights/*.toml",
-                                "data/datasets/*.toml"]},
+    package_data={"gluon_ft": ["py.typed", "reporting/*.html", "reporting/report/*.css", "reporting/report/*.html",
+                                "reporting/report/*.js", "serving/page/*.css", "serving/page/*.html",
+                                "serving/page/*.js", "weights/*.toml", "data/datasets/*.toml"]},
     install_requires=[
         "numpy>=1.21,<3",
         "click>=8",
@@ -76,6 +77,7 @@ setup(
         "heif": ["pillow-heif"],
         # ONNX 1.18 is the last with the module onnx.mapping, which mxnet.onnx needs.
         "export": ["onnx>=1.12,<1.19"],
+        "serve": ["prometheus-client", "python-multipart>=0.0.9", "starlette>=0.37", "uvicorn>=0.29"],
         "dev": ["pytest", "pytest-xdist", "pytest-cov", "ruff", "import-linter", "basedpyright"],
     },
     entry_points={"console_scripts": ["gluon-ft = gluon_ft.cli.main:main"]},

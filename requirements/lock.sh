@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 for numpy in '' -numpy2; do
-	uv pip compile setup.py requirements/lock.in --extra cpu --extra dev \
+	uv pip compile setup.py requirements/lock.in --extra cpu --extra serve --extra dev \
 		--override "requirements/overrides$numpy.txt" \
 		--universal --python-version 3.9 --no-header --no-emit-find-links --no-emit-index-url --no-annotate \
 		--quiet --output-file "requirements/lock$numpy.txt"

@@ -62,18 +62,10 @@ def predict(model, images, top, batch_size, tta, unknowns, false_alarms, coverag
     if strange:
         console.say(f"{strange} of {len(good)} images are {REMARK}: perhaps no class is right (of images of the "
                     f"trained kind, about {false_alarms:.0%} are called so by mistake)")
-    console.emit({"command": "predict", "model": str(model), "unreadable": [
-        {"path": p.path, "reason": p.error} for p in bad], "left_out": [
-        {"path": path, "reason": why} for path, why in given.left_out.items()], "predictions": [
-        {"path": p.path, "class": p.name, "probability": p.probability, "top": [
-            {"class": name, "probability": value} for name, value in p.top], **_more(p)} for p in good]}, as_json)
+    console.emit({"command": "predict", "model": str(model), "unreadable": [p.to_dict() for p in bad], "left_out": [
+        {"path": path, "reason": why} for path, why in given.left_out.items()],
+        "predictions": [p.to_dict() for p in good]}, as_json)
     return console.EXIT_FAILURE if bad else 0
-
-
-def _more(prediction) -> dict:
-    """What only some models, or --coverage, have to say."""
-    found = {} if prediction.unlike is None else {"unknown": prediction.unlike, "distance": prediction.distance}
-    return found if prediction.possible is None else {**found, "possible": prediction.possible}
 
 
 def _row(prediction, remarks) -> dict:

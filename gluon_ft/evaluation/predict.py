@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +68,16 @@ class Prediction:
     unlike: bool | None = None
     possible: list[str] | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values, for JSON; what only some models, or a coverage, have to say is left out elsewhere."""
+        if self.error is not None:
+            return {"path": self.path, "reason": self.error}
+        found = {"path": self.path, "class": self.name, "probability": self.probability,
+                 "top": [{"class": name, "probability": value} for name, value in self.top]}
+        if self.unlike is not None:
+            found.update(unknown=self.unlike, distance=self.distance)
+        return found if self.possible is None else {**found, "possible": self.possible}
+
 
 def predict(net: HybridBlock | str | os.PathLike, images: Any, *, batch_size: int = 32, top: int = 5,
             preprocessing: Preprocessing | None = None, workers: int | None = None,
@@ -132,8 +142,8 @@ def predict(net: HybridBlock | str | os.PathLike, images: Any, *, batch_size: in
                                   ctx=ctx, tta=tta, penultimate=rows)
     sets = None if coverage is None else unknowns.possible(known, found, coverage)
     far = None if rows is None or known is None else known.distance(np.concatenate(rows))
-    return [_prediction(source.where(i), row, names, top, None if far is None else float(far[i]), limit,
-                        None if sets is None else sets[i]) if i not in errors else
+    return [ranked(source.where(i), row, names, top, None if far is None else float(far[i]), limit,
+                   None if sets is None else sets[i]) if i not in errors else
             Prediction(source.where(i), error=errors[i]) for i, row in enumerate(found)]
 
 
@@ -196,13 +206,72 @@ def class_names_of(net: HybridBlock) -> list[str]:
     return names
 
 
-def _prediction(path, row, names, top, distance, limit, possible) -> Prediction:
+def ranked(path: str, row: np.ndarray, names: list[str], top: int, distance: float | None = None,
+           limit: float | None = None, possible: np.ndarray | None = None) -> Prediction:
+    """The prediction that the probabilities of one image make.
+
+    Parameters
+    ----------
+    path : str
+    row : float (classes,)
+        Calibrated probabilities.
+    names : list of str
+        Of the classes.
+    top : int
+        Number of classes in `Prediction.top`.
+    distance, limit : float, optional
+        From the training images, and beyond which an image is unlike them; both or neither.
+    possible : bool (classes,), optional
+    """
     # Stable, so that equal probabilities keep the classes' order.
-    best = np.argsort(-row, kind="stable")[:top]
-    ranked = [(names[i], float(row[i])) for i in best]
-    unlike = None if distance is None else distance > limit
-    sets = None if possible is None else [names[i] for i in np.argsort(-row, kind="stable") if possible[i]]
-    return Prediction(path, *ranked[0], ranked, distance=distance, unlike=unlike, possible=sets)
+    order = np.argsort(-row, kind="stable")
+    best = [(names[i], float(row[i])) for i in order[:top]]
+    unlike = None if distance is None or limit is None else distance > limit
+    sets = None if possible is None else [names[i] for i in order if possible[i]]
+    return Prediction(path, *best[0], best, distance=distance, unlike=unlike, possible=sets)
+
+
+class Forward:
+    """A network's results for batches of prepared images, as `predict` takes them.
+
+    Parameters
+    ----------
+    net : HybridBlock
+    contexts : list of mx.Context
+        Among which a batch is divided.
+    penultimate : bool
+        Whether the penultimate features are wanted too.
+
+    Attributes
+    ----------
+    block : HybridBlock
+        What has to run: the network, or a block that gives its result and the features in one pass.
+    """
+
+    def __init__(self, net: HybridBlock, contexts: list[mx.Context], penultimate: bool):
+        self.block, self._classes = with_penultimate(net) if penultimate else (net, 0)
+        self._contexts, self._has_softmax = contexts, heads.gives_probabilities(net)
+        self._dtype = next(iter(net.collect_params().values())).dtype
+
+    def __call__(self, run: Callable[[mx.nd.NDArray], Any],
+                 data: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Runs a batch.
+
+        run : `block`, or what runs it faster (`engine.fused.evaluating`); data : float32 (n, channels, size, size).
+
+        Returns the probabilities, uncalibrated, the network's own outputs, each float32 (n, classes), and the features
+        float32 (n, d), or None.
+        """
+        shares: Any = mx.gluon.utils.split_and_load(mx.nd.from_numpy(data), self._contexts[:len(data)],
+                                                    even_split=False)
+        results = [first(run(share.astype(self._dtype, copy=False))).astype("float32") for share in shares]
+        features = None
+        if self._classes:
+            features = np.concatenate([result[:, self._classes:].asnumpy() for result in results])
+            results = [result[:, :self._classes] for result in results]
+        found: list[Any] = results if self._has_softmax else [mx.nd.softmax(result) for result in results]
+        rows, outputs = (np.concatenate([each.asnumpy() for each in several]) for several in (found, results))
+        return rows, outputs, features
 
 
 def batches(net: HybridBlock, source: ImageSource, wanted: Preprocessing, errors: dict[int, str], *, batch_size: int,
@@ -243,8 +312,6 @@ def batches(net: HybridBlock, source: ImageSource, wanted: Preprocessing, errors
     """
     transform, count = Transform(wanted), len(views_of_each or [0])
     resize, contexts = transform.decode_resize(), devices.placed(net, ctx)
-    has_softmax = heads.gives_probabilities(net)
-    dtype = next(iter(net.collect_params().values())).dtype
 
     def fill(position, out):
         try:
@@ -258,19 +325,13 @@ def batches(net: HybridBlock, source: ImageSource, wanted: Preprocessing, errors
     filled = decoding.filled(positions, (count, wanted.channels, wanted.size, wanted.size), fill, workers, AHEAD)
     bar = reporter.progress(total=len(source), desc="predict", unit="image")
     mirrored = wanted.mirror and views_of_each is None
-    block, classes = (net, 0) if penultimate is None else with_penultimate(net)
-    with bar, fused.evaluating(block, len(positions), contexts, mirror=mirrored) as run:
+    forward = Forward(net, contexts, penultimate is not None)
+    with bar, fused.evaluating(forward.block, len(positions), contexts, mirror=mirrored) as run:
         for chosen, data in filled:
-            data = data.reshape(-1, *data.shape[2:])
-            shares: Any = mx.gluon.utils.split_and_load(mx.nd.from_numpy(data), contexts[:len(data)], even_split=False)
-            results = [first(run(share.astype(dtype, copy=False))).astype("float32") for share in shares]
-            if penultimate is not None:
-                both = np.concatenate([result[:, classes:].asnumpy() for result in results])
-                penultimate.append(both.reshape(len(chosen), count, -1).mean(axis=1))
-                results = [result[:, :classes] for result in results]
-            found: list[Any] = results if has_softmax else [mx.nd.softmax(result) for result in results]
-            rows = np.concatenate([result.asnumpy() for result in found])
-            _check_finite(source, np.repeat(chosen, count), np.concatenate([r.asnumpy() for r in results]), errors)
+            rows, outputs, features = forward(run, data.reshape(-1, *data.shape[2:]))
+            if penultimate is not None and features is not None:
+                penultimate.append(features.reshape(len(chosen), count, -1).mean(axis=1))
+            _check_finite(source, np.repeat(chosen, count), outputs, errors)
             yield chosen, rows if count == 1 else rows.reshape(len(chosen), count, -1).mean(axis=1)
             bar.update(len(chosen))
 
@@ -280,9 +341,13 @@ def _check_finite(source, chosen, outputs, errors):
     wrong = [position for position, row in zip(chosen, outputs)
              if position not in errors and not np.isfinite(row).all()]
     if wrong:
-        raise NetworkError("the network's output is not finite", path=source.where(wrong[0]), expected="numbers",
-                           found="NaN or infinity", remedy="look at the weights, and at the preprocessing that they "
-                                                           "were trained with")
+        raise not_finite(source.where(wrong[0]))
+
+
+def not_finite(path: str) -> NetworkError:
+    """The error for an image that the network's output is NaN or infinite for."""
+    return NetworkError("the network's output is not finite", path=path, expected="numbers", found="NaN or infinity",
+                        remedy="look at the weights, and at the preprocessing that they were trained with")
 
 
 class Given(ImageSource):

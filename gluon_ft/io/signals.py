@@ -110,3 +110,15 @@ def raised(message: str) -> Iterator[None]:
     """Inside, the first SIGINT or SIGTERM raises Interrupted with that message, and a second one ends the process."""
     with caught() as stop, stop.at_once(message):
         yield
+
+
+def wait() -> int:
+    """Waits for SIGINT or SIGTERM, and returns its number: the caller ends in its own way, as it was asked to."""
+    with caught() as stop:
+        try:
+            with stop.at_once("ended"):
+                threading.Event().wait()
+        except Interrupted:
+            pass
+        number, stop.signal = stop.signal or signal.SIGINT, None
+    return number

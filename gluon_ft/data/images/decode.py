@@ -144,7 +144,7 @@ def _decode_jpeg(data, info, color, resize):
     return orientation.upright(array, info.orientation)
 
 
-def decode_rgb(data: bytes, channels: int = 3, resize: int = 0) -> np.ndarray:
+def decode_rgb(data: bytes, channels: int = 3, resize: int = 0, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:
     """Decodes an image file to upright RGB or grey pixels.
 
     Parameters
@@ -153,6 +153,8 @@ def decode_rgb(data: bytes, channels: int = 3, resize: int = 0) -> np.ndarray:
     channels : {3, 1}
     resize : int, default 0
         See `decode`.
+    max_megapixels : float, default 100
+        Larger images are refused, see `header.probe`.
 
     Returns
     -------
@@ -161,7 +163,7 @@ def decode_rgb(data: bytes, channels: int = 3, resize: int = 0) -> np.ndarray:
 
     Raises Unreadable with the reason.
     """
-    image = decode(data, probe(data), int(channels == 3), resize)
+    image = decode(data, probe(data, max_megapixels), int(channels == 3), resize)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if channels == 3 else image
 
 

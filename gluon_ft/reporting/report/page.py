@@ -1,4 +1,4 @@
-"""report.html: the whole report in one file, from report.html, report.css and report.js beside this module."""
+"""report.html: the whole report in one file, from the .html, the .css and the scripts beside this module."""
 from __future__ import annotations
 
 import base64
@@ -48,7 +48,7 @@ def render(title: str, rows: list[dict], summary: list[dict], pictures: list[thu
     shown, left_out = thumbnails.within(pictures, MOST_PICTURE_BYTES)
     notes += [f"The picture {caption} is too large for this page; it is in the run's folder." for caption in left_out]
     found = {key: value for key, value in (extra or {}).items() if value is not None}
-    script = (folder / "report.js").read_text(encoding="utf-8")
+    script = "".join((folder / name).read_text(encoding="utf-8") for name in ("theme.js", "report.js"))
     engine = jinja2.Environment(loader=jinja2.FileSystemLoader(folder), autoescape=True,
                                 undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
                                 finalize=_one_line)
@@ -65,7 +65,7 @@ def render(title: str, rows: list[dict], summary: list[dict], pictures: list[thu
         config=words.flatten(config), environment=words.flatten(environment),
         date=words.readable(environment.get("date")), command=command or environment.get("command"),
         commit=package.get("commit"), dirty=package.get("dirty"), version=package.get("version"),
-        script=Markup(script), allowed=_hash(script))
+        script=Markup(script), allowed=allowed(script))
 
 
 def _best(summary) -> dict | None:
@@ -74,8 +74,8 @@ def _best(summary) -> dict | None:
     return max(measured, key=lambda line: line["validation_median"], default=None)
 
 
-def _hash(script) -> str:
-    """What the page's policy allows to run: this script alone."""
+def allowed(script: str) -> str:
+    """What a page's policy names to allow this script alone to run."""
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
 
 
