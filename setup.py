@@ -77,7 +77,7 @@ setup(
         "heif": ["pillow-heif"],
         # ONNX 1.18 is the last with the module onnx.mapping, which mxnet.onnx needs.
         "export": ["onnx>=1.12,<1.19"],
-        "serve": ["prometheus-client", "python-multipart>=0.0.9", "starlette>=0.37", "uvicorn>=0.29"],
+        "serve": ["prometheus-client", "python-multipart>=0.0.18", "starlette>=0.41", "uvicorn>=0.29"],
         "dev": ["pytest", "pytest-xdist", "pytest-cov", "ruff", "import-linter", "basedpyright"],
     },
     entry_points={"console_scripts": ["gluon-ft = gluon_ft.cli.main:main"]},
