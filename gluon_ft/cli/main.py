@@ -15,7 +15,7 @@ COMMANDS = {
     "evaluate": ("gluon_ft.cli.evaluate:evaluate", "Measure a saved network on labelled images."),
     "explain": ("gluon_ft.cli.explain:explain", "Draw where a saved network sees what it says of images."),
     "export": ("gluon_ft.cli.export:export", "Take a saved network elsewhere: MXNet's files, ONNX, a model card."),
-    "serve": ("gluon_ft.cli.serve:serve", "Serve a saved network on this machine: a page, and POST /predict."),
+    "serve": ("gluon_ft.cli.predict:serve", "Serve a saved network on this machine: a page, and POST /predict."),
     "advise": ("gluon_ft.cli.advise:advise", "Say how to fine-tune on a folder of images, and why."),
     "split": ("gluon_ft.cli.split:split", "Draw a seeded split of a folder of images; write lists for pack."),
     "pack": ("gluon_ft.cli.records:pack", "Pack the images of lists into RecordIO files."),
