@@ -17,7 +17,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 MOST_ENTRIES, MOST_LINES, FEW_LINES, MOST_SHORT = 14, 500, 60, 15
 # Markers that are no rooms of the package.
 NO_ROOMS = {"__init__.py", "py.typed", "__pycache__"}
-DISTRIBUTIONS = {"cv2": "opencv-python", "PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+DISTRIBUTIONS = {"cv2": "opencv-python", "PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml",
+                 "prometheus_client": "prometheus-client"}
 
 
 def lines(path: Path) -> int:

@@ -97,10 +97,10 @@ def _row(prediction, remarks) -> dict:
 @click.option("--false-alarms", type=float, default=0.05, help="Share of images of the trained kind that may be called "
               "unknown.")
 @console.engine_option
-@click.option("--device", default="auto", help="cpu, gpu, gpu:2, ...; auto: every GPU, or else the CPU.")
+@console.devices_option()
 @console.json_option
-def serve(model, host, port, top, batch_size, max_mb, max_images, max_megapixels, queue, unknowns, false_alarms, device,
-          as_json):
+def serve(model, host, port, top, batch_size, max_mb, max_images, max_megapixels, queue, unknowns, false_alarms,
+          devices, as_json):
     """Serve MODEL on this machine: a page to drop pictures on, and POST /predict for programs.
 
     MODEL is the folder of a run or of an export, or a .params file with its card beside it. The answers are those of
@@ -123,7 +123,7 @@ def serve(model, host, port, top, batch_size, max_mb, max_images, max_megapixels
     console.check_model(model)
     options = Options(host, port, top, batch_size, false_alarms if unknowns else None, max_mb, max_images,
                       max_megapixels, queue)
-    with serving(model, options, contexts(device)) as running:
+    with serving(model, options, contexts(devices)) as running:
         console.say(f"serving {model} on {running.url} ({running.classes} classes"
                     f"{'' if running.tells_unknowns else ', unknown images are not told'}); Ctrl-C ends it")
         sys.stdout.flush()
