@@ -24,6 +24,8 @@ MOST_BYTES = 20 << 30
 MOST_FILES = 2_000_000
 _CHUNK = 1 << 18
 _ONE_READ = 1 << 20  # bytes; only a forged tar header makes tarfile ask for more at once
+_EXTENSIONS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME,
+               tarfile.GNUTYPE_LONGLINK)
 _BLOCK = 512  # bytes of a tar header
 _HEADERS = 4096  # bytes of headers and padding allowed for each member of a tar archive
 
@@ -203,7 +205,7 @@ class _Bounded:
 
     def read(self, size: int = -1) -> bytes:
         if size < 0 or size > _ONE_READ:
-            raise DataError("refused: a header of it is larger than any real one", path=self.archive)
+            raise _forged(self.archive)
         data = self.file.read(size)
         self._check(self.file.tell())
         return data
@@ -222,10 +224,23 @@ class _Bounded:
                             expected=f"at most {self.limit} bytes with its headers")
 
 
+def _forged(archive: Path) -> DataError:
+    return DataError("refused: a header of it is larger than any real one", path=archive)
+
+
+class _Header(tarfile.TarInfo):
+    """A header whose extension has a limit: Python 3.14 reads it in small pieces, which `_Bounded` would let pass."""
+
+    def _proc_member(self, opened: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in _EXTENSIONS and self.size > _ONE_READ:
+            raise _forged(Path(str(opened.name)))
+        return cast(Any, super())._proc_member(opened)
+
+
 def _tar_members(archive: Path, opener: Callable[..., Any], limit: int) -> Iterator[_Member]:
     with opener(archive, "rb") as plain:
         bounded = _Bounded(plain, archive, limit)
-        opened = tarfile.TarFile(fileobj=cast(IO[bytes], bounded))
+        opened = tarfile.TarFile(str(archive), fileobj=cast(IO[bytes], bounded), tarinfo=_Header)
         for info in opened:
             kind = "file" if info.isreg() else "folder" if info.isdir() else "a special file"
             if info.issym() or info.islnk():
