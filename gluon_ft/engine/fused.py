@@ -224,6 +224,9 @@ def settle(net: Block, images: int, shape: tuple[int, ...]) -> str:
             _say_once(f"engine {engine} is for one CPU and float32: MXNet is used")
         return choice.MXNET
     if engine == choice.AUTO:
+        known = choice.remembered(_key(net, tracing.symbol(net), (1, *shape)))
+        if known is not None:
+            return known
         form = forward_only(net, input_shape=(1, *shape), engine=engine)
         engine = choice.ONNX_RUNTIME if form.form == choice.ONNX_RUNTIME else choice.MXNET
         form.release()
@@ -330,7 +333,7 @@ def _forward_form(net, precision, input_shape, seen, engine):
         net(sample[:1])
     key = ""
     if engine == choice.AUTO:
-        key = choice.key_of(symbol, blocks.shapes(net, symbol, input_shape), input_shape)
+        key = _key(net, symbol, input_shape)
         engine = choice.remembered(key) or engine
     session, why_not = (None, "") if engine == choice.MXNET else _session(net, symbol, input_shape)
     if engine == choice.ONNX_RUNTIME:
@@ -344,6 +347,10 @@ def _forward_form(net, precision, input_shape, seen, engine):
         if choice.fastest({choice.MXNET: found[0], choice.ONNX_RUNTIME: session}, sample, key) != choice.MXNET:
             return session, choice.ONNX_RUNTIME, ""
     return found[0], found[1], found[2] or why_not
+
+
+def _key(net, symbol, input_shape) -> str:
+    return choice.key_of(symbol, blocks.shapes(net, symbol, input_shape), input_shape)
 
 
 def _engines_differ(net, input_shape) -> bool:

@@ -67,27 +67,23 @@ def of_images(net: HybridBlock, loader: Any, ctx: list[mx.Context] | None = None
     engine = fused.settle(net, len(sides) * len(loader.labels),
                           (preprocessing.channels, preprocessing.size, preprocessing.size))
     hashes = np.array(loader.source.content_hashes(), dtype=_HASH)
-    keepers = [_Kept(_key(net, loader, engine, mirrored, ctx)) for mirrored in sides]
+    known = [_Kept(key) for key in _keys(net, loader, engine, sides, ctx)]
     with choice.using(engine):
-        found = [_side(net, loader, hashes, mirrored, keeper, ctx, title) for mirrored, keeper in zip(sides, keepers)]
-    # As `fused.evaluating` takes the mean, so that the bits are the same.
-    rows = found[0] if len(found) == 1 else (found[0] + found[1]) / np.float32(2)
-    return rows, np.asarray(loader.labels, np.int64)
+        for lacking, positions in _lacking(known, hashes).items():
+            new, _ = features.of_sides(net, _part(loader, positions), tuple(sides[side] for side in lacking), ctx, title)
+            for side, rows in zip(lacking, new):
+                known[side].add(hashes[positions], rows)
+    return features.mean_of([side.of(hashes) for side in known]), np.asarray(loader.labels, np.int64)
 
 
-def _side(net, loader, hashes, mirrored, keeper, ctx, title) -> np.ndarray:
-    """The features of the images as they are, or of their mirror images."""
-    known, rows = keeper.read()
-    place = {name: position for position, name in enumerate(known)}
-    missing = {name: position for position, name in reversed(list(enumerate(hashes))) if name not in place}
-    if missing:
-        # Copies are computed once, in the order in which they come first.
-        first = sorted(missing.values())
-        new, _ = features.extract(net, _part(loader, first), ctx, title, mirror=False, flipped=mirrored)
-        keeper.add(hashes[first], new)
-        rows = np.concatenate([rows, new]) if len(place) else new
-        place.update({name: len(place) + position for position, name in enumerate(hashes[first])})
-    return rows[[place[name] for name in hashes]]
+def _lacking(known: list[_Kept], hashes: np.ndarray) -> dict[tuple[int, ...], list[int]]:
+    """Sides whose features are to be computed -> positions of the images; of copies that which comes first."""
+    lacking: dict[tuple[int, ...], list[int]] = {}
+    for name, position in {name: position for position, name in reversed(list(enumerate(hashes)))}.items():
+        sides = tuple(number for number, side in enumerate(known) if name not in side.rows)
+        if sides:
+            lacking.setdefault(sides, []).append(position)
+    return {sides: sorted(positions) for sides, positions in lacking.items()}
 
 
 def _part(loader, positions):
@@ -111,24 +107,30 @@ class _Translated:
         return self._memory.get(self._positions[position], lambda _: make(position))
 
 
-def _key(net, loader, engine, mirrored, ctx) -> str:
-    """Everything that an image's features depend on besides its contents."""
+def _keys(net, loader, engine, sides, ctx) -> list[str]:
+    """Everything that an image's features depend on besides its contents: a key of each side."""
     preprocessing = {name: value for name, value in loader.transform.preprocessing.to_dict().items()
                      if name != "mirror"}
     about = {"network": subgraph.penultimate_fingerprint(net), "preprocessing": preprocessing,
-             "decode_resize": loader.decode_resize, "mirrored": mirrored, "versions": features.versions(),
+             "decode_resize": loader.decode_resize, "versions": features.versions(),
              "device": (ctx or devices.of(net))[0].device_type, **features.by_engine(engine)}
-    return digest([json.dumps(about, sort_keys=True).encode()])[:40]
+    return [digest([json.dumps({**about, "mirrored": mirrored}, sort_keys=True).encode()])[:40] for mirrored in sides]
 
 
 class _Kept:
-    """The file of one network's features: hashes of images, and a row of each."""
+    """The file of one network's features. `rows`: hash of an image -> its features, those of the file and those added.
+    """
 
     def __init__(self, key: str):
         self._folder = features_store.folder_of("disk") / FOLDER
         self._file = self._folder / f"{key}.npz"
+        self.rows = dict(zip(*self._read()))
 
-    def read(self) -> tuple[np.ndarray, np.ndarray]:
+    def of(self, hashes: np.ndarray) -> np.ndarray:
+        """The features of images, float32 (n, d)."""
+        return np.stack([self.rows[name] for name in hashes])
+
+    def _read(self) -> tuple[np.ndarray, np.ndarray]:
         """(hashes, rows); none where there is no file, or it is damaged."""
         with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
             with np.load(self._file, allow_pickle=False) as archive:
@@ -141,10 +143,11 @@ class _Kept:
 
     def add(self, hashes: np.ndarray, rows: np.ndarray) -> None:
         """Keeps the rows of more images; the oldest go where there would be too many."""
+        self.rows.update(zip(hashes, rows))
         with contextlib.suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
             with locks.acquire(locks.beside(self._file)):
-                known, before = self.read()
+                known, before = self._read()
                 fresh = ~np.isin(hashes, known)
                 if len(known):
                     hashes, rows = np.concatenate([known, hashes[fresh]]), np.concatenate([before, rows[fresh]])

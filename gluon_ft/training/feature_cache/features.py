@@ -43,7 +43,7 @@ _MAX_VIEWS = 1000
 
 
 def extract(net: HybridBlock, loader: Any, ctx: list[mx.Context] | None = None, title: str = "features",
-            mirror: bool | None = None, flipped: bool = False) -> tuple[np.ndarray, np.ndarray]:
+            mirror: bool | None = None) -> tuple[np.ndarray, np.ndarray]:
     """The penultimate features of every image: what the network's output layer takes.
 
     Parameters
@@ -58,8 +58,6 @@ def extract(net: HybridBlock, loader: Any, ctx: list[mx.Context] | None = None, 
     mirror : bool, optional
         Whether the features are the mean over an image and its mirror image; default as `net.preprocessing.mirror`
         says.
-    flipped : bool, default False
-        The features of the mirror images alone.
 
     Returns
     -------
@@ -74,26 +72,53 @@ def extract(net: HybridBlock, loader: Any, ctx: list[mx.Context] | None = None, 
     DataError
         Where the loader yields no image, or labels that are not whole numbers.
     """
+    mirror = fused.is_mirrored(net) if mirror is None else mirror
+    found, labels = of_sides(net, loader, (False, True) if mirror else (False,), ctx, title)
+    return mean_of(found), labels
+
+
+def mean_of(sides: list[np.ndarray]) -> np.ndarray:
+    """The mean of the features of images and of their mirror images; of one alone, these."""
+    return sides[0] if len(sides) == 1 else (sides[0] + sides[1]) / np.float32(2)
+
+
+def of_sides(net: HybridBlock, loader: Any, sides: tuple[bool, ...], ctx: list[mx.Context] | None = None,
+             title: str = "features") -> tuple[list[np.ndarray], np.ndarray]:
+    """Features as `extract` gives them, of images as they are and of their mirror images each for themselves.
+
+    Parameters
+    ----------
+    net, loader, ctx, title
+        As of `extract`.
+    sides : tuple of bool
+        False: the images; True: their mirror images. Each image is decoded once.
+
+    Returns
+    -------
+    features : list of float32 (n, d)
+        One of each of `sides`.
+    labels : int64 (n,)
+    """
     output = tracing.output_layer(net).block
     graph = subgraph.trace(net)
     block = subgraph.before(graph, subgraph.input_of(graph, output.weight.name))
     block.hybridize()
     spatial = spatial_axes(output)
-    found, labels, contexts = [], [], devices.within(net, ctx)
+    found, labels, contexts = [[] for _ in sides], [], devices.within(net, ctx)
     total = len(loader) if hasattr(loader, "__len__") else None
-    mirror = False if flipped else fused.is_mirrored(net) if mirror is None else mirror
-    with fused.evaluating(block, total or 1, contexts, mirror=mirror) as run:
+    with fused.evaluating(block, (total or 1) * len(sides), contexts, mirror=False) as run:
         for batch in reporter.progress(every_image(loader, title), total=total, desc=title, unit="batch"):
             batch = batch.trimmed()
-            data = mx.nd.flip(batch.data, axis=3) if flipped else batch.data
-            with image_form_explained(data, title):
-                rows = _forward(run, data, contexts)
-            _check_finite(rows, title)
-            found.append(rows.mean(axis=spatial) if spatial else rows.reshape(len(rows), -1))
+            for mirrored, side in zip(sides, found):
+                data = mx.nd.flip(batch.data, axis=3) if mirrored else batch.data
+                with image_form_explained(data, title):
+                    rows = _forward(run, data, contexts)
+                _check_finite(rows, title)
+                side.append(rows.mean(axis=spatial) if spatial else rows.reshape(len(rows), -1))
             labels.append(whole(batch.label.asnumpy(), title))
-    if not found:
+    if not labels:
         raise DataError(f"no images to compute {title} of", expected="at least one", found="an empty loader")
-    return np.concatenate(found).astype(np.float32, copy=False), np.concatenate(labels)
+    return [np.concatenate(side).astype(np.float32, copy=False) for side in found], np.concatenate(labels)
 
 
 def spatial_axes(output: HybridBlock) -> tuple[int, ...]:

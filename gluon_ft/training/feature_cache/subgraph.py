@@ -76,16 +76,28 @@ def input_of(graph: NetworkGraph, weight: str) -> Entry:
     raise NetworkError(f"no layer uses {weight}")
 
 
-def fingerprint(graph: NetworkGraph, end: Entry) -> str:
+# Settings of operators that count in training only: in evaluation BatchNorm takes its running statistics anyway.
+_OF_TRAINING = frozenset({"use_global_stats", "momentum"})
+
+
+def fingerprint(graph: NetworkGraph, end: Entry, training: bool = True) -> str:
     """SHA-256 of the operators that lead to `end`, their settings and the values of their parameters.
 
     Names don't count, since Gluon numbers networks as they are built: two equal networks have equal fingerprints.
+
+    Parameters
+    ----------
+    graph : NetworkGraph
+    end : Entry
+    training : bool, default True
+        False: a network whose BatchNorms were frozen has the fingerprint that it had before.
     """
+    ignored = frozenset() if training else _OF_TRAINING
     digest, place = hashlib.sha256(), {}
     for number, index in enumerate(graph.ancestors(end)):
         place[index] = number
         node = graph.nodes[index]
-        settings = sorted((k, v) for k, v in node.attrs.items() if not k.startswith("__"))
+        settings = sorted((k, v) for k, v in node.attrs.items() if not k.startswith("__") and k not in ignored)
         inputs = [(place[i], out) for i, out in node.entries]
         digest.update(repr((node.op, settings if node.op != "null" else "", inputs)).encode())
         if node.op == "null" and node.name in graph.parameters:
@@ -97,6 +109,6 @@ def fingerprint(graph: NetworkGraph, end: Entry) -> str:
 
 
 def penultimate_fingerprint(net: Block) -> str:
-    """The fingerprint of what makes the features that a network's output layer takes."""
+    """The fingerprint of what makes, in evaluation, the features that a network's output layer takes."""
     graph = trace(net)
-    return fingerprint(graph, input_of(graph, tracing.output_layer(net).block.weight.name))
+    return fingerprint(graph, input_of(graph, tracing.output_layer(net).block.weight.name), training=False)

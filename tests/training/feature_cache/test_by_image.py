@@ -32,13 +32,13 @@ def source_fixture(tmp_path):
 @pytest.fixture(name="computed")
 def computed_fixture(monkeypatch):
     """How many images each pass through the network had."""
-    counts, extract = [], features.extract
+    counts, compute = [], features.of_sides
 
-    def counted(net, loader, *rest, **options):
-        counts.append(len(loader.labels))
-        return extract(net, loader, *rest, **options)
+    def counted(net, loader, sides, *rest):
+        counts.append(len(sides) * len(loader.labels))
+        return compute(net, loader, sides, *rest)
 
-    monkeypatch.setattr(features, "extract", counted)
+    monkeypatch.setattr(features, "of_sides", counted)
     return counts
 
 
@@ -78,6 +78,22 @@ def test_mirror_images_are_added_to_what_is_known(source, computed):
     by_image.of_images(network(), loader_of(source, network()))
     by_image.of_images(network(mirror=True), loader_of(source, network(mirror=True)))
     assert computed == [12, 12]  # as they are, then mirrored
+
+
+def test_image_and_mirror_image_take_one_pass(source, computed):
+    by_image.of_images(network(), loader_of(source.subset([3, 4]), network()))
+    by_image.of_images(network(mirror=True), loader_of(source, network(mirror=True)))
+    assert computed == [2, 20, 2]
+
+
+def test_freezing_batchnorm_changes_no_key(source, computed):
+    net = network()
+    expected, _ = by_image.of_images(net, loader_of(source, net))
+    gluon_ft.freeze(net.features)
+    found, _ = by_image.of_images(net, loader_of(source, net))
+    np.testing.assert_array_equal(found, expected)
+    assert computed == [12]
+    assert np.array_equal(features.extract(net, loader_of(source, net))[0], expected)  # what would be computed
 
 
 @pytest.mark.parametrize("change", ["weights", "size", "contents"])
