@@ -20,7 +20,7 @@ help:
 	@echo 'make test          the fast tests'
 	@echo 'make test-numpy2   the fast tests with NumPy 2; TESTS=tests/runtime some of them'
 	@echo 'make test-slow     every test, real data and all architectures included'
-	@echo 'make test-pythons  install, train, save and reload on each Python from 3.9 to 3.14 found here'
+	@echo 'make test-pythons  install, train, save, reload on each Python found here; TESTS=tests all tests'
 	@echo 'make bench         accuracy of every row that can be run here, quick, under 15 minutes'
 	@echo 'make bench-speed   training speed as ratios, on a quiet machine, half an hour'
 	@echo 'make lint          ruff, the layers of the package (import-linter), types (basedpyright)'
@@ -55,7 +55,7 @@ coverage: $(READY)
 	$(PYTEST) -m 'not slow' --cov=gluon_ft --cov-report=term-missing:skip-covered
 
 test-pythons:
-	@sh tests/pythons.sh
+	@sh tests/pythons.sh $(TESTS)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/accuracy/check.py --quick

@@ -1,6 +1,7 @@
 """Saves and loads trained networks: the parameters, and beside them the card from which the network is built again."""
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,6 +76,39 @@ def save_model(net: HybridBlock, path: AnyPath, *, classes: list[str] | None = N
     return path
 
 
+def copy_model(path: AnyPath, target: AnyPath, *, without: tuple[str, ...] = ()) -> Path:
+    """Copies a saved model, parameters and card.
+
+    Parameters
+    ----------
+    path : path-like
+        Of the parameters, which have a card.
+    target : path-like
+        Of the new parameters.
+    without : tuple of str
+        Names of what `save_model` kept as `extra` that the copy does not have.
+
+    Raises
+    ------
+    CheckpointError
+        The files cannot be read or written.
+    WeightsError
+        There is no card.
+    """
+    target = Path(target)
+    try:
+        about = card.read(path)
+        if about is None:
+            raise WeightsError(*_missing(Path(path)), path=path)
+        with atomic.replacing(target) as temporary:
+            shutil.copyfile(path, temporary)
+            card.write(target, replace(about, extra={k: v for k, v in about.extra.items() if k not in without}))
+    except OSError as error:
+        raise CheckpointError("the model could not be copied", path=target, found=error.strerror or error,
+                              remedy="free some space or choose another folder") from error
+    return target
+
+
 def load_model(path: AnyPath, ctx: mx.Context | list[mx.Context] | None = None) -> HybridBlock:
     """Loads a network that `save_model` saved: in float32, hybridised, with `classes`, `preprocessing` and `weights`.
 
@@ -128,9 +162,10 @@ def head_of(net: HybridBlock) -> dict:
         appended.insert(0, {"name": net.output_name, "classes": layer.weight.shape[0],
                             "dropout": getattr(layer, "input_dropout", 0.0)})
         net = net.features
-    return {"classes": tracing.output_layer(net).classes, "bias": heads.has_bias(net),
-            "linear": not heads.after_output(net) & {"Activation"}, "dropout": heads.dropout_of(net),
-            "appended": appended}
+    with tracing.unchanged():
+        return {"classes": tracing.output_layer(net).classes, "bias": heads.has_bias(net),
+                "linear": not heads.after_output(net) & {"Activation"}, "dropout": heads.dropout_of(net),
+                "appended": appended}
 
 
 def _describe(net, classes, preprocessing, options, notes, extra) -> Card:

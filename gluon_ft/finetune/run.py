@@ -406,13 +406,15 @@ def _save_cards(job, history, temperature, known):
     """
     by_epoch = {record["epoch"]: record for record in history}
     same = not history or best_epoch(history) == history[-1]["epoch"]
-    for name in (BEST, LAST):
+    for name in (BEST, LAST) if history else (BEST,):
         job.net.load_parameters(str(job.run.folder / name), ctx=job.contexts)
         kept: dict[str, Any] = {} if known is None or name != BEST else {
             unknowns.CARD_KEY: unknowns.write(known, job.run.folder / name)}
         model.save_model(job.net, job.run.folder / name, **kept, strategy=job.settings.strategy,
                          run=job.run.folder.name, epochs=len(by_epoch),
                          temperature=temperature if name == BEST or same else None)
+    if not history:  # a classifier on features has no last epoch that differs from the best one
+        model.copy_model(job.run.folder / BEST, job.run.folder / LAST, without=(unknowns.CARD_KEY,))
 
 
 def _explained(config) -> dict:

@@ -289,7 +289,7 @@ def make_linear(net: HybridBlock) -> HybridBlock:
 
 def after_output(net: HybridBlock) -> set[str]:
     """The operators between the output layer and the network's result; of poolings, only those that are not means."""
-    graph = Graph(tracing.symbol(net))
+    graph = Graph(tracing.result(net))
     result = graph.nodes[graph.heads[0][0]]
     _, passed = graph.behind(result, lambda node: node.op not in ("FullyConnected", "Convolution"))
     return {node.op for node in passed if node.op != "Pooling" or node.attrs.get("pool_type", "max") != "avg"}

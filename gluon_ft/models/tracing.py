@@ -5,8 +5,10 @@ blocks were registered matter, and nothing is computed or initialised.
 """
 from __future__ import annotations
 
+import contextlib
 import gc
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import mxnet as mx
@@ -19,6 +21,7 @@ from gluon_ft.runtime import gluon_internals
 # Besides `KEEP_CLASSES`, what Gluon's networks have behind their output.
 _PASS_THROUGH = KEEP_CLASSES | {"sigmoid", "SliceChannel", "slice_axis", "transpose"}
 _WEIGHTED = {"FullyConnected", "Convolution"}
+_symbols: ContextVar[dict[int, tuple[Block, mx.sym.Symbol]] | None] = ContextVar("symbols", default=None)
 
 
 @dataclass(frozen=True)
@@ -83,13 +86,33 @@ def symbol(net: Block) -> mx.sym.Symbol:
                        remedy="derive it from HybridBlock, or build it with HybridSequential")
 
 
+@contextlib.contextmanager
+def unchanged() -> Iterator[None]:
+    """Inside of it no network is changed: each is traced once for all that is asked about its output."""
+    token = _symbols.set({})
+    try:
+        yield
+    finally:
+        _symbols.reset(token)
+
+
+def result(net: Block) -> mx.sym.Symbol:
+    """As `symbol`, which inside of `unchanged` is not made again."""
+    known = _symbols.get()
+    if known is None:
+        return symbol(net)
+    if id(net) not in known:
+        known[id(net)] = net, symbol(net)  # the network too, so that no other one gets its id
+    return known[id(net)][1]
+
+
 def output_layer(net: Block) -> OutputLayer:
     """The layer that produces the classes, found by walking back from the network's result.
 
     Raises NetworkError, naming the candidates, where there are several results (auxiliary heads), where the layer
     is inside a SymbolBlock, or where no Dense or convolution leads to the result.
     """
-    graph = symbol(net)
+    graph = result(net)
     if len(graph.list_outputs()) != 1:
         raise NetworkError(f"{type(net).__name__} has {len(graph.list_outputs())} results", expected="one",
                            found=", ".join(graph.list_outputs()),

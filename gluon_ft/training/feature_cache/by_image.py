@@ -70,7 +70,8 @@ def of_images(net: HybridBlock, loader: Any, ctx: list[mx.Context] | None = None
     known = [_Kept(key) for key in _keys(net, loader, engine, sides, ctx)]
     with choice.using(engine):
         for lacking, positions in _lacking(known, hashes).items():
-            new, _ = features.of_sides(net, _part(loader, positions), tuple(sides[side] for side in lacking), ctx, title)
+            part = _part(loader, positions)
+            new, _ = features.of_sides(net, part, tuple(sides[side] for side in lacking), ctx, title)
             for side, rows in zip(lacking, new):
                 known[side].add(hashes[positions], rows)
     return features.mean_of([side.of(hashes) for side in known]), np.asarray(loader.labels, np.int64)
@@ -111,7 +112,7 @@ def _keys(net, loader, engine, sides, ctx) -> list[str]:
     """Everything that an image's features depend on besides its contents: a key of each side."""
     preprocessing = {name: value for name, value in loader.transform.preprocessing.to_dict().items()
                      if name != "mirror"}
-    about = {"network": subgraph.penultimate_fingerprint(net), "preprocessing": preprocessing,
+    about = {"network": subgraph.penultimate_fingerprint(net, training=False), "preprocessing": preprocessing,
              "decode_resize": loader.decode_resize, "versions": features.versions(),
              "device": (ctx or devices.of(net))[0].device_type, **features.by_engine(engine)}
     return [digest([json.dumps({**about, "mirrored": mirrored}, sort_keys=True).encode()])[:40] for mirrored in sides]

@@ -108,7 +108,7 @@ def fingerprint(graph: NetworkGraph, end: Entry, training: bool = True) -> str:
     return digest.hexdigest()
 
 
-def penultimate_fingerprint(net: Block) -> str:
-    """The fingerprint of what makes, in evaluation, the features that a network's output layer takes."""
+def penultimate_fingerprint(net: Block, training: bool = True) -> str:
+    """The fingerprint of what makes the features that a network's output layer takes, see `fingerprint`."""
     graph = trace(net)
-    return fingerprint(graph, input_of(graph, tracing.output_layer(net).block.weight.name), training=False)
+    return fingerprint(graph, input_of(graph, tracing.output_layer(net).block.weight.name), training)
