@@ -38,9 +38,25 @@ class Batch(NamedTuple):
     valid: int
 
     def trimmed(self) -> Batch:
-        """The batch without its padding."""
-        return self if self.valid == len(self.label) else Batch(self.data[:self.valid], self.label[:self.valid],
+        """The batch without its padding; where it is nothing else, as it is."""
+        return self if self.valid in (0, len(self.label)) else Batch(self.data[:self.valid], self.label[:self.valid],
                                                                  self.valid)
+
+
+class Part(NamedTuple):
+    """One of several workers: `rank`, from 0, of `size`."""
+
+    rank: int
+    size: int
+
+    def of(self, count: int) -> slice:
+        """This worker's share of so many rows: all shares differ by one row at most, and hold every row once."""
+        return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+
+    def cut(self, rows: np.ndarray) -> np.ndarray:
+        """This worker's share of the rows of a batch; where it is empty, one row to stand in (see `shares`)."""
+        mine = rows[self.of(len(rows))]
+        return mine if len(mine) else rows[:1]
 
 
 class ArrayLoader:
@@ -76,6 +92,7 @@ class ArrayLoader:
             raise DataError("batch size out of range", expected="at least 1", found=batch_size)
         self.batch_size, self.shuffle, self.seed, self.epoch = batch_size, shuffle, seed, 0
         self.start, self.balanced = 0, False
+        self.worker_part: Part | None = None
         self.classes: list[str] | None = None
 
     def __len__(self) -> int:
@@ -99,8 +116,10 @@ class ArrayLoader:
     def __iter__(self) -> Iterator[Batch]:
         order = epoch_order(self.labels, self.seed, self.epoch, self.shuffle, self.balanced)
         first, self.epoch, self.start = self.start, self.epoch + 1, 0
+        part, self.worker_part = self.worker_part, None
         for start in range(first * self.batch_size, len(order), self.batch_size):
             chosen = order[start:start + self.batch_size]
+            chosen = chosen if part is None else part.cut(chosen)
             yield Batch(mx.nd.array(self.data[chosen]), mx.nd.array(self.labels[chosen], dtype="int32"), len(chosen))
 
 
@@ -142,7 +161,56 @@ def _one_pass(source: Any, start: int = 0) -> Generator[Batch, None, None]:
         yield batch
 
 
-def every_image(source: Any, where: str = "the loader") -> Generator[Batch, None, None]:
+class Share(NamedTuple):
+    """A worker's rows of a batch, and how many images the whole batch has."""
+
+    batch: Batch
+    images: int
+
+
+def shares(source: Any, part: Part | None, start: int = 0) -> Generator[Share, None, None]:
+    """Yields one pass over a loader as the shares of one of several workers, or as whole batches.
+
+    Every worker gets as many: where a batch has fewer images than there are workers, some get a batch whose `valid` is
+    0, with one row to stand in.
+
+    Parameters
+    ----------
+    source : loader
+        As `batches` takes it. One with an attribute `worker_part` makes only the rows of that part; of all others, the
+        whole batch is made and the share is cut from it.
+    part : Part, optional
+        This worker; None: whole batches.
+    start : int, default 0
+        See `batches`.
+    """
+    if isinstance(source, _Renumbered):
+        for batch, images in shares(source.loader, part, start):
+            yield Share(source.renumbered_batch(batch), images)
+        return
+    yield from _shared(source, batches(source, start), part, start)
+
+
+def _shared(source, stream, part, start=0) -> Iterator[Share]:
+    own, left = part is not None and hasattr(source, "worker_part"), 0
+    if own:
+        # The batches of `stream`, which begins after this, are then shares already.
+        source.worker_part, left = part, len(source.labels) - start * source.batch_size
+    for batch in stream:
+        if part is None:
+            yield Share(batch, batch.valid)
+            continue
+        images = min(left, source.batch_size) if own else batch.valid
+        left -= images
+        rows = part.of(images)
+        count = rows.stop - rows.start
+        if not own:
+            rows = rows if count else slice(0, 1)
+            batch = Batch(batch.data[rows], batch.label[rows], count)
+        yield Share(batch._replace(valid=count), images)
+
+
+def every_image(source: Any, where: str = "the loader", part: Part | None = None) -> Generator[Batch, None, None]:
     """Yields one pass for evaluation, and checks that every image of the source comes exactly once.
 
     MXNet's C++ iterators are created anew for the pass (see `mxnet_fixes.remember_iterators`), all others are reset.
@@ -153,6 +221,8 @@ def every_image(source: Any, where: str = "the loader") -> Generator[Batch, None
         See `batches`.
     where : str
         Describes the source in errors, such as 'the validation set'.
+    part : Part, optional
+        Yields this worker's shares alone, see `shares`.
 
     Warns
     -----
@@ -165,7 +235,7 @@ def every_image(source: Any, where: str = "the loader") -> Generator[Batch, None
         See `batches`; or images come twice, or a C++ iterator leaves some out or cannot be created anew.
     """
     if isinstance(source, _Renumbered):
-        for batch in every_image(source.loader, where):
+        for batch in every_image(source.loader, where, part):
             yield source.renumbered_batch(batch)
         return
     native = isinstance(source, mx.io.MXDataIter)
@@ -175,8 +245,8 @@ def every_image(source: Any, where: str = "the loader") -> Generator[Batch, None
         source.hard_reset()
     held, seen = _image_count(source), 0
     # `batches` would reset it, after which a C++ iterator can leave out images.
-    for batch in _one_pass(source) if native else batches(source):
-        seen += batch.valid
+    for batch, images in _shared(source, _one_pass(source) if native else batches(source), part):
+        seen += images
         yield batch
     if held is None or seen == held:
         return

@@ -11,7 +11,7 @@ import mxnet as mx
 import numpy as np
 
 from gluon_ft.data import workers as decoding
-from gluon_ft.data.batches import Batch
+from gluon_ft.data.batches import Batch, Part
 from gluon_ft.data.images.augment import PROCEDURES, Augmentation
 from gluon_ft.data.images.header import Unreadable
 from gluon_ft.data.images.preprocessing import Preprocessing
@@ -88,7 +88,7 @@ def make_loader(source: Any, *, preprocessing: Preprocessing, train: bool, batch
         - `labels`: int64, in the source's order; `classes`: class names in label order
         - `len(loader)`: batches per epoch; `identity()`: everything that the batches depend on
         - `epoch`: number of epochs begun, which can be set in order to resume; `start`: the batch with which the next
-          epoch begins, then 0 again
+          epoch begins, then 0 again; `worker_part`: whose rows, of several workers, it has, then None again
         - `views`: number of augmented views of each image, which the epochs use in turn; 0 draws new ones each epoch
         - `balanced`: whether each class is drawn equally often. This and `views` can be set between epochs
 
@@ -149,6 +149,7 @@ class Loader:
         self.batch_size, self.seed, self.workers, self.ahead = batch_size, seed, workers, ahead
         self.train, self.epoch, self.start = transform.augmentation is not None, 0, 0
         self.views, self.balanced = 0, False
+        self.worker_part: Part | None = None
         self._resize = 0 if exact_decoding else transform.decode_resize()
 
     @property
@@ -161,8 +162,9 @@ class Loader:
 
     def __iter__(self) -> Iterator[Batch]:
         epoch, first, self.epoch, self.start = self.epoch, self.start, self.epoch + 1, 0
+        part, self.worker_part = self.worker_part, None
         order = epoch_order(self.labels, self.seed, epoch, self.train, self.train and self.balanced)
-        filled = self.filled(order[first * self.batch_size:], epoch % self.views if self.views else epoch)
+        filled = self.filled(order[first * self.batch_size:], epoch % self.views if self.views else epoch, part)
         try:
             for chosen, data in filled:
                 label = mx.nd.array(self.labels[chosen], dtype="int32")
@@ -170,7 +172,8 @@ class Loader:
         finally:
             filled.close()
 
-    def filled(self, order: np.ndarray, draw: int) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
+    def filled(self, order: np.ndarray, draw: int,
+               part: Part | None = None) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
         """Yields batches of images in a given order.
 
         Parameters
@@ -179,6 +182,8 @@ class Loader:
             Positions in the source.
         draw : int
             A number on which the augmentation depends, besides the seed and the image's position.
+        part : Part, optional
+            One of several workers, whose rows of each batch alone are read.
 
         Yields
         ------
@@ -186,6 +191,7 @@ class Loader:
         """
         wanted = self.transform.preprocessing
         positions = [order[i:i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        positions = positions if part is None else [part.cut(chosen) for chosen in positions]
         return decoding.filled(positions, (wanted.channels, wanted.size, wanted.size),
                                lambda position, out: self._fill(draw, position, out), self.workers, self.ahead)
 

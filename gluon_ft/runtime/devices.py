@@ -1,7 +1,6 @@
 """Devices by name: 'cpu', 'cpu:2' (two contexts on one CPU), 'gpu', 'gpu:8' (the first 8), 'gpu:0,2' (these two)."""
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 
@@ -9,10 +8,10 @@ import mxnet as mx
 from mxnet.gluon import Block
 
 from gluon_ft.errors import ConfigError
+from gluon_ft.runtime.distributed import workers
 from gluon_ft.runtime.gluon_internals import contexts_of
 
 _FORMS = "auto, cpu, cpu:N, gpu or gpu:N with N at least 1, or chosen cards such as gpu:0,2"
-_DISTRIBUTED = ("dist_sync", "dist_device_sync", "dist_async")
 
 
 def contexts(spec: str = "auto") -> list[mx.Context]:
@@ -75,13 +74,7 @@ def check_kvstore(kind: str, places: Sequence[mx.Context]) -> None:
         MXNet was built without the type, it is for other devices, its package is not imported, or this process was not
         started for it.
     """
-    if kind == "dist_async":
-        raise ConfigError("kvstore 'dist_async' is not for fit", expected="gradients that are added up before a step",
-                          remedy="use 'dist_sync' or 'dist_device_sync'")
-    if kind in _DISTRIBUTED and "DMLC_ROLE" not in os.environ:
-        raise ConfigError(f"kvstore '{kind}' is for training on several machines", expected="a process that MXNet's "
-                          "tools/launch.py has started", found="no DMLC_ROLE in the environment",
-                          remedy="start it so, or use 'device'")
+    workers.check(kind)
     if kind == "nccl" and any(place.device_type != "gpu" for place in places):
         raise ConfigError("kvstore 'nccl' is for GPUs", expected="GPUs, such as --devices gpu:2", found=name(places),
                           remedy="use 'device'")

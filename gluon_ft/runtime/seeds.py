@@ -14,7 +14,7 @@ def seed_all(seed: int) -> None:
     mx.random.seed(seed)
 
 
-def seed_of(seed: int, epoch: int, step: int = 0) -> int:
+def seed_of(seed: int, epoch: int, step: int = 0, worker: int = 0) -> int:
     """A seed for MXNet's generator at one step, so that resumed training draws the same numbers.
 
     The generator's state cannot be saved, so training seeds it anew.
@@ -26,10 +26,12 @@ def seed_of(seed: int, epoch: int, step: int = 0) -> int:
     epoch : int
     step : int, default 0
         Within the epoch.
+    worker : int, default 0
+        Of several that draw for different images.
 
     Returns
     -------
     int
         0 to 2**31 - 1. The factors are primes.
     """
-    return (seed + 1_000_003 * epoch + 15_485_863 * step) % 2 ** 31
+    return (seed + 1_000_003 * epoch + 15_485_863 * step + 32_452_843 * worker) % 2 ** 31

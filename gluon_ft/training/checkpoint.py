@@ -37,6 +37,7 @@ from gluon_ft.weights.readers.params_files import check_whole
 if TYPE_CHECKING:
     from mxnet.gluon import Block
 
+    from gluon_ft.runtime.distributed.workers import Workers
     from gluon_ft.training.metrics import Meter
     from gluon_ft.training.step import Stepper
 
@@ -70,24 +71,44 @@ def write(path: str | Path, bundle: Bundle) -> Path:
     Raises CheckpointError where that cannot be done (disk full, no permission); what was at `path` is then still there.
     """
     path = Path(path)
-    with saving(path), atomic.replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+    with saving(path), atomic.replacing(path) as temporary:
+        _pack(temporary, bundle)
+    return path
+
+
+def _pack(file, bundle):
+    with zipfile.ZipFile(file, "w") as archive:
         archive.writestr(_VALUES, json.dumps({"format": FORMAT, **plain(bundle.values)}, allow_nan=False))
         with archive.open(_TENSORS, "w", force_zip64=True) as member:
             member.write(safetensors.numpy.save({name: np.ascontiguousarray(a) for name, a in bundle.arrays.items()}))
-    return path
+
+
+def _unpack(data):
+    # Whole from memory: zipfile reports damage found on the way in many kinds of exceptions.
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        values = documents.parse_json(archive.read(_VALUES), documents.MOST_BYTES_RECORDED)
+        arrays = safetensors.numpy.load(archive.read(_TENSORS))
+    if values.pop("format") != FORMAT:
+        raise ValueError("another format")
+    return Bundle(values, arrays)
+
+
+def of_first(workers: Workers, bundle: Bundle | None) -> Bundle:
+    """Worker 0's bundle, for all workers; the others give None."""
+    if not workers.several:
+        assert bundle is not None
+        return bundle
+    data = io.BytesIO()
+    if bundle is not None:
+        _pack(data, bundle)
+    return _unpack(workers.first(data.getvalue()))
 
 
 def read(path: str | Path) -> Bundle:
     """Reads a bundle; CheckpointError where it is damaged, cut short, or something else."""
     path = Path(path)
     with reading(path):
-        # Whole into memory: zipfile reports damage found on the way in many kinds of exceptions.
-        with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
-            values = documents.parse_json(archive.read(_VALUES), documents.MOST_BYTES_RECORDED)
-            arrays = safetensors.numpy.load(archive.read(_TENSORS))
-        if values.pop("format") != FORMAT:
-            raise ValueError("another format")
-    return Bundle(values, arrays)
+        return _unpack(path.read_bytes())
 
 
 @contextlib.contextmanager

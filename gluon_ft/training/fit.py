@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,18 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mxnet as mx
+import numpy as np
 
-from gluon_ft.data.batches import batches, by_names
+from gluon_ft.data.batches import batches, by_names, shares
 from gluon_ft.data.sources import class_names
 from gluon_ft.engine import choice
 from gluon_ft.errors import ConfigError
 from gluon_ft.io import reporter, signals
 from gluon_ft.runtime import devices, seeds
-from gluon_ft.runtime.gluon_internals import is_deferred
+from gluon_ft.runtime.distributed.workers import Workers, joined
+from gluon_ft.runtime.gluon_internals import averaged, is_deferred, parameters_by_path
 from gluon_ft.training import checkpoint, checkpoint_shape, stopping
 from gluon_ft.training.config import TrainConfig
-from gluon_ft.training.labels import LabelCheck, class_names_of, classes_of
-from gluon_ft.training.metrics import Meter, best_epoch, epoch_record, evaluate
+from gluon_ft.training.labels import LabelCheck, class_names_of, classes_of, labels_of
+from gluon_ft.training.metrics import Meter, best_epoch, epoch_record, evaluate, part_of
 from gluon_ft.training.step import Stepper, draws
 
 if TYPE_CHECKING:
@@ -58,6 +61,9 @@ def fit(net: HybridBlock, train: Any, val: Any = None, config: TrainConfig | Non
         ctx: list[mx.Context] | None = None, save_to: str | Path | None = None, resume: bool = False,
         on_epoch: Callable[[dict], object] | None = None, name: str = "training") -> Result:
     """Trains `net` in place, on one or several devices, and goes on where it was interrupted.
+
+    With a `kvstore` that begins with 'dist' it is one of several workers (see docs/devices.md), all of which call it
+    alike: worker 0 saves, and calls `on_epoch`.
 
     Parameters
     ----------
@@ -102,14 +108,17 @@ def fit(net: HybridBlock, train: Any, val: Any = None, config: TrainConfig | Non
     config = config or TrainConfig()
     if resume and save_to is None:
         raise ConfigError("resume needs the folder of the checkpoints", remedy="give save_to")
-    store = None if save_to is None else checkpoint.Store(save_to, config.keep)
     with contextlib.ExitStack() as stack:
+        workers = stack.enter_context(joined(config.kvstore))
+        if workers.rank:
+            stack.enter_context(reporter.silenced())
+        store = None if save_to is None or workers.rank else checkpoint.Store(save_to, config.keep)
         if store is not None:
             stack.enter_context(store.locked())
-        stop = None if store is None else stack.enter_context(signals.caught())
+        stop = None if save_to is None else stack.enter_context(signals.caught())
         stack.enter_context(stopping.out_of_memory_explained(name, getattr(train, "batch_size", None)))
         stack.enter_context(choice.using(config.engine))
-        training = _Training(net, train, val, config, ctx, store, stop, on_epoch, name)
+        training = _Training(net, train, val, config, ctx, store, stop, on_epoch, name, workers)
         stack.callback(training.stepper.finish)
         return training.run(resume)
 
@@ -129,11 +138,13 @@ class _Training:
     """A training and how far it is; see `fit` for the arguments."""
 
     def __init__(self, net, train, val, config: TrainConfig, ctx, store: checkpoint.Store | None,
-                 stop: signals.Stop | None, on_epoch, name: str) -> None:
-        self.given = train
+                 stop: signals.Stop | None, on_epoch, name: str, workers: Workers) -> None:
+        self.given, self.workers = train, workers
         train, val = _by_names(net, train, val)
         self.net, self.train, self.val, self.config, self.name = net, train, val, config, name
-        self.store, self.stop, self.on_epoch = store, stop, on_epoch
+        # All workers save together, each what it knows, though worker 0 alone writes.
+        self.store, self.stop, self.saves = store, stop, stop is not None
+        self.on_epoch = on_epoch if workers.rank == 0 else None
         self.contexts = devices.placed(net, ctx)
         if getattr(net, "temperature", None) is not None:
             net.temperature = None  # it calibrated the network as it was before this training
@@ -142,24 +153,28 @@ class _Training:
         shape = _completed(net, train, self.contexts, config)
         classes = classes_of(net)
         self.labels = LabelCheck(classes, train, "the training set", config.allow_empty_classes, name)
-        self.stepper = Stepper(net, config, self.contexts, train, val, classes, shape)
+        self.stepper = Stepper(net, config, self.contexts, train, val, classes, shape, workers)
         self.draws, self.first_pass = draws(net), getattr(train, "epoch", 0)
         self.patience = stopping.Patience(config.patience, self.stepper.learning_rate.moves_after,
                                           config.stop_within_schedule)
         self.result, self.begun, self.saved_at = Result(), time.perf_counter(), time.monotonic()
+        self.stopping = self.saving = False
         self.identity = {"config": config.to_dict(), "devices": len(self.contexts)}
         if store is not None:
             self.identity.update(train=_identity(train), val=_identity(val))
 
     def run(self, resume: bool) -> Result:
         """Trains to the end; see `fit`."""
+        _check_alike(self.workers, self.net, self.train, self.val, self.config)
         place = self._resumed() if resume else self._fresh()
+        self.stepper.join()
         while place.epoch <= self.config.epochs and self.result.stopped is None:
             place.begun = place.begun or time.perf_counter()
             trained = self._train(place)
             try:
                 self._end_epoch(place, trained)
             except _StopAsked:
+                self.stopping = True
                 self._save(place)
                 self._stop_if_asked()
             place = _Place(place.epoch + 1)
@@ -167,6 +182,7 @@ class _Training:
             if self.on_epoch is not None:
                 self.on_epoch(self.result.history[-1])
             if place.epoch <= self.config.epochs:
+                self.stopping = self.workers.total([bool(self.stop)])[0] > 0
                 self._stop_if_asked()
         if self.stepper.average is not None:
             self.stepper.average.copy_to(self.net)
@@ -185,14 +201,14 @@ class _Training:
         train = self.stepper.running.train
         if hasattr(train, "epoch"):
             train.epoch = self.first_pass + epoch - 1
-        stream = batches(train, place.batches)
+        stream = shares(train, part_of(self.workers), place.batches)
         total = len(train) if hasattr(train, "__len__") else None
         with reporter.progress(total=total, initial=place.batches, desc=f"{self.name} {epoch}/{config.epochs}",
                               unit="batch") as bar:
-            while (batch := self._next(stream, place)) is not None:
-                batch = batch.trimmed()
+            while (share := self._next(stream, place)) is not None:
+                batch = share.batch.trimmed()
                 self.labels.check(batch, place.batches + 1)
-                meter.update(self.stepper.step(batch, epoch, place.batches))
+                meter.update(self.stepper.step(batch, epoch, place.batches, share.images))
                 meter.wait()
                 place.batches += 1
                 bar.update()
@@ -200,23 +216,25 @@ class _Training:
                     self._save(place)
                     self._stop_if_asked()
         self.stepper.end(epoch, place.batches)
+        self.labels.add_up(self.workers)
         self.labels.end_of_epoch()
-        return meter.result()
+        return meter.result(self.workers)
 
     def _next(self, stream, place):
         # MXNet's random state cannot be saved; so every step that draws has a seed of its own.
         if self.draws and self.config.seed is not None:
-            mx.random.seed(seeds.seed_of(self.config.seed, place.epoch, place.batches + 1))
+            mx.random.seed(seeds.seed_of(self.config.seed, place.epoch, place.batches + 1, self.workers.rank))
         return next(stream, None)
 
     def _end_epoch(self, place, trained):
         """Evaluates, records, and saves the parameters."""
         config, average = self.config, self.stepper.average
+        _average_statistics(self.net, self.workers)
         with contextlib.nullcontext() if average is None else average.swapped():
             running = self.stepper.running
             validated = None if self.val is None else evaluate(
                 running.net, running.val, self.contexts, config.top_k, f"{self.name}, epoch {place.epoch}, validation",
-                self._watch, config.precision)
+                None if self.workers.several else self._watch, config.precision, self.workers)
             rate = self.stepper.rate(place.epoch, (place.batches - 1) // config.accumulate)
             seconds = time.perf_counter() - place.begun
             self.result.history.append(epoch_record(place.epoch, trained, validated, rate, seconds, config.top_k))
@@ -233,25 +251,36 @@ class _Training:
 
     def _due(self, place):
         """Whether to save in the middle of an epoch: only between steps, when no gradient waits to be used."""
-        if self.store is None or self.stepper.pending:
+        if not self.saves or self.workers.asynchronous:
             return False
         config, late = self.config, time.monotonic() - self.saved_at
-        return bool(self.stop or (config.save_every and place.batches % config.save_every == 0)
-                    or (config.save_minutes and late >= 60 * config.save_minutes))
+        late = bool(config.save_minutes and late >= 60 * config.save_minutes)
+        stopping, saving = self.workers.agree(bool(self.stop), late and self.workers.rank == 0)
+        self.stopping, self.saving = self.stopping or stopping, self.saving or saving
+        if self.stepper.pending:
+            return False
+        return self.stopping or self.saving or bool(config.save_every and place.batches % config.save_every == 0)
 
     def _save(self, place):
-        if self.store is None:
+        if not self.saves:
             return
+        self.saving = False
+        if place.batches and place.meter is not None and self.workers.several:
+            place.meter.hand_over(self.workers, self.contexts)
+            self.labels.add_up(self.workers, keep=False)
+            _average_statistics(self.net, self.workers)
+        if self.store is not None:
+            self.store.save(place.epoch, place.batches, self._bundle(place), self.result.best_epoch)
+        self.saved_at = time.monotonic()
+
+    def _bundle(self, place):
         values = {"identity": self.identity, "epoch": place.epoch, "batches": place.batches,
                   "in_epoch": time.perf_counter() - place.begun if place.batches else 0.0,
                   "seconds": time.perf_counter() - self.begun, "history": self.result.history,
                   "stopped": self.result.stopped, "patience": self.patience.state(), "first_pass": self.first_pass,
                   "label_counts": None if self.labels.done else self.labels.counts.tolist(),
                   "classes": getattr(self.net, "classes", None), "about": _about(self.net)}
-        meter = place.meter if place.batches else None
-        self.store.save(place.epoch, place.batches, checkpoint.gather(self.stepper, values, meter),
-                        self.result.best_epoch)
-        self.saved_at = time.monotonic()
+        return checkpoint.gather(self.stepper, values, place.meter if place.batches else None)
 
     def _begin(self, epoch):
         """Caching features may take minutes; meanwhile the last checkpoint has everything, so a signal ends it there.
@@ -261,33 +290,43 @@ class _Training:
             self.stepper.begin(epoch)
 
     def _stop_if_asked(self):
-        if self.stop and self.store is not None:
-            raise self.stop.error(f"{self.name}: stopped and saved in {self.store.folder}; resume to go on")
+        if self.stopping and self.stop is not None:
+            saved = "" if self.store is None else f" and saved in {self.store.folder}; resume to go on"
+            raise self.stop.error(f"{self.name}: stopped{saved}")
 
     def _fresh(self):
         if self.store is not None:
             self.store.clear()
-            self._save(_Place(1))
-        return _Place(1)
+        place = _Place(1)
+        if self.workers.several:
+            # All begin with the parameters of worker 0.
+            bundle = checkpoint.of_first(self.workers, None if self.workers.rank else self._bundle(place))
+            checkpoint.restore(self.stepper, bundle, Path("worker 0"))
+        self._save(place)
+        return place
 
     def _resumed(self):
-        assert self.store is not None, "fit has asked for it"
-        path, bundle = self.store.latest()
+        path, bundle = (Path("worker 0"), None) if self.store is None else self.store.latest()
+        if self.store is not None and bundle is not None:
+            with checkpoint.reading(path):
+                checkpoint_shape.check(bundle)
+            checkpoint.check_same(bundle.values["identity"], self.identity, path)
+        bundle = checkpoint.of_first(self.workers, bundle)
         values = bundle.values
-        with checkpoint.reading(path):
-            checkpoint_shape.check(bundle)
-        checkpoint.check_same(values["identity"], self.identity, path)
         # First, since stages that are frozen in that epoch have no optimiser's state to put back.
         self._begin(min(values["epoch"], self.config.epochs))
         checkpoint.restore(self.stepper, bundle, path)
         self.result.history, self.result.stopped = values["history"], values["stopped"]
         self.patience.restore(values["patience"])
         self.first_pass, self.begun = values["first_pass"], time.perf_counter() - values["seconds"]
+        first = self.workers.rank == 0
         with checkpoint.reading(path):
-            self.labels.restore(values["label_counts"])
+            counts = values["label_counts"]
+            self.labels.restore(counts if first or counts is None else [0] * len(counts))
         if self.result.history:
             self.result.best_epoch = best_epoch(self.result.history)
-            self.result.last, self.result.best = self.store.last, self.store.best
+            if self.store is not None:
+                self.result.last, self.result.best = self.store.last, self.store.best
         if self.on_epoch is not None:
             for record in self.result.history:
                 self.on_epoch(record)
@@ -296,8 +335,37 @@ class _Training:
             place.begun = time.perf_counter() - values["in_epoch"]
             place.meter = Meter(f"{self.name}, epoch {place.epoch}", self.config.top_k)
             count, steps = values["meter"]
-            place.meter.restore(bundle.under("meter/"), count, steps, self.contexts)
+            place.meter.restore(bundle.under("meter/") if first else {}, count if first else 0, steps, self.contexts)
         return place
+
+
+def _check_alike(workers, net, train, val, config):
+    """ConfigError where another worker would train something else than worker 0; they would wait for each other."""
+    if not workers.several:
+        return
+    shapes = {path: parameter.shape for path, parameter in parameters_by_path(net).items()}
+    labels = [None if found is None else found.tobytes()
+              for found in (None if source is None else labels_of(source) for source in (train, val))]
+    known = {"settings": config.to_dict(), "network": shapes,
+             "training images": (labels[0], len(train) if hasattr(train, "__len__") else None),
+             "validation images": (labels[1], val is None)}
+    told = workers.all(b"".join(hashlib.sha256(repr(value).encode()).digest() for value in known.values()))
+    for rank, one in enumerate(told):
+        for number, what in enumerate(known):
+            if one[32 * number:32 * number + 32] != told[0][32 * number:32 * number + 32]:
+                raise ConfigError(f"worker {rank} has other {what} than worker 0", expected="the same on all workers",
+                                  remedy="give all of them the same settings and data")
+
+
+def _average_statistics(net, workers):
+    """BatchNorm's running statistics become the mean of all workers', each of which has seen other images."""
+    running = [p for path, p in parameters_by_path(net).items() if path.endswith(("running_mean", "running_var"))]
+    if not workers.several or not running:
+        return
+    values = [averaged(parameter).asnumpy() for parameter in running]
+    mean = workers.total(np.concatenate([value.ravel() for value in values])) / workers.size
+    for parameter, value, part in zip(running, values, np.split(mean, np.cumsum([v.size for v in values])[:-1])):
+        parameter.set_data(mx.nd.array(part.reshape(value.shape), dtype=value.dtype))
 
 
 class _StopAsked(Exception):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mxnet.gluon import Block
 
     from gluon_ft.data.batches import Batch
+    from gluon_ft.runtime.distributed.workers import Workers
 
 
 class LabelCheck:
@@ -66,7 +67,7 @@ class LabelCheck:
 
     def check(self, batch: Batch, step: int) -> None:
         """TrainingError where a label of the batch, number `step` from 1, is outside the output."""
-        if not self.done:
+        if not self.done and batch.valid:
             self._count(batch.label.asnumpy(), f"{self.what}, batch {step}")
 
     def _count(self, labels, where):
@@ -95,6 +96,13 @@ class LabelCheck:
             raise DataError(f"{self.prefix}{len(empty)} of {self.classes} classes have no image in {self.what}",
                             expected="at least one each", found=f"none of class {empty[0]}",
                             remedy="add images, drop the class, or set allow_empty_classes")
+
+    def add_up(self, workers: Workers, keep: bool = True) -> None:
+        """Counts the labels of all workers together; where not `keep`, for worker 0 alone, and the others begin anew.
+        """
+        if not self.done:
+            total = workers.total(self.counts).astype(np.int64)
+            self.counts = total if keep or workers.rank == 0 else np.zeros_like(total)
 
     def restore(self, counts: list[int] | None) -> None:
         """Goes on from the counts in a checkpoint, None where all labels were counted. ValueError for other classes."""

@@ -125,6 +125,9 @@ def find_lr(net: HybridBlock, train: Any, config: TrainConfig | None = None, *, 
     config = replace(config or TrainConfig(), epochs=1, schedule="constant", warmup=0.0, head_epochs=0, unfreeze=(),
                      ema=0.0, patience=0)
     check(lowest, highest, steps, smoothing)
+    if config.kvstore.startswith("dist"):
+        raise ConfigError("a learning rate is found by one process", expected="kvstore 'device' or 'local'",
+                          found=f"'{config.kvstore}'", remedy="run it without launch")
     rates = lowest * (highest / lowest) ** (np.arange(steps) / (steps - 1))
     with _kept(net, train, config.seed), choice.using(config.engine):
         contexts = devices.placed(net, ctx)

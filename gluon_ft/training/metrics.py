@@ -12,10 +12,11 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock
 
-from gluon_ft.data.batches import Batch, by_names, every_image
+from gluon_ft.data.batches import Batch, Part, by_names, every_image
 from gluon_ft.engine import fused
 from gluon_ft.errors import DataError, NetworkError, TrainingError
 from gluon_ft.runtime import devices
+from gluon_ft.runtime.distributed.workers import Workers
 from gluon_ft.training.labels import LabelCheck, class_names_of, classes_of
 from gluon_ft.training.losses import cross_entropy
 
@@ -114,19 +115,40 @@ class Meter:
                                     remedy="lower the learning rate, or look for bad images and labels there")
         self._unchecked.clear()
 
-    def result(self) -> Metrics:
-        """The means over all images. DataError where there was none."""
-        if not self.count:
-            raise DataError(f"no images in {self.where}", expected="at least one", found="an empty loader")
+    def _totals(self, workers):
+        """(images, sum of losses, right ones, right ones in the first k or None), of all workers."""
         self.check()
-        totals = [sum(float(v.asscalar()) for v in column) for column in zip(*self._sums.values())]
-        means = [total / self.count for total in totals]
-        return Metrics(means[0], means[1], means[2] if len(means) > 2 else None, self.count)
+        sums = [sum(float(v.asscalar()) for v in column) for column in zip(*self._sums.values())]
+        count, loss, right, top, tops = workers.total([self.count, *sums[:2], *[0.0] * (2 - min(2, len(sums))),
+                                                       *(sums[2:] or [0.0]), len(sums) > 2])
+        return int(count), [float(value) for value in (loss, right, *([top] if tops else []))]
+
+    def hand_over(self, workers: Workers, contexts: list[mx.Context]) -> None:
+        """Gives the sums so far of all workers to worker 0, for a checkpoint; the others go on from nothing.
+
+        Parameters
+        ----------
+        workers : Workers
+        contexts : list of mx.Context
+            Where worker 0 keeps them.
+        """
+        count, sums = self._totals(workers)
+        self._sums, self.count = {}, 0
+        if workers.rank == 0:
+            self._sums, self.count = {contexts[0]: [mx.nd.array([value], ctx=contexts[0]) for value in sums]}, count
+
+    def result(self, workers: Workers | None = None) -> Metrics:
+        """The means over all images, of all workers. DataError where there was none."""
+        count, sums = self._totals(workers or Workers())
+        if not count:
+            raise DataError(f"no images in {self.where}", expected="at least one", found="an empty loader")
+        means = [total / count for total in sums]
+        return Metrics(means[0], means[1], means[2] if len(means) > 2 else None, count)
 
 
 def evaluate(net: HybridBlock, source: Any, ctx: mx.Context | list[mx.Context] | None = None, top_k: int = 0,
              where: str = "the evaluation", watch: Callable[[], None] | None = None,
-             precision: str = "float32") -> Metrics:
+             precision: str = "float32", workers: Workers | None = None) -> Metrics:
     """Loss and accuracy of `net` on `source`, every image counted once, padding not at all.
 
     Parameters
@@ -147,6 +169,8 @@ def evaluate(net: HybridBlock, source: Any, ctx: mx.Context | list[mx.Context] |
         Called before each batch; what it raises ends the evaluation.
     precision : 'float32', 'bfloat16' or 'float16'
         See `engine.precision`.
+    workers : Workers, optional
+        Each of them evaluates its share of every batch, and all get the same result.
 
     Returns
     -------
@@ -181,11 +205,17 @@ def evaluate(net: HybridBlock, source: Any, ctx: mx.Context | list[mx.Context] |
             labels.check(batch, meter.steps + 1)
             return [(p, y, loss_of(p, y) + nan_unless_finite(p)) for p, y in zip(predictions, label)]
 
-        return measure(every_image(source, where), predicted, meter, None if watch is None else lambda _: watch())
+        return measure(every_image(source, where, part_of(workers)), predicted, meter,
+                       None if watch is None else lambda _: watch(), workers)
+
+
+def part_of(workers: Workers | None) -> Part | None:
+    """The share of each batch that is this worker's; None where there are no others."""
+    return Part(workers.rank, workers.size) if workers is not None and workers.several else None
 
 
 def measure(stream: Iterable[Batch], step: Callable[[Batch], list[tuple]], meter: Meter,
-            before: Callable[[Batch], None] | None = None) -> Metrics:
+            before: Callable[[Batch], None] | None = None, workers: Workers | None = None) -> Metrics:
     """Runs one pass and returns the means over its images.
 
     Parameters
@@ -198,6 +228,8 @@ def measure(stream: Iterable[Batch], step: Callable[[Batch], list[tuple]], meter
         The sums are added to it.
     before : callable(Batch), optional
         Called with each batch before `step`, for checks.
+    workers : Workers, optional
+        Those whose images are counted together.
 
     Returns
     -------
@@ -211,12 +243,14 @@ def measure(stream: Iterable[Batch], step: Callable[[Batch], list[tuple]], meter
         A loss was not finite.
     """
     for batch in stream:
+        if not batch.valid:
+            continue
         batch = batch.trimmed()
         if before is not None:
             before(batch)
         meter.update(step(batch))
         meter.wait()
-    return meter.result()
+    return meter.result(workers)
 
 
 def nan_unless_finite(prediction: mx.nd.NDArray) -> mx.nd.NDArray:

@@ -12,7 +12,8 @@ from gluon_ft.engine import fused, precision
 from gluon_ft.errors import ConfigError, NetworkError, TrainingError
 from gluon_ft.models import graph, tracing
 from gluon_ft.runtime import devices
-from gluon_ft.runtime.gluon_internals import parameters_by_path, trained_parameters
+from gluon_ft.runtime.distributed.workers import Exchange, Workers
+from gluon_ft.runtime.gluon_internals import device_arrays, gradients, parameters_by_path, trained_parameters
 from gluon_ft.training import ema, rates
 from gluon_ft.training.config import TrainConfig
 from gluon_ft.training.feature_cache import select
@@ -40,6 +41,8 @@ class Stepper:
     input_shape : tuple of int, optional
         Of one image as a batch, (1, channels, height, width), where stages matter; default as the network's backbone
         takes it.
+    workers : Workers, optional
+        Those that train together; each steps with its share of every batch.
 
     Attributes
     ----------
@@ -61,11 +64,15 @@ class Stepper:
     """
 
     def __init__(self, net: HybridBlock, config: TrainConfig, contexts: list[mx.Context], train, val,
-                 classes: int | None, input_shape: tuple[int, ...] | None = None) -> None:
+                 classes: int | None, input_shape: tuple[int, ...] | None = None,
+                 workers: Workers | None = None) -> None:
+        self.workers = workers or Workers()
+        self.exchange: Exchange | None = None
         self.net, self.config, self.contexts, self.train, self.val = net, config, contexts, train, val
         precision.check(config.precision, contexts)
         devices.check_kvstore(config.kvstore, contexts)
         select.check(net, config)
+        check_workers(config)
         _configure_loader(train, config)
         if config.layer_decay < 1:
             rates.discriminative(net, config.layer_decay, input_shape)
@@ -83,7 +90,8 @@ class Stepper:
         self.paths = dict(enumerate(free))
         # Not on the key-value store: the gradients are needed here, to clip them and to add them up.
         self.trainer = mx.gluon.Trainer(list(free.values()), config.optimizer, config.optimizer_options(),
-                                        kvstore=config.kvstore, update_on_kvstore=False)
+                                        kvstore=None if self.workers.several else config.kvstore,
+                                        update_on_kvstore=False)
         self.plan = rates.unfreezing(net, config.head_epochs, config.unfreeze, config.epochs, input_shape)
         self.loss = classification_loss(config.label_smoothing, _class_weights(config, train, classes))
         self.mixer = _mixer(config, classes)
@@ -92,6 +100,20 @@ class Stepper:
         self.learning_rate = LearningRate(config, train)
         self.running = select.Running(net, train, val)
         self.pending, self.form = 0, None
+
+    def join(self) -> None:
+        """Lets the workers step together from now on; their parameters must be the same by now."""
+        if not self.workers.several:
+            return
+        trained = trained_parameters(self.trainer)
+        self.exchange = self.workers.exchange([device_arrays(parameter) for parameter in trained])
+        if self.workers.asynchronous:
+            config = self.config
+            # As many steps as there are workers are made of a batch, each of which decays the weights.
+            decay = 1 / self.workers.size
+            self.exchange.optimise_on_server(
+                mx.optimizer.create(config.optimizer, **config.optimizer_options()),
+                [(parameter.lr_mult, parameter.wd_mult * decay) for parameter in trained])
 
     def begin(self, epoch: int) -> None:
         """Prepares for an epoch (from 1), before its first step: unfreezes stages as planned, caches features."""
@@ -103,17 +125,19 @@ class Stepper:
             self.running = select.select(self.net, self.train, self.val, self.config, self.contexts)
             self.form = fused.trainable(self.running.net, self.config.precision)
 
-    def step(self, batch: Batch, epoch: int, position: int) -> list[tuple]:
+    def step(self, batch: Batch, epoch: int, position: int, images: int | None = None) -> list[tuple]:
         """Trains on one batch. The parameters move after every `accumulate` batches, and in `end`.
 
         Parameters
         ----------
         batch : Batch
-            Without padding; its images are divided among the devices.
+            Without padding, unless it has nothing else; its images are divided among the devices.
         epoch : int
             From 1.
         position : int
             Number of the batch in its epoch, from 0.
+        images : int, optional
+            Of the whole batch, where this is one worker's share.
 
         Returns
         -------
@@ -124,31 +148,58 @@ class Stepper:
         data, label, label_b, share = batch.data, batch.label, None, 1.0
         if self.mixer is not None:
             data, label, label_b, share = self.mixer.mix(data, label, epoch - 1, position)
-        shares = _shares(data, label, label_b, self.contexts)
+        shares = _shares(data, label, label_b, self.contexts, batch.valid)
         with image_form_explained(data, "training"), mx.autograd.record():
             predictions = [first(self.form(x)) for x, *_ in shares]
             losses = [self.loss(p, y, weight, y_b, share) for p, (_, y, y_b, weight) in zip(predictions, shares)]
         mx.autograd.backward(self.scaler.scaled(losses) if self.scaler else losses)
-        self.pending += len(label)
+        self.pending += batch.valid if images is None else images
         if (position + 1) % self.config.accumulate == 0:
             self._update(epoch, position // self.config.accumulate)
         # What `_shares` repeated does not count, nor does a mixed image count for its lesser half.
         return [(p.detach(), y if share >= 0.5 else y_b, loss.detach())
-                for p, loss, (_, y, y_b, _) in zip(predictions, losses, shares)][:len(label)]
+                for p, loss, (_, y, y_b, _) in zip(predictions, losses, shares)][:batch.valid]
 
     def end(self, epoch: int, batches: int) -> None:
         """Uses the gradients that are left over at the end of an epoch of so many batches."""
         if self.pending:
             self._update(epoch, (batches - 1) // self.config.accumulate)
+        if self.exchange is not None and self.workers.asynchronous:
+            self.workers.wait()
+            for position, parameter in enumerate(trained_parameters(self.trainer)):
+                self.exchange.get(position, device_arrays(parameter))
 
     def rate(self, epoch: int, step: int) -> float:
         """The learning rate of step number `step` (from 0) of an epoch (from 1), for lr_mult 1."""
         return self.learning_rate.at(epoch, step)
 
     def _update(self, epoch, step):
-        self.trainer.set_learning_rate(self.rate(epoch, step))
-        self.trainer.allreduce_grads()
         moving = [p for p in trained_parameters(self.trainer) if p.grad_req != "null"]
+        if self.exchange is not None and self.workers.asynchronous:
+            self._update_on_server(self.exchange, self.rate(epoch, step))
+        else:
+            self._update_here(epoch, step, moving)
+        if self.config.accumulate > 1:
+            for parameter in moving:
+                parameter.zero_grad()
+        self.pending = 0
+
+    def _update_on_server(self, exchange, rate):
+        exchange.set_rate(rate)
+        for position, parameter in enumerate(trained_parameters(self.trainer)):
+            if parameter.grad_req != "null":
+                for gradient in gradients(parameter) or ():
+                    gradient /= self.pending
+                exchange.step(position, gradients(parameter) or [], device_arrays(parameter))
+
+    def _update_here(self, epoch, step, moving):
+        self.trainer.set_learning_rate(self.rate(epoch, step))
+        if self.exchange is None:
+            self.trainer.allreduce_grads()
+        else:
+            for position, parameter in enumerate(trained_parameters(self.trainer)):
+                if parameter.grad_req != "null":
+                    self.exchange.add_up(position, gradients(parameter) or [])
         scale = self.pending * (self.scaler.scale_of_step if self.scaler else 1.0)
         if self.scaler is None or self.scaler.ready(moving):
             if self.config.clip_norm:
@@ -157,10 +208,6 @@ class Stepper:
             # Not after a step that loss scaling left out: the parameters are those that it has taken in already.
             if self.average is not None:
                 self.average.update()
-        if self.config.accumulate > 1:
-            for parameter in moving:
-                parameter.zero_grad()
-        self.pending = 0
 
     def release(self) -> None:
         """Gives back the memory of the graph that trains."""
@@ -173,6 +220,21 @@ class Stepper:
         for parameter in trained_parameters(self.trainer):
             if parameter.grad_req == "add":
                 parameter.grad_req = "write"
+
+
+def check_workers(config: TrainConfig) -> None:
+    """Raises ConfigError for settings that several workers cannot train with."""
+    if not config.kvstore.startswith("dist"):
+        return
+    refused: dict = {"cache_features": "none"}
+    if config.kvstore == "dist_async":
+        refused.update(clip_norm=0.0, ema=0.0, save_every=0, save_minutes=0.0, precision="float32")
+    for name, value in refused.items():
+        if getattr(config, name) != value:
+            raise ConfigError(f"{name} is not for kvstore '{config.kvstore}'", expected=f"{name} {value}",
+                              found=getattr(config, name), remedy="leave it out, or train in one process")
+    if config.seed is None:
+        raise ConfigError("several workers need a seed, to draw the same order", expected="a number", found="none")
 
 
 def _configure_loader(train, config):
@@ -203,15 +265,15 @@ def _class_weights(config, train, classes):
     return class_weights(labels, classes)
 
 
-def _shares(data, label, label_b, contexts):
+def _shares(data, label, label_b, contexts, valid):
     """(data, label, second label or None, weight or None) for each device, of nearly equal size.
 
     A batch with fewer images than devices is repeated with weight 0, since a device without images would have no
-    gradient to add.
+    gradient to add; so is the row that stands in for a share without images.
     """
-    valid, weights = len(label), [None] * len(contexts)
+    weights: list = [None] * len(contexts)
     if valid < len(contexts):
-        index = mx.nd.array(np.arange(len(contexts)) % valid, ctx=data.context)
+        index = mx.nd.array(np.arange(len(contexts)) % max(1, valid), ctx=data.context)
         data, label = data.take(index), label.take(index.as_in_context(label.context))
         label_b = None if label_b is None else label_b.take(index.as_in_context(label.context))
         weights = [mx.nd.array([float(i < valid)], ctx=ctx) for i, ctx in enumerate(contexts)]

@@ -91,9 +91,9 @@ CPUS, GPUS = [mx.cpu(0), mx.cpu(1)], [mx.gpu(0), mx.gpu(1)]
     ("nccl", CPUS[:1], "kvstore 'nccl' is for GPUs; .*found cpu; use 'device'"),
     ("nccl", GPUS, r"kvstore 'nccl' is not there; expected an MXNet that was built with NCCL; found mxnet 1\.9\.1 "
                    "without it; use 'device'"),
-    ("dist_sync", CPUS, "kvstore 'dist_sync' is for training on several machines"),
-    ("dist_device_sync", CPUS[:1], "kvstore 'dist_device_sync' is for training on several machines"),
-    ("dist_async", CPUS, "kvstore 'dist_async' is not for fit"),
+    ("dist_sync", CPUS, "kvstore 'dist_sync' is for training by several processes; .*put 'gluon-ft launch -n 2 --'"),
+    ("dist_device_sync", CPUS[:1], "kvstore 'dist_device_sync' is for training by several processes"),
+    ("dist_async", CPUS, "kvstore 'dist_async' is for training by several processes"),
     ("horovod", CPUS, "kvstore 'horovod' is not there; expected horovod, imported before the training")])
 def test_kvstores_that_do_not_fit(monkeypatch, kind, places, line):
     monkeypatch.delenv("DMLC_ROLE", raising=False)
