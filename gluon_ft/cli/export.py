@@ -15,10 +15,16 @@ from gluon_ft.cli import console
               "and ONNX Runtime are compared on (files, folders, a list or a .rec); may be repeated.  [default: the "
               "run's validation images]")
 @click.option("--no-check", is_flag=True, help="With --onnx: compare nothing; there is no certificate then.")
+@click.option("--int8", is_flag=True, help="With --onnx: write model-int8.onnx too, in 8-bit integers, calibrated on "
+              "training images of the run.")
+@click.option("--int8-loss", type=float, metavar="POINTS", help="With --int8: so many points of accuracy (of decisions "
+              "where the images have no labels) may be lost on the images to check on.  [default: 1]")
+@click.option("--int8-keep", multiple=True, metavar="LAYER", help="With --int8: a layer that stays in float32; may be "
+              "repeated.")
 @click.option("--safetensors", is_flag=True, help="Write model.safetensors too, with torchvision's or timm's names.")
 @click.option("--force", is_flag=True, help="Replace a folder that is not an export, with all that is in it.")
 @console.json_option
-def export(model, folder, onnx, check, no_check, safetensors, force, as_json):
+def export(model, folder, onnx, check, no_check, int8, int8_loss, int8_keep, safetensors, force, as_json):
     """Export a trained MODEL to a folder that works elsewhere, and prove that it answers the same.
 
     MODEL is the folder of a run, a .params file with its card beside it, or another export. The folder has MXNet's own
@@ -28,18 +34,26 @@ def export(model, folder, onnx, check, no_check, safetensors, force, as_json):
     With --onnx the images of --check go through MXNet and ONNX Runtime, from the files on disk to the class. If a class
     changes, or a probability by more than 0.0001, nothing is written, the images are named, and the exit status is 2.
 
+    With --int8 the same images judge the INT8 model, those that calibrated it left out. Where it loses too much,
+    nothing is written, and the layer that costs most is named: keep that one in float32 with --int8-keep.
+
     \b
     gluon-ft export runs/photos -o model/
     gluon-ft export runs/photos -o model/ --onnx --check val/
+    gluon-ft export runs/photos -o model/ --onnx --int8
     gluon-ft export runs/photos/best.params -o model/ --safetensors --json
     """
     from gluon_ft.export import export_model
 
-    if no_check and not onnx:
-        raise click.UsageError("--no-check is for --onnx")
+    for name, given in (("no-check", no_check), ("int8", int8)):
+        if given and not onnx:
+            raise click.UsageError(f"--{name} is for --onnx")
+    if not int8 and (int8_loss is not None or int8_keep):
+        raise click.UsageError("--int8-loss and --int8-keep are for --int8")
     console.check_model(model)
     found = export_model(model, folder, onnx=onnx, check=(check[0] if len(check) == 1 else list(check)) or None,
-                         no_check=no_check, safetensors=safetensors, force=force)
+                         no_check=no_check, int8=int8, int8_loss=int8_loss, int8_keep=int8_keep,
+                         safetensors=safetensors, force=force)
     console.show([{"file": name, "MB": f"{size / 1e6:.2f}"} for name, size in found.files.items()], whole=["file"])
     proof = found.certificate
     if proof is not None:
@@ -49,9 +63,24 @@ def export(model, folder, onnx, check, no_check, safetensors, force, as_json):
         console.say(f"ONNX Runtime answers as MXNet: {proof.images} images ({proof.source}), no decision changed, "
                     f"probabilities within {proof.largest_difference:.1e}; {rates['mxnet']:g} images/s in MXNet, "
                     f"{rates['onnxruntime']:g} in ONNX Runtime")
+        if proof.int8 is not None:
+            console.say(_int8(proof.int8))
     elif onnx:
         console.say("not compared with MXNet: there is no certificate")
     console.say(f"exported: {folder}")
     console.emit({"command": "export", "model": str(model), "folder": str(folder), "files": found.files,
                   "certificate": None if proof is None else proof.to_dict(), "manifest": found.manifest}, as_json)
     return 0
+
+
+def _int8(found):
+    rates, calibration = found["images_per_second"], found["calibration"]
+    if found["accuracy"] is None:
+        what = f"{found['changed']} of {found['images']} decisions changed"
+    else:
+        low, high = found["loss_interval"]
+        before, after = (found["accuracy"][kind]["accuracy"] for kind in ("float32", "int8"))
+        what = (f"accuracy {before:.1%} in float32 and {after:.1%} in INT8 on {found['images']} images (a loss of "
+                f"{low:.1f} to {high:.1f} points in 95 of 100 cases)")
+    return (f"INT8, calibrated on {calibration['images']} images ({calibration['source']}): {what}; the network alone "
+            f"{rates['float32']:g} images/s in float32 and {rates['int8']:g} in INT8")

@@ -2,8 +2,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,14 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock, SymbolBlock
 
+from gluon_ft.data.sources.base import ImageSource
 from gluon_ft.engine import blocks
 from gluon_ft.errors import ConfigError, DataError, NetworkError, UserError
 from gluon_ft.evaluation import unknowns
 from gluon_ft.evaluation.model import head_of, load_model
 from gluon_ft.evaluation.predict import class_names_of
 from gluon_ft.export import certificate, model_card, onnx_files, source
+from gluon_ft.export.int8 import build
 from gluon_ft.export.source import Source
 from gluon_ft.io import documents
 from gluon_ft.io.atomic import replacing_folder
@@ -55,6 +57,7 @@ class Export:
 
 
 def export_model(model: AnyPath, folder: AnyPath, *, onnx: bool = False, check: Any = None, no_check: bool = False,
+                 int8: bool = False, int8_loss: float | None = None, int8_keep: Sequence[str] = (),
                  safetensors: bool = False, force: bool = False) -> Export:
     """Exports a trained model to a folder that plain MXNet, ONNX Runtime and gluon_ft load; see docs/export.md.
 
@@ -70,6 +73,13 @@ def export_model(model: AnyPath, folder: AnyPath, *, onnx: bool = False, check: 
         The images: files, folders, a list or packed records. Default: the validation part of the run.
     no_check : bool, default False
         Leave that out: there is no certificate then.
+    int8 : bool, default False
+        With `onnx`: write `model-int8.onnx` too, in 8-bit integers, calibrated on images that the run was trained on;
+        where these are not there, on a third of the images to check on, which do not judge it then.
+    int8_loss : float, default 1.0
+        Points of accuracy that it may lose on the images to check on where all have labels, else of decisions.
+    int8_keep : sequence of str, optional
+        Layers that stay in float32, such as 'features.0'.
     safetensors : bool, default False
         Write `model.safetensors`, with torchvision's or timm's names, as well.
     force : bool, default False
@@ -81,9 +91,11 @@ def export_model(model: AnyPath, folder: AnyPath, *, onnx: bool = False, check: 
         The model is missing or damaged, or has no PyTorch names.
     NetworkError
         The network has no ONNX form, or its ONNX form answers differently: an image's most probable class is another,
-        or a probability differs by more than 1e-4.
+        or a probability differs by more than 1e-4. INT8 loses too much: the layer that costs most is named.
     DataError
-        There are no images to check on, or the folder is something else.
+        There are no images to check on, too few to calibrate with, or the folder is something else.
+    ConfigError
+        Options that do not go together, or no such layer to keep.
     DependencyError
         A package is missing.
     CheckpointError
@@ -96,6 +108,7 @@ def export_model(model: AnyPath, folder: AnyPath, *, onnx: bool = False, check: 
     if check is not None and not onnx:
         raise ConfigError("images to check on are for the ONNX model", remedy="export it too (--onnx), or leave them "
                                                                              "out")
+    options = _int8(int8, int8_loss, int8_keep, onnx and not no_check)
     if onnx:
         onnx_files.check_packages()
     folder = Path(folder).resolve()
@@ -103,9 +116,21 @@ def export_model(model: AnyPath, folder: AnyPath, *, onnx: bool = False, check: 
     _check_place(folder, found.path, force)
     images = source.images_to_check(found, check) if onnx and not no_check else None
     with checkpoint.saving(folder, "the export cannot be written"), replacing_folder(folder, replace=True) as building:
-        manifest, proof = _write(building, found, onnx, images, safetensors)
+        manifest, proof = _write(building, found, onnx, images, options, safetensors)
     sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     return Export(folder, sizes, proof, manifest)
+
+
+def _int8(asked: bool, loss: float | None, keep: Sequence[str], checked: bool) -> build.Options | None:
+    if not asked:
+        if loss is not None or keep:
+            raise ConfigError("a loss or layers of an INT8 model, and no such model", remedy="ask for it too (--int8), "
+                                                                                             "or leave them out")
+        return None
+    if not checked:
+        raise ConfigError("an INT8 model is made of the ONNX model, and judged on images",
+                          remedy="export that too (--onnx), with its check")
+    return build.Options(build.LOSS if loss is None else loss, tuple(dict.fromkeys(keep)))
 
 
 def _check_place(folder: Path, model: Path, force: bool) -> None:
@@ -121,7 +146,8 @@ def _check_place(folder: Path, model: Path, force: bool) -> None:
                         remedy="choose another folder, or have everything in it replaced with --force")
 
 
-def _write(building: Path, found: Source, onnx: bool, images: Any, safetensors: bool) -> tuple[dict, Any]:
+def _write(building: Path, found: Source, onnx: bool, images: Any, int8: build.Options | None,
+           safetensors: bool) -> tuple[dict, Any]:
     net = found.net
     symbol, values = symbol_and_values(net)
     symbol.save(str(building / model_folder.SYMBOL))
@@ -136,13 +162,25 @@ def _write(building: Path, found: Source, onnx: bool, images: Any, safetensors: 
         _write_safetensors(building / model_folder.SAFETENSORS, found)
     proof = None
     if onnx:
-        for name, model in onnx_files.models(symbol, values, net, sha256_of(found.path)).items():
+        models = onnx_files.models(symbol, values, net, sha256_of(found.path))
+        for name, model in models.items():
             (building / name).write_bytes(model.SerializeToString())
         if images is not None:
-            proof = certificate.compare(net, building, *images)
-            proof.check(Path(images[1]))
+            made = None if int8 is None else build.write(building, models[model_folder.ONNX], symbol, found, images[0],
+                                                         int8)
+            proof = _proved(building, net, made, *images)
             _write_json(building / model_folder.CERTIFICATE, proof.to_dict())
     return _write_manifest(building, found, proof), proof
+
+
+def _proved(building: Path, net: HybridBlock, made: build.Made | None, images: ImageSource, source: str,
+            names: list[str]) -> certificate.Certificate:
+    said = certificate.answers(net, building, images, source)
+    proof = certificate.compare(net, building, images, source, names, said)
+    proof.check(Path(source))
+    if made is None:
+        return proof
+    return replace(proof, int8=build.judged(made, said, net, images, names, building).to_dict())
 
 
 def _write_manifest(building: Path, found: Source, proof: Any) -> dict[str, Any]:

@@ -18,6 +18,7 @@ _FILES = {
     model_folder.PREPROCESSING: "how an image becomes the input, and the output probabilities",
     model_folder.ONNX: "ONNX, from pixels to probabilities: preprocessing and softmax are inside",
     model_folder.ONNX_LOGITS: "ONNX, from the prepared input to the network's output",
+    model_folder.ONNX_INT8: "as model.onnx, in 8-bit integers: faster, and a little less exact",
     model_folder.SAFETENSORS: "the parameters under PyTorch's names",
     model_folder.CERTIFICATE: "the proof that ONNX Runtime answers as MXNet does",
     model_folder.MANIFEST: "versions, hashes, where the model comes from",
@@ -125,7 +126,26 @@ def _proof(proof) -> str:
             ["largest difference of a probability", f"{proof['largest_difference']:.1e}"],
             ["images/s, MXNet", rates["mxnet"]], ["images/s, ONNX Runtime", rates["onnxruntime"]],
             ["on", f"{_plain(proof['processor'])}, threads: {proof['threads']}"]]
-    return "## Proof that ONNX answers the same\n\n" + _table(["", ""], rows)
+    found = "## Proof that ONNX answers the same\n\n" + _table(["", ""], rows)
+    return found + ("\n\n" + _int8(proof["int8"]) if proof.get("int8") else "")
+
+
+def _int8(found) -> str:
+    calibration, rates = found["calibration"], found["images_per_second"]
+    rows = [["images that judge", found["images"]],
+            ["images that calibrated", f"{calibration['images']} ({_plain(calibration['source'])})"]]
+    for kind, own in (found["accuracy"] or {}).items():
+        low, high = own["interval"]
+        rows.append([f"accuracy, {kind}", f"{own['accuracy']:.1%} ({low:.1%} to {high:.1%} in 95 of 100 cases)"])
+    low, high = found["loss_interval"]
+    what = "accuracy" if found["accuracy"] else "decisions"
+    rows += [[f"loss, points of {what}", f"{found['loss']:.2f} ({low:.2f} to {high:.2f}); {found['limit']:g} allowed"],
+             ["decisions that changed", found["changed"]],
+             ["mean difference of an image's probabilities", f"{found['mean_difference']:.1e}"],
+             ["layers in integers", found["layers"]],
+             ["layers kept in float32", ", ".join(map(_plain, found["kept"])) or "none"],
+             ["images/s of the network alone, float32 and INT8", f"{rates['float32']} and {rates['int8']}"]]
+    return "## INT8\n\n" + _table(["", ""], rows)
 
 
 def _weights(manifest) -> str:

@@ -19,7 +19,7 @@ from gluon_ft.reporting import data_record, run_files
 from gluon_ft.weights import catalog, model_folder
 from gluon_ft.weights.card import Card
 
-VALIDATION = "validation"  # the part of data.json
+TRAINING, VALIDATION = "train", "validation"  # the parts of data.json
 _RECORDED = ("run", "data", "measures", "calibration")
 _REMEDY = "give labelled or other images with --check, or --no-check to export without proof"
 
@@ -124,7 +124,7 @@ def images_to_check(source: Source, data: Any = None) -> tuple[ImageSource, str,
         There are none.
     """
     if data is None:
-        found = _validation(source.run)
+        found = _part(source.run, VALIDATION)
         return found, "the run's validation part", _names(found, getattr(found, "root", None))
     if isinstance(data, ImageSource):
         return data, "images that were given", _names(data, None)
@@ -148,21 +148,37 @@ def _names(images: ImageSource, root: AnyPath | None) -> list[str]:
     return [os.path.basename(place) for place in places]
 
 
-def _validation(run: Path | None) -> ImageSource:
+def images_of_run(run: Path | None, part: str) -> ImageSource | None:
+    """The images of a part of a run; None where they are not known, or not there any more.
+
+    Parameters
+    ----------
+    run : Path or None
+    part : str
+        `TRAINING` or `VALIDATION`.
+    """
+    try:
+        return _part(run, part)
+    except DataError:
+        return None
+
+
+def _part(run: Path | None, name: str) -> ImageSource:
+    words = {TRAINING: "training", VALIDATION: "validation"}[name]
     record = None if run is None else data_record.read(run)
-    part = None if record is None else record["parts"].get(VALIDATION)
+    part = None if record is None else record["parts"].get(name)
     if record is None or part is None or not part["images"]:
-        raise DataError("no validation images are known to check the export on", path=run, remedy=_REMEDY)
+        raise DataError(f"no {words} images are known to check the export on", path=run, remedy=_REMEDY)
     if part["files"] is None:
         try:
             return open_source(part["source"], partial=True)
         except UserError as error:
-            raise DataError(f"the run's validation images cannot be opened ({error})", path=run,
+            raise DataError(f"the run's {words} images cannot be opened ({error})", path=run,
                             remedy=_REMEDY) from error
     names, labels = [row[0] for row in part["files"]], [int(row[1]) for row in part["files"]]
     found = FileSource(part["source"], part["root"] or "", names, labels, record["classes"], kind="list")
     missing = [place for place in found.paths if not os.path.isfile(place)]
     if missing:
-        raise DataError("a validation image of the run is not there any more", path=missing[0],
+        raise DataError(f"a {words} image of the run is not there any more", path=missing[0],
                         found=f"{len(missing)} of {len(names)} missing", remedy=_REMEDY)
     return found

@@ -22,7 +22,8 @@ FORMAT = "gluon_ft model folder 1"
 MANIFEST, README, CERTIFICATE = "manifest.json", "README.md", "certificate.json"
 SYMBOL, PARAMETERS = "model-symbol.json", "model-0000.params"
 CLASSES, PREPROCESSING = "classes.txt", "preprocess.json"
-ONNX, ONNX_LOGITS, SAFETENSORS = "model.onnx", "model-logits.onnx", "model.safetensors"
+ONNX, ONNX_LOGITS, ONNX_INT8 = "model.onnx", "model-logits.onnx", "model-int8.onnx"
+SAFETENSORS = "model.safetensors"
 # What people may write in: its hash is in the manifest, and is not asked for when the folder is read.
 _FREE = {README}
 _MOST_FILES = 100
