@@ -8,8 +8,8 @@ from gluon_ft.cli import console
 
 @click.command("export", cls=console.Command)
 @click.argument("model", type=click.Path())
-@click.option("-o", "--output", "folder", required=True, type=click.Path(), help="The folder to write; an earlier "
-              "export there is replaced.")
+@click.option("-o", "--output", "folder", required=True, type=click.Path(), help="The folder, or with --page the "
+              "file, to write; an earlier export there is replaced.")
 @click.option("--onnx", is_flag=True, help="Write model.onnx (from pixels to probabilities) and model-logits.onnx too.")
 @click.option("--check", multiple=True, type=click.Path(), metavar="DATA", help="With --onnx: the images that MXNet "
               "and ONNX Runtime are compared on (files, folders, a list or a .rec); may be repeated.  [default: the "
@@ -22,9 +22,11 @@ from gluon_ft.cli import console
 @click.option("--int8-keep", multiple=True, metavar="LAYER", help="With --int8: a layer that stays in float32; may be "
               "repeated.")
 @click.option("--safetensors", is_flag=True, help="Write model.safetensors too, with torchvision's or timm's names.")
+@click.option("--page", is_flag=True, help="Write one HTML file instead, which classifies pictures in the browser by "
+              "itself. ONNX Runtime Web is fetched once from npm's registry.")
 @click.option("--force", is_flag=True, help="Replace a folder that is not an export, with all that is in it.")
 @console.json_option
-def export(model, folder, onnx, check, no_check, int8, int8_loss, int8_keep, safetensors, force, as_json):
+def export(model, folder, onnx, check, no_check, int8, int8_loss, int8_keep, safetensors, page, force, as_json):
     """Export a trained MODEL to a folder that works elsewhere, and prove that it answers the same.
 
     MODEL is the folder of a run, a .params file with its card beside it, or another export. The folder has MXNet's own
@@ -42,15 +44,21 @@ def export(model, folder, onnx, check, no_check, int8, int8_loss, int8_keep, saf
     gluon-ft export runs/photos -o model/ --onnx --check val/
     gluon-ft export runs/photos -o model/ --onnx --int8
     gluon-ft export runs/photos/best.params -o model/ --safetensors --json
+    gluon-ft export runs/photos -o page.html --page
     """
     from gluon_ft.export import export_model
 
-    for name, given in (("no-check", no_check), ("int8", int8)):
-        if given and not onnx:
-            raise click.UsageError(f"--{name} is for --onnx")
+    if page and (onnx or int8 or safetensors):
+        raise click.UsageError("--page writes one file, and nothing beside it")
+    if int8 and not onnx:
+        raise click.UsageError("--int8 is for --onnx")
+    if no_check and not (onnx or page):
+        raise click.UsageError("--no-check is for --onnx and --page")
     if not int8 and (int8_loss is not None or int8_keep):
         raise click.UsageError("--int8-loss and --int8-keep are for --int8")
     console.check_model(model)
+    if page:
+        return _page(model, folder, (check[0] if len(check) == 1 else list(check)) or None, no_check, force, as_json)
     found = export_model(model, folder, onnx=onnx, check=(check[0] if len(check) == 1 else list(check)) or None,
                          no_check=no_check, int8=int8, int8_loss=int8_loss, int8_keep=int8_keep,
                          safetensors=safetensors, force=force)
@@ -84,3 +92,25 @@ def _int8(found):
                 f"{low:.1f} to {high:.1f} points in 95 of 100 cases)")
     return (f"INT8, calibrated on {calibration['images']} images ({calibration['source']}): {what}; the network alone "
             f"{rates['float32']:g} images/s in float32 and {rates['int8']:g} in INT8")
+
+
+def _page(model, path, check, no_check, force, as_json):
+    from gluon_ft.export.page import export_page
+
+    found = export_page(model, path, check=check, no_check=no_check, force=force)
+    proof = found.certificate
+    if proof is None:
+        console.say("not compared with MXNet: there is no certificate")
+    else:
+        console.say(f"ONNX Runtime answers as MXNet: {proof['images']} images ({proof['source']}), no decision "
+                    f"changed, probabilities within {proof['largest_difference']:.1e}")
+    if found.unknowns:
+        console.say(f"the page does not tell unknown images: {found.unknowns}")
+    console.say(f"exported: {path}, {found.bytes / 1e6:.1f} MB (the model {found.model_bytes / 1e6:.1f}, ONNX Runtime "
+                f"Web {found.runtime_bytes / 1e6:.1f}); the network takes {found.milliseconds:g} ms an image on one "
+                "thread of this machine, and longer in a browser, which the page says")
+    console.emit({"command": "export", "model": str(model), "page": str(path), "bytes": found.bytes,
+                  "model_bytes": found.model_bytes, "runtime_bytes": found.runtime_bytes,
+                  "milliseconds": found.milliseconds, "unknowns": found.unknowns is None, "certificate": proof},
+                 as_json)
+    return 0

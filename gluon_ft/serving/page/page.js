@@ -14,7 +14,8 @@ const shown = (card, found) => {
     holder.append(made("p", `not predicted: ${found.reason}`, "remark"));
     return;
   }
-  card.dataset.state = "predicted";
+  Object.assign(card.dataset, { state: "predicted", class: found.class, probability: found.probability });
+  if (found.distance !== undefined) card.dataset.distance = found.distance;
   holder.append(made("span", found.class, "found"));
   const list = made("ol");
   found.top.forEach(({ class: name, probability }) => {

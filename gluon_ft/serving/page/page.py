@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _FOLDER = Path(__file__).parent
 _REPORT = Path(report.__file__).parent  # whose colours and letters the page has
 _MOST_NAMES = 300  # classes that are listed
+MARK = '<meta name="generator" content="gluon_ft">'  # by which a page is recognised
+OFFLINE = ("resize.js", "offline.js")  # of a page that works by itself
 
 
 def served(title: str, predictor: Predictor, limits: Limits) -> str:
@@ -37,12 +39,12 @@ def served(title: str, predictor: Predictor, limits: Limits) -> str:
              "    curl -F image=@photo.jpg -F image=@other.jpg http://127.0.0.1:8000/predict",
              f"At most {limits.most_images} images and {limits.most_bytes / 1e6:g} MB a request. /openapi.json "
              "describes it; /healthz and /metrics are for those who run it."]
-    return render(title, predictor.names, "served.js", promise="pictures are not kept",
+    return render(title, predictor.names, ["served.js"], promise="pictures are not kept",
                   state="JPEG, PNG, WebP and others", connect="'self'", details=[("For programs", lines)])
 
 
-def render(title: str, names: Sequence[str], way: str, *, promise: str, state: str, connect: str, scripts: str = "",
-           details: Sequence[tuple[str, Sequence[str]]] = (), about: Mapping[str, Any] | None = None,
+def render(title: str, names: Sequence[str], ways: Sequence[str], *, promise: str, state: str, connect: str,
+           scripts: str = "", details: Sequence[tuple[str, Sequence[str]]] = (), about: Mapping[str, Any] | None = None,
            payloads: Sequence[tuple[str, str]] = (), before: str = "") -> str:
     """The whole page; every text in it is escaped.
 
@@ -51,8 +53,8 @@ def render(title: str, names: Sequence[str], way: str, *, promise: str, state: s
     title : str
     names : sequence of str
         Of the classes.
-    way : str
-        File of the script that answers.
+    ways : sequence of str
+        Files of the scripts that answer.
     promise : str
         What becomes of the pictures.
     state : str
@@ -71,14 +73,14 @@ def render(title: str, names: Sequence[str], way: str, *, promise: str, state: s
         Script that goes before all others.
     """
     texts = [before, *(path.read_text(encoding="utf-8") for path in (
-        _REPORT / "theme.js", _FOLDER / way, _FOLDER / "page.js"))]
+        _REPORT / "theme.js", *(_FOLDER / name for name in ways), _FOLDER / "page.js"))]
     script = "\n".join(texts)
     return _engine().get_template("page.html").render(
         title=escaped(title), names=list(map(escaped, names)), most=_MOST_NAMES, promise=promise, state=state,
         connect=Markup(connect), scripts=Markup(scripts), details=details, payloads=payloads,
         # Inside a script element only '<' could end it.
         about=Markup(json.dumps(about or {}).replace("<", "\\u003c")), script=Markup(script),
-        allowed=report.allowed(script), version=gluon_ft.__version__)
+        allowed=report.allowed(script), mark=Markup(MARK), version=gluon_ft.__version__)
 
 
 @functools.lru_cache(maxsize=1)
