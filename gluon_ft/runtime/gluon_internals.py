@@ -292,6 +292,18 @@ def module_updater(module: mx.mod.Module) -> Any:
     return module._kvstore._updater if module._update_on_kvstore else module._updater
 
 
+def module_arrays(module: mx.mod.Module) -> dict[str, tuple[list[mx.nd.NDArray], list[mx.nd.NDArray]]]:
+    """Name of each trained parameter of a bound module -> its arrays and its gradients, one per device."""
+    group = module._exec_group
+    return {name: (weights, found) for name, weights, found in
+            zip(group.param_names, group.param_arrays, group.grad_arrays) if found[0] is not None}
+
+
+def parameters_have_moved(module: mx.mod.Module) -> None:
+    """Tells a module that the parameters on its devices are no longer those that it has on the CPU."""
+    module._params_dirty = True
+
+
 def module_parameters(module: mx.mod.Module) -> list[str]:
     """Names of a bound module's parameters, in the order of the updater's keys."""
     return module._exec_group.param_names

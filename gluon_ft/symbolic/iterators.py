@@ -101,7 +101,7 @@ def filled(batch: Batch, size: int, label_of_padding: float | None = None) -> tu
     missing = size - batch.valid
     if missing <= 0:
         return data, label
-    index = mx.nd.arange(size, ctx=data.context) % batch.valid
+    index = mx.nd.arange(size, ctx=data.context) % max(1, batch.valid)
     rows = data.take(index)
     labels = label.take(index.as_in_context(label.context))
     if label_of_padding is not None:

@@ -8,7 +8,16 @@ import mxnet as mx
 from gluon_ft.data.batches import Batch
 from gluon_ft.errors import ConfigError, TrainingError
 from gluon_ft.models import graph
-from gluon_ft.runtime.gluon_internals import module_parameters, module_updater, rates_of, settle, updates_on_kvstore
+from gluon_ft.runtime.distributed.workers import Exchange, Workers
+from gluon_ft.runtime.gluon_internals import (
+    module_arrays,
+    module_parameters,
+    module_updater,
+    parameters_have_moved,
+    rates_of,
+    settle,
+    updates_on_kvstore,
+)
 from gluon_ft.symbolic.head import DATA
 from gluon_ft.symbolic.iterators import filled
 from gluon_ft.symbolic.legacy import Parameters
@@ -19,12 +28,17 @@ from gluon_ft.training.metrics import image_form_explained
 
 @dataclass
 class Trainee:
-    """A bound module with its optimiser. `keys` maps each key of the updater to the name of its parameter."""
+    """A bound module with its optimiser. `keys` maps each key of the updater to the name of its parameter.
+
+    `workers` are those that train together, and `exchange` is what adds up their gradients; None for one process.
+    """
 
     plan: Plan
     module: mx.mod.Module
     optimizer: mx.optimizer.Optimizer
     keys: dict
+    workers: Workers
+    exchange: Exchange | None = None
     updates: int = 0
 
     @property
@@ -34,7 +48,7 @@ class Trainee:
 
 
 def make(plan: Plan, shape: tuple[int, ...], arg_params: Parameters, aux_params: Parameters,
-         initializer: mx.init.Initializer | None = None) -> Trainee:
+         initializer: mx.init.Initializer | None = None, workers: Workers | None = None) -> Trainee:
     """Creates the module of a plan, and sets its parameters and its optimiser.
 
     Parameters
@@ -46,6 +60,8 @@ def make(plan: Plan, shape: tuple[int, ...], arg_params: Parameters, aux_params:
         They are copied. The last layer's parameters may be missing.
     initializer : mx.init.Initializer, default Xavier(gaussian, in, 2)
         Initialises the parameters that are missing.
+    workers : Workers, optional
+        Those that train together; all begin with the parameters of worker 0.
 
     Returns
     -------
@@ -61,6 +77,9 @@ def make(plan: Plan, shape: tuple[int, ...], arg_params: Parameters, aux_params:
     module.init_params(initializer or mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2),
                        arg_params={k: v for k, v in arg_params.items() if k in own},
                        aux_params={k: aux_params[k] for k in plan.running.list_auxiliary_states()}, allow_missing=True)
+    workers = workers or Workers()
+    if workers.several:
+        module.set_params(*_of_first(workers, module))
     config = plan.config
     # `step` sets it for each batch; a different value here would make Module warn.
     rescale = 1.0 / rows_for(plan.batch_size, len(plan.contexts))
@@ -68,10 +87,27 @@ def make(plan: Plan, shape: tuple[int, ...], arg_params: Parameters, aux_params:
     # Set by name: `Module` tells parameter names only to optimisers that it creates itself (apache/mxnet#9511).
     optimizer.set_lr_mult(plan.lr)
     optimizer.set_wd_mult(plan.wd)
-    module.init_optimizer(kvstore=config.kvstore, optimizer=optimizer)
-    trainee = Trainee(plan, module, optimizer, _updater_keys(module, plan))
+    module.init_optimizer(kvstore=None if workers.several else config.kvstore, optimizer=optimizer)
+    trainee = Trainee(plan, module, optimizer, _updater_keys(module, plan), workers)
     _check_multipliers(trainee)
+    if workers.several:
+        arrays = module_arrays(module)
+        trainee.exchange = workers.exchange([weights for weights, _ in arrays.values()])
+        if workers.asynchronous:
+            # As many steps as there are workers are made of a batch, each of which decays the weights.
+            trainee.exchange.optimise_on_server(
+                mx.optimizer.create(config.optimizer, **config.optimizer_options()),
+                [(plan.lr[name], plan.wd[name] / workers.size) for name in arrays])
     return trainee
+
+
+def _of_first(workers, module):
+    """(arg_params, aux_params) of worker 0."""
+    both = dict(zip(("arg", "aux"), module.get_params()))
+    bundle = checkpoint.of_first(workers, None if workers.rank else checkpoint.Bundle({}, {
+        f"{kind}:{name}": value.asnumpy() for kind, values in both.items() for name, value in values.items()}))
+    return tuple({name: mx.nd.array(value, dtype=value.dtype) for name, value in bundle.under(f"{kind}:").items()}
+                 for kind in both)
 
 
 def bind(symbol: mx.sym.Symbol, label: str, contexts: list[mx.Context], shape: tuple[int, ...],
@@ -134,19 +170,21 @@ def _check_multipliers(trainee):
                                 expected=f"learning rate and weight decay {wanted}")
 
 
-def step(trainee: Trainee, batch: Batch) -> tuple:
+def step(trainee: Trainee, batch: Batch, images: int | None = None) -> tuple | None:
     """Makes one update with the mean gradient of a batch.
 
     Parameters
     ----------
     trainee : Trainee
     batch : Batch
-        Without padding, see `Batch.trimmed`.
+        Without padding, unless it has nothing else; see `Batch.trimmed`.
+    images : int, optional
+        Of the whole batch, where this is one worker's share.
 
     Returns
     -------
-    (logits, labels)
-        NDArrays, (n, classes) and float32 (n,).
+    (logits, labels) or None
+        NDArrays, (n, classes) and float32 (n,); None of a share without images.
 
     Raises
     ------
@@ -154,13 +192,40 @@ def step(trainee: Trainee, batch: Batch) -> tuple:
         The batch is larger than `batch_size`.
     """
     _check_size(trainee.plan, batch)
+    images = batch.valid if images is None else images
     data, label = filled(batch, rows_for(batch.valid, len(trainee.plan.contexts)), PADDING)
-    trainee.optimizer.rescale_grad = 1.0 / batch.valid
+    trainee.optimizer.rescale_grad = 1.0 / images
     with image_form_explained(data, "training"):
         trainee.module.forward_backward(mx.io.DataBatch([data], [label]))
-    trainee.module.update()
+    if trainee.exchange is None:
+        trainee.module.update()
+    else:
+        _update_together(trainee, trainee.exchange, images)
     trainee.updates += 1
-    return _logits_and_labels(trainee.module, batch)
+    return _logits_and_labels(trainee.module, batch) if batch.valid else None
+
+
+def _update_together(trainee, exchange, images):
+    arrays = module_arrays(trainee.module).values()
+    if not trainee.workers.asynchronous:
+        for position, (_, gradients) in enumerate(arrays):
+            exchange.add_up(position, gradients)
+        trainee.module.update()
+        return
+    exchange.set_rate(trainee.optimizer.learning_rate)
+    for position, (weights, gradients) in enumerate(arrays):
+        for gradient in gradients:
+            gradient /= images
+        exchange.step(position, gradients, weights)
+    parameters_have_moved(trainee.module)
+
+
+def end_of_epoch(trainee: Trainee) -> None:
+    """Gets what asynchronous servers have once all workers have ended their epoch."""
+    if trainee.exchange is not None and trainee.workers.asynchronous:
+        trainee.workers.wait()
+        for position, (weights, _) in enumerate(module_arrays(trainee.module).values()):
+            trainee.exchange.get(position, weights)
 
 
 def predict(module: mx.mod.Module, contexts: list[mx.Context], batch: Batch) -> tuple:
@@ -206,8 +271,11 @@ def parameters(trainee: Trainee) -> tuple[dict, dict]:
 
 
 def synchronised(trainee: Trainee) -> tuple[dict, dict]:
-    """(arg_params, aux_params), after averaging the running statistics over the devices and setting them on each."""
+    """(arg_params, aux_params), after averaging the running statistics over devices and workers, and setting them."""
     arg_params, aux_params = parameters(trainee)
+    if trainee.workers.several:
+        means = trainee.workers.mean([value.asnumpy() for value in aux_params.values()])
+        aux_params = {name: mx.nd.array(mean, dtype=mean.dtype) for name, mean in zip(aux_params, means)}
     trainee.module.set_params(arg_params, aux_params)
     return arg_params, aux_params
 
@@ -229,6 +297,7 @@ def restore(trainee: Trainee, arrays: dict, updates: int) -> None:
     updates : int
         Number of updates made so far.
     """
-    weights = {k: v for k, v in parameters(trainee)[0].items() if k in trainee.plan.lr}
-    checkpoint.restore_optimizer(trainee.updater, trainee.keys, arrays, weights, updates)
+    if not trainee.workers.asynchronous:  # whose servers begin with a new optimiser
+        weights = {k: v for k, v in parameters(trainee)[0].items() if k in trainee.plan.lr}
+        checkpoint.restore_optimizer(trainee.updater, trainee.keys, arrays, weights, updates)
     trainee.updates = updates

@@ -10,13 +10,13 @@ import itertools
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import mxnet as mx
 
-from gluon_ft.data.batches import batches, by_names, every_image
+from gluon_ft.data.batches import by_names, every_image, shares
 from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.data.sources import class_names
 from gluon_ft.engine import fused
@@ -25,12 +25,15 @@ from gluon_ft.io import reporter, signals
 from gluon_ft.io.settings import plain
 from gluon_ft.models import graph
 from gluon_ft.runtime import seeds
+from gluon_ft.runtime.distributed.workers import joined
 from gluon_ft.symbolic import checkpoints, legacy, module, plan
 from gluon_ft.symbolic.head import DATA
+from gluon_ft.training import checkpoint
 from gluon_ft.training.config import TrainConfig
 from gluon_ft.training.fit import Result
+from gluon_ft.training.labels import described
 from gluon_ft.training.losses import cross_entropy
-from gluon_ft.training.metrics import Meter, Metrics, best_epoch, epoch_record, measure, nan_unless_finite
+from gluon_ft.training.metrics import Meter, Metrics, best_epoch, epoch_record, measure, nan_unless_finite, part_of
 from gluon_ft.training.rates import LearningRate
 
 # Settings of the published procedure: SGD without momentum or weight decay.
@@ -82,7 +85,8 @@ def fit(symbol: mx.sym.Symbol, arg_params: legacy.Parameters, aux_params: legacy
     config : TrainConfig, default AS_PUBLISHED
         The default is 8 epochs of SGD with learning rate 0.01 and kvstore 'device'. Weight decay applies to every
         parameter, as in Gluon; for `Module`'s own rule give wd_mult={'_(bias|gamma|beta)$': 0}. Only the settings in
-        `plan.USED` are supported; the others must have their defaults.
+        `plan.USED` are supported; the others must have their defaults. With a kvstore that begins with 'dist', see
+        `gluon_ft.fit`.
     head_lr_mult : float, optional
         Learning-rate multiplier of the last layer; by default it has none of its own.
     lr_mult, wd_mult : dict of str to float, optional
@@ -134,42 +138,55 @@ def fit(symbol: mx.sym.Symbol, arg_params: legacy.Parameters, aux_params: legacy
     if resume and save_to is None:
         raise ConfigError("resume needs the folder of the checkpoints", remedy="give save_to")
     with contextlib.ExitStack() as stack:
+        workers = stack.enter_context(joined(config.kvstore))
+        if workers.rank:
+            stack.enter_context(reporter.silenced())
         stop = signals.Stop() if save_to is None else stack.enter_context(signals.caught())
         with stop.at_once(f"{name}: stopped before training"):
             task = plan.make(symbol, batch_size, ctx, config, head_lr_mult, lr_mult, wd_mult, frozen, batchnorm)
-            done = _last_checkpoint(save_to, task, train) if resume else None
+            done = _last_checkpoint(save_to, task) if resume and workers.rank == 0 else None
+            optimizer_states: dict = {}
             if done is not None and save_to is not None:
                 arg_params, aux_params = legacy.load_params(Path(save_to) / checkpoints.PREFIX, done.epoch)
+                optimizer_states = checkpoints.load_optimizer(save_to, done.epoch)
+            if resume and workers.several:
+                done, optimizer_states = _told(workers, done, optimizer_states)
+            if done is not None:
+                _continue(train, done)
             begun = done.epoch if done else 0
             train, val, names = plan.named(train, val, done.classes if done else None)
-            stream, first = _stream(train, config.seed, begun + 1)
-            labels, val_labels = plan.check(task, arg_params, aux_params, train, val, first.data.shape, names)
+            stream, first = _stream(train, config.seed, begun + 1, workers)
+            labels, val_labels = plan.check(task, arg_params, aux_params, train, val, first.batch.data.shape, names)
+            if workers.several:
+                workers.check_alike({"settings": task.settings(), "training images": described(train),
+                                     "validation images": described(val)})
             if config.seed is not None:
                 seeds.seed_all(config.seed)
-            trainee = module.make(task, first.data.shape, arg_params, aux_params, initializer)
-            if done is not None and save_to is not None:
-                module.restore(trainee, checkpoints.load_optimizer(save_to, begun), done.updates)
+            trainee = module.make(task, first.batch.data.shape, arg_params, aux_params, initializer, workers)
+            if done is not None:
+                module.restore(trainee, optimizer_states, done.updates)
             result = SymbolicResult(symbol=symbol, frozen=task.frozen, held=task.held, classes=names)
             if done is not None:
                 result.history, result.best_epoch = list(done.history), done.best_epoch
             arg_params, aux_params = module.parameters(trainee)
             rate = LearningRate(config, train)
-            folder = None if save_to is None else checkpoints.made(save_to)
+            folder = None if save_to is None or workers.rank else checkpoints.made(save_to)
         started = time.perf_counter()
         for epoch in range(begun + 1, config.epochs + 1):
             at, where = time.perf_counter(), f"{name}, epoch {epoch}"
             with stop.at_once(_stopped(name, epoch, save_to)):
                 if epoch > begun + 1:
-                    stream, first = _stream(train, config.seed, epoch)
-                _seed_epoch(config.seed, epoch)
+                    stream, first = _stream(train, config.seed, epoch, workers)
+                _seed_epoch(config.seed, epoch, workers)
                 trained = _train_epoch(trainee, itertools.chain([first], stream), labels, rate,
                                        Meter(where, config.top_k), _speedometer(speedometer, batch_size), epoch,
                                        f"{name} {epoch}/{config.epochs}")
+                labels.add_up(workers)
                 labels.end_of_epoch()
                 arg_params, aux_params = module.synchronised(trainee)
                 validated = None if val is None else _evaluate(
-                    trainee.module, task.contexts, every_image(val, "the validation set"), val_labels,
-                    Meter(f"{where}, validation", config.top_k))
+                    trainee.module, task.contexts, every_image(val, "the validation set", part_of(workers)),
+                    val_labels, Meter(f"{where}, validation", config.top_k), workers)
             record = epoch_record(epoch, trained, validated, rate.at(1, trainee.updates - 1),
                                   time.perf_counter() - at, config.top_k)
             result.history.append(record)
@@ -180,9 +197,9 @@ def fit(symbol: mx.sym.Symbol, arg_params: legacy.Parameters, aux_params: legacy
                                           preprocessing.to_dict() if preprocessing else None)
                 folder.check()
                 checkpoints.save(folder.folder, symbol, arg_params, aux_params, module.saved_state(trainee), state)
-            if on_epoch is not None:
+            if on_epoch is not None and workers.rank == 0:
                 on_epoch(record)
-    if save_to is not None:
+    if save_to is not None and workers.rank == 0:
         result.best, result.last = (checkpoints.params_path(save_to, e) for e in
                                     (result.best_epoch, result.history[-1]["epoch"]))
     result.arg_params, result.aux_params = arg_params, aux_params
@@ -195,24 +212,34 @@ def _stopped(name, epoch, save_to) -> str:
     return f"{name}: stopped in epoch {epoch}; {kept}"
 
 
-def _stream(train, seed, epoch):
-    """(batches of an epoch, the first of them); random choices depend only on the seed and the epoch."""
+def _told(workers, done, optimizer_states):
+    """Worker 0's last epoch, or None, and its optimiser's state."""
+    bundle = checkpoint.of_first(workers, None if workers.rank else checkpoint.Bundle(
+        {"done": None if done is None else asdict(done)},
+        {name: value.asnumpy() for name, value in optimizer_states.items()}))
+    told = bundle.values["done"]
+    return (None if told is None else checkpoints.State(**told),
+            {name: mx.nd.array(value, dtype=value.dtype) for name, value in bundle.arrays.items()})
+
+
+def _stream(train, seed, epoch, workers):
+    """(shares of an epoch's batches, the first of them); random choices depend only on the seed and the epoch."""
     _seed_epoch(seed, epoch)
-    stream = batches(train)
+    stream = shares(train, part_of(workers))
     first = next(stream, None)
     if first is None:
         raise DataError("no images in the training set", expected="at least one", found="an empty loader")
     return stream, first
 
 
-def _seed_epoch(seed, epoch):
+def _seed_epoch(seed, epoch, workers=None):
     # MXNet's random state cannot be saved; with a seed for each epoch, a resumed run draws the same numbers.
     if seed is not None:
-        seeds.seed_all(seeds.seed_of(seed, epoch))
+        seeds.seed_all(seeds.seed_of(seed, epoch, worker=workers.rank if workers else 0))
 
 
-def _last_checkpoint(save_to, task, train):
-    """The state of the last complete epoch, or None. Sets the loader to continue after this epoch."""
+def _last_checkpoint(save_to, task):
+    """The state of the last complete epoch, or None."""
     known = checkpoints.epochs(save_to)
     if not known:
         return None
@@ -222,12 +249,16 @@ def _last_checkpoint(save_to, task, train):
             raise CheckpointError(f"the checkpoint was made with another '{key}'", path=save_to,
                                   **_difference(key, state.settings.get(key), value),
                                   remedy="go on with the same settings, or choose another folder")
+    return state
+
+
+def _continue(train, state):
+    """Sets the loader to continue after the last complete epoch."""
     if state.passes is not None and hasattr(train, "epoch"):
         train.epoch = state.passes
     else:
         warnings.warn("the training iterator does not count its passes: the order of images after the interruption "
                       "is its own", RuntimeWarning, stacklevel=3)
-    return state
 
 
 def _difference(key, old, new):
@@ -240,30 +271,31 @@ def _difference(key, old, new):
 
 def _train_epoch(trainee, stream, labels, rate, meter, speedometer, epoch, title):
     loss_of = cross_entropy(trainee.plan.config.label_smoothing)
-    for batch in reporter.progress(stream, desc=title, unit="batch"):
+    for batch, images in reporter.progress(stream, desc=title, unit="batch"):
         batch = batch.trimmed()
         labels.check(batch, meter.steps + 1)
         trainee.optimizer.set_learning_rate(rate.at(1, trainee.updates))
-        logits, label = module.step(trainee, batch)
-        meter.update([(logits, label, loss_of(logits, label))])
+        found = module.step(trainee, batch, images)
+        meter.update([] if found is None else [(*found, loss_of(*found))])
         meter.wait()
         if speedometer is not None:
             speedometer(mx.model.BatchEndParam(epoch - 1, meter.steps, None, None))
-    return meter.result()
+    module.end_of_epoch(trainee)
+    return meter.result(trainee.workers)
 
 
 def _speedometer(frequent, batch_size):
     return mx.callback.Speedometer(batch_size, frequent) if frequent else None
 
 
-def _evaluate(mod, contexts, stream, labels, meter) -> Metrics:
+def _evaluate(mod, contexts, stream, labels, meter, workers=None) -> Metrics:
     loss_of = cross_entropy()
 
     def predicted(batch):
         logits, label = module.predict(mod, contexts, batch)
         return [(logits, label, loss_of(logits, label) + nan_unless_finite(logits))]
 
-    found = measure(stream, predicted, meter, lambda batch: labels.check(batch, meter.steps + 1))
+    found = measure(stream, predicted, meter, lambda batch: labels.check(batch, meter.steps + 1), workers)
     labels.end_of_epoch()
     return found
 

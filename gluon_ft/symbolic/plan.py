@@ -22,6 +22,7 @@ from gluon_ft.symbolic.legacy import Parameters, check_aux
 from gluon_ft.training.config import TrainConfig
 from gluon_ft.training.labels import LabelCheck
 from gluon_ft.training.schedule import OPEN_ENDED
+from gluon_ft.training.step import check_workers
 
 # The settings of TrainConfig that `symbolic.fit` supports; the others must have their defaults.
 USED = ("epochs", "optimizer", "lr", "momentum", "wd", "schedule", "warmup", "lr_factor", "lr_every", "milestones",
@@ -105,9 +106,7 @@ def make(symbol: mx.sym.Symbol, batch_size: int, ctx: mx.Context | list[mx.Conte
         if field.name not in USED and getattr(config, field.name) != field.default:
             raise ConfigError(f"symbolic.fit has no {field.name}", expected=f"{field.default!r}, the default",
                               found=repr(getattr(config, field.name)), remedy="train with gluon_ft.fit for that")
-    if "dist" in config.kvstore:
-        raise ConfigError(f"kvstore '{config.kvstore}' is not for symbolic.fit", expected="'device' or 'local'",
-                          remedy="train on several machines with Gluon")
+    check_workers(config)
     devices.check_kvstore(config.kvstore, contexts)
     label, head = graph.label_name(symbol), graph.find_head(symbol).parameters
     names = [name for name in symbol.list_arguments() if name not in (DATA, label)]
@@ -129,7 +128,8 @@ def make(symbol: mx.sym.Symbol, batch_size: int, ctx: mx.Context | list[mx.Conte
     if head_lr_mult is not None:
         of_head = multipliers(list(head), {"": head_lr_mult}, "head_lr_mult")
         lr.update({name: value for name, value in of_head.items() if name in lr})
-    running = _with_softmax_options(running, config.label_smoothing, len(contexts))
+    running = _with_softmax_options(running, config.label_smoothing,
+                                    len(contexts) > 1 or config.kvstore.startswith("dist"))
     return Plan(symbol, running, label, head, [n for n in names if n not in lr], held, lr, wd, config, contexts,
                 batch_size)
 
@@ -141,8 +141,8 @@ def contexts_of(ctx: mx.Context | Iterable[mx.Context] | None) -> list[mx.Contex
     return [ctx] if isinstance(ctx, mx.Context) else list(ctx)
 
 
-def _with_softmax_options(symbol, smoothing, devices):
-    """Sets SoftmaxOutput's label smoothing; with several devices, also the label of padding rows, to be ignored."""
+def _with_softmax_options(symbol, smoothing, padded):
+    """Sets SoftmaxOutput's label smoothing; where rows may be padding, also their label, to be ignored."""
     inside, output = graph.result_of(symbol)
     changes = {}
     if smoothing:
@@ -153,7 +153,7 @@ def _with_softmax_options(symbol, smoothing, devices):
                               found=f"{head.op} '{head.name}'")
         # SoftmaxOutput distributes alpha over the wrong classes only, TrainConfig's label_smoothing over all classes.
         changes["smooth_alpha"] = repr(smoothing * (classes - 1) / classes)
-    if devices > 1:
+    if padded:
         changes.update(use_ignore="True", ignore_label=repr(PADDING))
     return graph.with_attributes(symbol, {output.name: changes}) if changes else symbol
 

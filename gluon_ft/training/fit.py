@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mxnet as mx
-import numpy as np
 
 from gluon_ft.data.batches import batches, by_names, shares
 from gluon_ft.data.sources import class_names
@@ -22,7 +20,7 @@ from gluon_ft.runtime.distributed.workers import Workers, joined
 from gluon_ft.runtime.gluon_internals import averaged, is_deferred, parameters_by_path
 from gluon_ft.training import checkpoint, checkpoint_shape, stopping
 from gluon_ft.training.config import TrainConfig
-from gluon_ft.training.labels import LabelCheck, class_names_of, classes_of, labels_of
+from gluon_ft.training.labels import LabelCheck, class_names_of, classes_of, described
 from gluon_ft.training.metrics import Meter, best_epoch, epoch_record, evaluate, part_of
 from gluon_ft.training.step import Stepper, draws
 
@@ -165,7 +163,8 @@ class _Training:
 
     def run(self, resume: bool) -> Result:
         """Trains to the end; see `fit`."""
-        _check_alike(self.workers, self.net, self.train, self.val, self.config)
+        if self.workers.several:
+            _check_alike(self.workers, self.net, self.train, self.val, self.config)
         place = self._resumed() if resume else self._fresh()
         self.stepper.join()
         while place.epoch <= self.config.epochs and self.result.stopped is None:
@@ -340,32 +339,17 @@ class _Training:
 
 
 def _check_alike(workers, net, train, val, config):
-    """ConfigError where another worker would train something else than worker 0; they would wait for each other."""
-    if not workers.several:
-        return
     shapes = {path: parameter.shape for path, parameter in parameters_by_path(net).items()}
-    labels = [None if found is None else found.tobytes()
-              for found in (None if source is None else labels_of(source) for source in (train, val))]
-    known = {"settings": config.to_dict(), "network": shapes,
-             "training images": (labels[0], len(train) if hasattr(train, "__len__") else None),
-             "validation images": (labels[1], val is None)}
-    told = workers.all(b"".join(hashlib.sha256(repr(value).encode()).digest() for value in known.values()))
-    for rank, one in enumerate(told):
-        for number, what in enumerate(known):
-            if one[32 * number:32 * number + 32] != told[0][32 * number:32 * number + 32]:
-                raise ConfigError(f"worker {rank} has other {what} than worker 0", expected="the same on all workers",
-                                  remedy="give all of them the same settings and data")
+    workers.check_alike({"settings": config.to_dict(), "network": shapes, "training images": described(train),
+                         "validation images": described(val)})
 
 
 def _average_statistics(net, workers):
     """BatchNorm's running statistics become the mean of all workers', each of which has seen other images."""
-    running = [p for path, p in parameters_by_path(net).items() if path.endswith(("running_mean", "running_var"))]
-    if not workers.several or not running:
-        return
-    values = [averaged(parameter).asnumpy() for parameter in running]
-    mean = workers.total(np.concatenate([value.ravel() for value in values])) / workers.size
-    for parameter, value, part in zip(running, values, np.split(mean, np.cumsum([v.size for v in values])[:-1])):
-        parameter.set_data(mx.nd.array(part.reshape(value.shape), dtype=value.dtype))
+    if workers.several:
+        running = [p for path, p in parameters_by_path(net).items() if path.endswith(("running_mean", "running_var"))]
+        for parameter, mean in zip(running, workers.mean([averaged(parameter).asnumpy() for parameter in running])):
+            parameter.set_data(mx.nd.array(mean, dtype=mean.dtype))
 
 
 class _StopAsked(Exception):

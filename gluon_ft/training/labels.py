@@ -128,6 +128,14 @@ def labels_of(source: Any) -> np.ndarray | None:
     return None if known is None else class_names.numbers(known, "the labels")
 
 
+def described(source: Any) -> tuple:
+    """What can be told of a loader's images without reading them: labels and number of batches; () of None."""
+    if source is None:
+        return ()
+    labels = labels_of(source)
+    return (None if labels is None else labels.tobytes(), len(source) if hasattr(source, "__len__") else None)
+
+
 def classes_of(net: Block) -> int | None:
     """How many classes the network's output has, None where that cannot be told."""
     try:

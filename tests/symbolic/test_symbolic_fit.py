@@ -270,7 +270,7 @@ def test_options_out_of_range():
         fit(net, batch_size=1, ctx=[mx.cpu(0), mx.cpu(1)])
     with pytest.raises(ConfigError, match="resume needs the folder of the checkpoints"):
         fit(net, resume=True)
-    with pytest.raises(ConfigError, match=r"kvstore 'dist_sync' is not for symbolic.fit"):
+    with pytest.raises(ConfigError, match=r"kvstore 'dist_sync' is for training by several processes"):
         fit(net, config=replace(QUIET, kvstore="dist_sync"))
     with pytest.raises(DataError, match="no images in the training set; expected at least one; found an empty loader"):
         fit(net, [])

@@ -28,6 +28,9 @@ _LOOK = 0.05  # seconds between two looks at the processes
 # Seconds that the scheduler and the servers here may live after the last worker here: a script that has made no
 # distributed KVStore never tells them to end.
 _LEFT_OVER = 10.0
+# Seconds that the other workers have after a signal once the first has ended: worker 0 may still write a checkpoint,
+# and one that waits for a worker which is gone hears no signal.
+_SAVING = 30.0
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,7 @@ def _received(came):
 
 def _watch(started, came, say: Callable[[str], None]) -> int:
     workers = [one for one in started if one.member.role == WORKER] or started
-    passed, quiet_since = 0, None
+    passed, quiet_since, some_since = 0, None, None
     while True:
         for number in came[passed:]:
             passed += 1
@@ -171,6 +174,10 @@ def _watch(started, came, say: Callable[[str], None]) -> int:
             if status and not came:
                 say(_report(one, status))
                 return status if 0 < status < 128 else 1
+        if came and any(one.ended for one in workers):
+            some_since = some_since or time.monotonic()
+            if time.monotonic() - some_since > _SAVING:
+                return 128 + came[0]
         if all(one.ended for one in workers):
             quiet_since = quiet_since or time.monotonic()
             if all(one.ended for one in started) or came or time.monotonic() - quiet_since > _LEFT_OVER:

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import hashlib
 import os
 import struct
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import mxnet as mx
@@ -97,6 +98,28 @@ class Workers:
         """The sum over all workers, float64 of the same shape; added up by number, so that all get the same bits."""
         own = np.asarray(values, dtype=np.float64)
         return sum((np.frombuffer(told).reshape(own.shape) for told in self.all(own.tobytes())), np.zeros(own.shape))
+
+    def mean(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The mean over all workers of each of their arrays, of the same shapes and types."""
+        if self._store is None or not arrays:
+            return list(arrays)
+        flat = self.total(np.concatenate([array.ravel() for array in arrays])) / self.size
+        parts = np.split(flat, np.cumsum([array.size for array in arrays])[:-1])
+        return [part.reshape(array.shape).astype(array.dtype) for part, array in zip(parts, arrays)]
+
+    def check_alike(self, known: Mapping[str, object]) -> None:
+        """ConfigError where another worker would train something else than worker 0: they would wait for each other.
+
+        known : what must be the same, by what it is called, as values whose `repr` tells them apart.
+        """
+        own = [hashlib.sha256(repr(value).encode()).digest() for value in known.values()]
+        told = self.all(b"".join(own))
+        for rank, one in enumerate(told):
+            for number, what in enumerate(known):
+                place = slice(32 * number, 32 * number + 32)
+                if one[place] != told[0][place]:
+                    raise ConfigError(f"worker {rank} has other {what} than worker 0", expected="the same on all",
+                                      remedy="give all of them the same settings and data")
 
     def agree(self, *wanted: bool) -> list[bool]:
         """What any worker wanted three calls ago: all act on it at the same step, and none waits for it."""
