@@ -1,8 +1,9 @@
 """`export_model`: writes the folder of a model, checked, whole or not at all."""
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -21,8 +22,7 @@ from gluon_ft.evaluation.predict import class_names_of
 from gluon_ft.export import certificate, model_card, onnx_files, source
 from gluon_ft.export.int8 import build
 from gluon_ft.export.source import Source
-from gluon_ft.io import documents
-from gluon_ft.io.atomic import replacing_folder
+from gluon_ft.io import atomic, documents, locks, signals
 from gluon_ft.io.checksums import sha256_of
 from gluon_ft.io.paths import AnyPath
 from gluon_ft.io.settings import plain
@@ -115,10 +115,19 @@ def export_model(model: AnyPath, folder: AnyPath, *, onnx: bool = False, check: 
     found = source.find(model)
     _check_place(folder, found.path, force)
     images = source.images_to_check(found, check) if onnx and not no_check else None
-    with checkpoint.saving(folder, "the export cannot be written"), replacing_folder(folder, replace=True) as building:
+    with signals.raised("stopped"), checkpoint.saving(folder, "the export cannot be written"), _alone(folder), \
+            atomic.replacing_folder(folder, replace=True) as building:
         manifest, proof = _write(building, found, onnx, images, options, safetensors)
     sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     return Export(folder, sizes, proof, manifest)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """No other export writes the folder meanwhile, and what one that was killed left beside it is removed."""
+    with locks.acquire(locks.beside(folder), waiting=f"waits for another export to {folder}"):
+        atomic.remove_leftovers(folder)
+        yield
 
 
 def _int8(asked: bool, loss: float | None, keep: Sequence[str], checked: bool) -> build.Options | None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
 import shutil
 import stat
@@ -85,10 +86,19 @@ def _exchange(new: Path, path: Path) -> None:
 
 
 def remove_leftovers(path: str | os.PathLike) -> None:
-    """Removes what a killed `replacing_folder(path)` left. Call it only while no other process makes that folder."""
+    """Removes what a killed `replacing_folder(path)` left; a folder that it had put aside comes back if there is none.
+
+    Call it only while no other process makes that folder.
+    """
     path = Path(path)
+    name, own = glob.escape(path.name), "[0-9a-f]" * 8
+    for aside in path.parent.glob(f".{name}.{own}.old"):
+        if path.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            os.replace(aside, path)
     # Two dots: an archive was being unpacked into the unfinished folder, which itself begins with a dot.
-    for pattern in (f".{path.name}.*.part", f"..{path.name}.*.part"):
+    for pattern in (f".{name}.{own}.part", f"..{name}.*.part"):
         for old in path.parent.glob(pattern):
             shutil.rmtree(old, ignore_errors=True)
 

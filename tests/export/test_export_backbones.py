@@ -6,9 +6,10 @@ import shutil
 
 import mxnet as mx
 import numpy as np
+import photos
 import pytest
 from conftest import shared_data
-from export_runs import make_run, pictures_fixture  # noqa: F401  (fixture)
+from export_runs import divide, make_run
 from train_runs import gluon_ft_command
 
 import gluon_ft
@@ -24,6 +25,11 @@ pytest.importorskip("onnxruntime")
 # In docs/export.md.
 APART = pytest.mark.xfail(reason="probabilities differ by 1.9e-3 with random weights", strict=True)
 MARKS = {"mobilenetv2_0.25": (), "cifar_residualattentionnet452": (pytest.mark.slow, APART)}
+
+
+@pytest.fixture(scope="module", name="pictures")
+def pictures_fixture(tmp_path_factory):
+    return photos.make(tmp_path_factory.mktemp("export") / "photos", count=5)
 
 
 def cases():
@@ -47,11 +53,17 @@ def test_a_backbone(name, pictures, tmp_path):
     how = gluon_ft.Preprocessing(size=entry.min_size, resize=entry.min_size, channel_order="gray" if grey else "rgb",
                                  **({"mean": (0.5,), "std": (0.2,)} if grey else {}))
     try:
-        run = make_run(tmp_path / "run", pictures, network(name, how), how)
-        found = export_model(run, tmp_path / "model", onnx=True, check=pictures).certificate
-        assert found.images == 12 and found.changed == []
+        run = divide(make_run(tmp_path / "run", pictures, network(name, how), how), pictures, range(4), [4])
+        found = export_model(run, tmp_path / "model", onnx=True, int8=True, int8_loss=100, check=pictures).certificate
+        assert found.images == 15 and found.changed == []
         assert max(found.largest_difference, found.logits_difference) <= 1e-4
-        print(f"{name}: {found.largest_difference:.1e}")
+        int8 = found.int8
+        speed, size = (values["int8"] / values["float32"] for values in (int8["images_per_second"], int8["bytes"]))
+        print(f"{name}: {found.largest_difference:.1e}; INT8 {int8['mean_difference']:.1e}, {int8['layers']} layers, "
+              f"{speed:.2f} of the speed, {size:.2f} of the bytes")
+        assert int8["calibration"]["images"] == 12 and int8["images"] == 3
+        # Random weights make more of rounding than trained ones do, and three images are few.
+        assert int8["mean_difference"] <= 0.2
     finally:
         shutil.rmtree(tmp_path)  # up to 2 GB
 

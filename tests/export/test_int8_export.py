@@ -9,19 +9,17 @@ import mxnet as mx
 import numpy as np
 import photos
 import pytest
-from export_runs import GREY, make_run
+from export_runs import GREY, divide, make_run
 from small_nets import small
 from train_runs import gluon_ft_command
 
 import gluon_ft
 from gluon_ft.data.sources.arrays import ArraySource
-from gluon_ft.data.sources.files import FileSource
 from gluon_ft.errors import ConfigError, DataError, NetworkError, WeightsError
 from gluon_ft.evaluation.model import save_model
 from gluon_ft.export import export_model, onnx_files
 from gluon_ft.export.folder import symbol_and_values
 from gluon_ft.export.int8 import graph, judgement, ranges
-from gluon_ft.reporting import data_record
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -40,15 +38,11 @@ def trained_fixture(pictures, tmp_path_factory):
     mx.random.seed(0)
     np.random.seed(0)
     folder = make_run(tmp_path_factory.mktemp("int8_run") / "fruit", pictures, classes=CLASSES)
-    net, parts = gluon_ft.load_model(folder), {}
+    net = gluon_ft.load_model(folder)
     logits = np.log(net.probabilities(pictures)) * net.temperature
     net.output.bias.set_data(mx.nd.array(-logits.mean(axis=0)))  # so that the images get different classes
     save_model(net, folder / "best.params", preprocessing=GREY, classes=CLASSES, temperature=1.7)
-    for part, numbers in (("train", range(4)), ("validation", range(4, 6))):
-        names = [f"{name}/{number:02}.png" for name in CLASSES for number in numbers]
-        parts[part] = FileSource(pictures, pictures, names, np.repeat(range(3), len(numbers)), CLASSES)
-    data_record.write(folder, data_record.describe(parts, CLASSES, []))
-    return folder
+    return divide(folder, pictures, range(4), range(4, 6), CLASSES)
 
 
 @pytest.fixture(scope="module", name="exported")

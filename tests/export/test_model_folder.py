@@ -4,8 +4,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import mxnet as mx
 import numpy as np
@@ -17,6 +19,7 @@ from train_runs import gluon_ft_command
 import gluon_ft
 from gluon_ft.errors import ConfigError, DataError, WeightsError
 from gluon_ft.export import export_model
+from gluon_ft.io import atomic
 from gluon_ft.weights import model_folder
 from gluon_ft.weights.readers.tensor_files import read_tensors
 
@@ -138,6 +141,48 @@ def test_an_export_is_replaced_and_another_folder_is_not(run, tmp_path):
     assert sorted(place.iterdir()) == before
     assert "manifest.json" in export_model(run, place, force=True).files
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again", "model"]
+
+
+def test_what_a_killed_export_left_is_removed(run, tmp_path):
+    for name in (".model.0123abcd.part", ".model.x.0123abcd.part", ".model.mine.part", ".model.4567cdef.old"):
+        (tmp_path / name).mkdir()
+    export_model(run, tmp_path / "model")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".model.mine.part", ".model.x.0123abcd.part", "model"]
+
+
+def test_an_export_that_was_put_aside_comes_back(whole, tmp_path):
+    """Killed between the two renamings, an export leaves the earlier one under another name."""
+    shutil.copytree(whole.folder, tmp_path / ".model.4567cdef.old")
+    with pytest.raises(DataError, match="no validation images are known"):
+        export_model(tmp_path / ".model.4567cdef.old", tmp_path / "model", onnx=True)
+    assert not (tmp_path / "model").exists()
+    atomic.remove_leftovers(tmp_path / "model")
+    assert gluon_ft.load_model(tmp_path / "model").classes and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_export_leaves_nothing_for_long(run, tmp_path, number):
+    """Where it cannot clean up itself, the next one does."""
+    slow = ("import sys, time; import gluon_ft.export.folder as folder; "
+            "folder.model_card.text = lambda *_: time.sleep(60); "
+            "from gluon_ft.cli.main import main; sys.exit(main())")
+    process = subprocess.Popen([sys.executable, "-c", slow, "export", str(run), "-o", str(tmp_path / "model")],
+                               stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob(".model.*.part/classes.txt")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(1)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    left = sorted(path.name for path in tmp_path.iterdir())
+    if number == signal.SIGKILL:
+        assert len([name for name in left if name.endswith(".part")]) == 1
+        export_model(run, tmp_path / "model")
+        assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    else:
+        assert process.returncode == 128 + number and "Traceback" not in err and "stopped" in err
+        assert left == []
 
 
 @pytest.mark.parametrize("place", ["run", "above", "here", "file"])

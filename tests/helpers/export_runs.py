@@ -43,6 +43,16 @@ def make_run(folder, images, net=None, how=GREY, **card):
     return folder
 
 
+def divide(run, images, train, validation, classes=CLASSES):
+    """Has the run trained and validated on the images of these numbers in the folder of each colour."""
+    parts = {}
+    for part, numbers in (("train", train), ("validation", validation)):
+        names = [f"{name}/{number:02}.png" for name in ("red", "green", "blue") for number in numbers]
+        parts[part] = FileSource(images, images, names, np.repeat(range(3), len(numbers)), classes)
+    data_record.write(run, data_record.describe(parts, classes, []))
+    return run
+
+
 @pytest.fixture(scope="session", name="pictures")
 def pictures_fixture(tmp_path_factory):
     return photos.make(tmp_path_factory.mktemp("export") / "photos", count=4)
