@@ -29,7 +29,7 @@ _LEVELS = 255
 _MOST_WEIGHT = 127
 _MOST_PAIR = 127.5  # of two weights beside each other: times 255 that is less than 2 ** 15, rounding included
 _MOST_BIAS = 2 ** 30
-_LEAST_SCALE = 1e-8
+_LEAST_SCALE = 1e-15
 
 
 class Plan:
