@@ -26,7 +26,10 @@ class Browser:
         return _request(f"{self._address}/session/{self._session}{path}", values, method)
 
     def open(self, path: Path, part: str = ""):
-        self._call("/url", {"url": path.resolve().as_uri() + part})
+        self.visit(path.resolve().as_uri() + part)
+
+    def visit(self, address: str):
+        self._call("/url", {"url": address})
 
     def run(self, script: str, *arguments):
         """What the body of a JavaScript function returns."""
