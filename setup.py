@@ -23,6 +23,14 @@ class BuildWithHook(build_py):
 # What MXNet's metadata ask for, beside requests and NumPy, where pip leaves them out.
 _MXNETS_OWN = ["graphviz>=0.8.1,<0.9; python_version >= '3.13'", "numpy>=2; python_version >= '3.13'"]
 
+# The libraries that mxnet-cu112 1.9.1 is linked with, by their sonames (libcudnn.so.8, libcufft.so.10, ...), which
+# gluon_ft.runtime.gpu.libraries loads, so that a GPU needs nothing else but NVIDIA's driver.
+_CUDA = [f"nvidia-{name}-cu11{versions}; sys_platform == 'linux' and platform_machine == 'x86_64'"
+         for name, versions in (("cuda-runtime", ">=11.7,<12"), ("cuda-nvrtc", ">=11.7,<12"), ("nvtx", ">=11.7,<12"),
+                                ("cublas", ">=11.10,<12"), ("cudnn", ">=8.5,<9"), ("cufft", ">=10.7,<11"),
+                                ("curand", ">=10.2,<11"), ("cusparse", ">=11.7,<12"), ("cusolver", ">=11.4,<12"),
+                                ("nccl", ">=2.13,<3"))]
+
 setup(
     name="gluon-ft",
     version="0.1.0",
@@ -73,7 +81,7 @@ setup(
     # comes second, and the extra brings what else MXNet imports.
     extras_require={
         "cpu": ["mxnet==1.9.1; python_version < '3.13'", *_MXNETS_OWN],
-        "cu112": ["mxnet-cu112==1.9.1; python_version < '3.13'", *_MXNETS_OWN],
+        "cu112": ["mxnet-cu112==1.9.1; python_version < '3.13'", *_MXNETS_OWN, *_CUDA],
         "heif": ["pillow-heif"],
         # ONNX 1.18 is the last with the module onnx.mapping, which mxnet.onnx needs.
         "export": ["onnx>=1.12,<1.19"],

@@ -8,8 +8,10 @@ import mxnet as mx
 from mxnet.gluon import Block
 
 from gluon_ft.errors import ConfigError
+from gluon_ft.io import reporter
 from gluon_ft.runtime.distributed import workers
 from gluon_ft.runtime.gluon_internals import contexts_of
+from gluon_ft.runtime.gpu import cards, self_test
 
 _FORMS = "auto, cpu, cpu:N, gpu or gpu:N with N at least 1, or chosen cards such as gpu:0,2"
 
@@ -18,21 +20,43 @@ def contexts(spec: str = "auto") -> list[mx.Context]:
     """Contexts for `spec`: 'auto' (every GPU, or else the CPU), 'cpu', 'cpu:N', 'gpu', 'gpu:N' (the first N of them),
     'gpu:0,2' (the cards with these numbers), 'gpu:2,' (card 2 alone).
 
-    Raises ConfigError for another form, a card named twice, or GPUs that are not there.
+    Each card is tested before its first use in the process; 'auto' leaves out those that cannot run, with a notice.
+    Raises ConfigError for another form, a card named twice, and GPUs that are not there or cannot run.
     """
     gpus = mx.context.num_gpus()
     if spec == "auto":
-        return [mx.gpu(i) for i in range(gpus)] or [mx.cpu()]
+        return tested([mx.gpu(i) for i in range(gpus) if _can_run(i)] or [mx.cpu()])
     chosen = re.fullmatch(r"gpu:(\d{1,3}(?:,\d{1,3})+|\d{1,3},)", spec)
     if chosen:
-        return _chosen(spec, [int(number) for number in chosen[1].split(",") if number], gpus)
+        return tested(_chosen(spec, [int(number) for number in chosen[1].split(",") if number], gpus))
     found = re.fullmatch(r"(cpu|gpu)(?::([1-9]\d{0,2}))?", spec)
     if not found:
         raise ConfigError(f"unknown device '{spec}'", expected=_FORMS)
     kind, count = found[1], int(found[2] or 1)
     if kind == "gpu" and count > gpus:
         raise _not_there(spec, f"{count} GPU{'s' * (count > 1)}", gpus)
-    return [mx.cpu(i) if kind == "cpu" else mx.gpu(i) for i in range(count)]
+    return tested([mx.cpu(i) if kind == "cpu" else mx.gpu(i) for i in range(count)])
+
+
+def _can_run(number):
+    obstacle = cards.obstacle_of(number)
+    if obstacle is not None:
+        reporter.notice(f"gpu({number}) is left out: {obstacle}")
+    return obstacle is None
+
+
+def tested(places: list[mx.Context]) -> list[mx.Context]:
+    """The same contexts, once each card among them has passed its test, see `gpu.self_test`.
+
+    Raises ConfigError for a card that MXNet has no code for, that fails, or that computes wrongly.
+    """
+    for place in places:
+        if place.device_type == "gpu":
+            obstacle = cards.obstacle_of(place.device_id)
+            if obstacle is not None:
+                raise ConfigError(f"{place} cannot run this MXNet", found=obstacle, remedy=cards.INSTEAD)
+            self_test.check(place)
+    return places
 
 
 def _chosen(spec, numbers, gpus):
@@ -118,6 +142,6 @@ def placed(net: Block, ctx: mx.Context | list[mx.Context] | None) -> list[mx.Con
     """Moves the network to `ctx`, a context or a list of them (None: it stays), and returns its contexts."""
     if ctx is not None:
         ctx = list(ctx) if isinstance(ctx, (list, tuple)) else [ctx]
-        if of(net) != ctx:
+        if of(net) != tested(ctx):
             net.collect_params().reset_ctx(ctx)
     return of(net)

@@ -1,6 +1,7 @@
 """`gluon-ft doctor`: what is installed, what this machine offers, what is missing, and what to do about it."""
 from __future__ import annotations
 
+import ctypes
 import importlib
 import importlib.metadata
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 from gluon_ft.errors import ConfigError
 from gluon_ft.io import paths
 from gluon_ft.runtime import hardware, mxnet_import, processors
+from gluon_ft.runtime.gpu import cards, libraries
 
 LEVELS = ("ok", "hint", "problem")
 LEAST_FREE_GB = 2.0
@@ -49,7 +51,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Examines this Python environment and machine; changes nothing, downloads nothing."""
-    parts = (_python, _packages, _opencv, _mxnet, _gluoncv, _processors, _gpus, _cache, _optional)
+    parts = (_python, _packages, _opencv, _cuda, _mxnet, _gluoncv, _processors, _gpus, _cache, _optional)
     return [finding for part in parts for finding in part()]
 
 
@@ -229,21 +231,43 @@ def _threads(best: int) -> Finding:
                    None if fits else f"{best} would use what this process may use; unset it, and gluon_ft sets it")
 
 
+def _cuda() -> Iterator[Finding]:
+    """Where mxnet-cu112 is installed: each library that it needs, and NVIDIA's driver."""
+    if _version("mxnet-cu112") is None:
+        return
+    for library in libraries.LIBRARIES:
+        yield _library(library.soname, lambda library=library: libraries.where(library))
+    yield _library(libraries.DRIVER, lambda: str(ctypes.CDLL(libraries.DRIVER) and "of the driver"))
+    version = cards.driver_version()
+    old = None if version is None else cards.old_driver(version)
+    yield Finding("cuda", "driver", version, "hint" if version is None or old else "ok",
+                  "install NVIDIA's driver, without which nothing but the CPU computes" if version is None else
+                  old and f"{old}; update it, or {cards.INSTEAD}")
+
+
+def _library(name, load) -> Finding:
+    try:
+        return Finding("cuda", name, load())
+    except OSError as error:
+        return Finding("cuda", name, None, "problem", f"{libraries.remedy_of(name)} ({error})")
+
+
 def _gpus() -> Iterator[Finding]:
     mx = sys.modules.get("mxnet")
-    gpus = hardware.nvidia_gpus()
+    gpus = cards.visible() or cards.nvidia_gpus()
     count = _mxnet_gpus(mx)
     yield Finding("devices", "GPUs", f"{count} for MXNet, {len(gpus)} seen by NVIDIA's driver")
     with_cuda = mx is not None and mx.runtime.Features().is_enabled("CUDA")
     for number, gpu in enumerate(gpus):
-        about = f"{gpu['name']}, {gpu['memory_mib']} MiB, driver {gpu['driver']}"
-        obstacle = hardware.gpu_obstacle(gpu)
+        capability = "not told" if gpu["capability"] is None else "{}.{}".format(*gpu["capability"])
+        about = f"{gpu['name']}, {gpu['memory_mib']} MiB, compute capability {capability}, driver {gpu['driver']}"
+        obstacle = cards.gpu_obstacle(gpu)
         if obstacle:
             # The CPU still works, so nothing prevents use.
-            yield Finding("devices", f"gpu {number}", about, "hint", f"{obstacle}; train on the CPU, or elsewhere")
+            yield Finding("devices", f"gpu {number}", about, "hint", f"{obstacle}; {cards.INSTEAD}")
         elif not with_cuda:
             yield Finding("devices", f"gpu {number}", about, "hint", "the mxnet here is the one for the CPU: "
-                          "pip uninstall mxnet && pip install mxnet-cu112==1.9.1")
+                          "pip uninstall mxnet && pip install '.[cu112]' (in gluon_ft's folder)")
         else:
             yield Finding("devices", f"gpu {number}", about)
     if with_cuda and not count:

@@ -1,4 +1,4 @@
-"""What this machine's processors and NVIDIA GPUs can do for MXNet 1.9.1, and Intel's matrix tiles switched on."""
+"""What this machine's processors can do for MXNet 1.9.1, and Intel's matrix tiles switched on."""
 from __future__ import annotations
 
 import contextlib
@@ -6,79 +6,15 @@ import ctypes
 import os
 import platform
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-# Compute capabilities of the machine code in mxnet-cu112 1.9.1. It has no PTX, so code runs on GPUs of the same major
-# and the same or a higher minor version only (CUDA C Programming Guide, "Binary Compatibility").
-CUDA_CODE = ((5, 0), (6, 0), (7, 0), (8, 0), (8, 6))
-# The oldest driver that runs CUDA 11.x programs (CUDA Compatibility, "Minor Version Compatibility").
-OLDEST_DRIVER = 450
-_GENERATIONS = {(3, 0): "Kepler", (5, 0): "Maxwell", (6, 0): "Pascal", (7, 0): "Volta", (7, 5): "Turing",
-                (8, 0): "Ampere", (8, 9): "Ada", (9, 0): "Hopper", (10, 0): "Blackwell"}
 _BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
 # From Linux's arch/x86/include/uapi/asm/prctl.h and arch/x86/include/asm/fpu/types.h.
 _SYS_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XFEATURE_XTILE_DATA = 158, 0x1023, 18
 ISA_VARIABLES = ("DNNL_MAX_CPU_ISA", "MKLDNN_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA")
 ISA = "AVX512_CORE_AMX"
-
-
-def nvidia_gpus(program: str = "nvidia-smi") -> list[dict]:
-    """The GPUs that NVIDIA's driver sees: name, capability ((major, minor) or None), driver, memory (MiB).
-
-    Asks `nvidia-smi`; an empty list where there is none, or it does not answer within 20 seconds.
-    """
-    fields = ["name", "driver_version", "memory.total", "compute_cap"]
-    # Drivers before 510 do not know compute_cap, and refuse the whole query.
-    lines = _query(program, fields) or [f"{line}, " for line in _query(program, fields[:-1])]
-    gpus = []
-    for line in lines:
-        name, driver, memory, capability = (part.strip() for part in line.split(","))
-        gpus.append({"name": name, "driver": driver, "memory_mib": _number(memory.split(" ")[0]),
-                     "capability": _capability(capability)})
-    return gpus
-
-
-def _query(program: str, fields: list[str]) -> list[str]:
-    command = [program, f"--query-gpu={','.join(fields)}", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [line for line in done.stdout.splitlines() if line.count(",") == len(fields) - 1]
-
-
-def _number(text: str) -> int | None:
-    return int(text) if text.isdecimal() else None
-
-
-def _capability(text: str) -> tuple[int, int] | None:
-    major, _, minor = text.partition(".")
-    return (int(major), int(minor)) if major.isdecimal() and minor.isdecimal() else None
-
-
-def generation(capability: tuple[int, int]) -> str:
-    """NVIDIA's name for a compute capability: (8, 6) -> 'Ampere'; for one newer than known, the newest known."""
-    return next((name for least, name in sorted(_GENERATIONS.items(), reverse=True) if capability >= least), "older")
-
-
-def runs_mxnet(capability: tuple[int, int]) -> bool:
-    """Whether mxnet-cu112 1.9.1 has machine code for a GPU of this compute capability."""
-    return any(capability[0] == major and capability[1] >= minor for major, minor in CUDA_CODE)
-
-
-def gpu_obstacle(gpu: dict) -> str | None:
-    """Why mxnet-cu112 1.9.1 cannot use a GPU of `nvidia_gpus()`; None where it can, or where that is not known."""
-    capability = gpu["capability"]
-    if capability is not None and not runs_mxnet(capability):
-        return (f"{generation(capability)} (compute capability {capability[0]}.{capability[1]}): mxnet-cu112 1.9.1 "
-                "carries code for Maxwell to Ada (5.0 to 8.9) only, and nothing that a driver could translate")
-    driver = _number(gpu["driver"].split(".")[0])
-    if driver is not None and driver < OLDEST_DRIVER:
-        return f"driver {gpu['driver']} is too old for CUDA 11.2: it needs {OLDEST_DRIVER}.80 or later"
-    return None
 
 
 def bfloat16_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:

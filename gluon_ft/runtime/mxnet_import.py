@@ -12,13 +12,17 @@ import importlib.machinery
 import importlib.util
 import os
 import platform
+import re
 import sys
 import types
 import warnings
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from gluon_ft.errors import DependencyError
-from gluon_ft.runtime import hardware, mxnet_fixes, old_names, processors, variables
+from gluon_ft.errors import ConfigError, DependencyError, printable
+from gluon_ft.runtime import hardware, mxnet_fixes, old_names, processors
+from gluon_ft.runtime.gpu import libraries
 from gluon_ft.runtime.quick_import import deferred, operator_code
 
 
@@ -46,6 +50,24 @@ THREADS_OF_USER = os.environ.get("OMP_NUM_THREADS", "").strip()
 THREADS_TOO_LATE = "mxnet" in sys.modules and not THREADS_OF_USER
 
 
+# Variables that MXNet reads when it is imported; a value that it cannot read ends the process.
+MOST_THREADS = 4096
+_THREADS = """OMP_NUM_THREADS MXNET_CPU_WORKER_NTHREADS MXNET_GPU_WORKER_NTHREADS MXNET_CPU_PRIORITY_NTHREADS
+MXNET_GPU_COPY_NTHREADS MXNET_MP_WORKER_NTHREADS MXNET_MP_OPENCV_NUM_THREADS MXNET_OMP_MAX_THREADS
+MXNET_KVSTORE_REDUCTION_NTHREADS MXNET_CPU_TEMP_COPY MXNET_GPU_TEMP_COPY MXNET_CPU_PARALLEL_RAND_COPY
+MXNET_GPU_PARALLEL_RAND_COPY""".split()
+_NUMBERS = """MXNET_KVSTORE_BIGARRAY_BOUND MXNET_KVSTORE_SLICE_THRESHOLD MXNET_CPU_PARALLEL_SIZE
+MXNET_EXEC_BULK_EXEC_MAX_NODE_TRAIN MXNET_EXEC_BULK_EXEC_MAX_NODE_TRAIN_FWD MXNET_EXEC_BULK_EXEC_MAX_NODE_TRAIN_BWD
+MXNET_EXEC_INPLACE_GRAD_SUM_CAP MXNET_MKLDNN_CACHE_NUM DMLC_NUM_WORKER DMLC_NUM_SERVER DMLC_PS_ROOT_PORT""".split()
+_FLAGS = """MXNET_EXEC_BULK_EXEC_TRAIN MXNET_EXEC_BULK_EXEC_INFERENCE MXNET_MKLDNN_ENABLED MXNET_BACKWARD_DO_MIRROR
+MXNET_SAFE_ACCUMULATION MXNET_SUBGRAPH_VERBOSE MXNET_PROFILER_AUTOSTART MXNET_USE_FUSION MXNET_ENABLE_GPU_P2P
+MXNET_EXEC_VERBOSE_LOGGING MXNET_ENFORCE_DETERMINISM MXNET_ELIMINATE_COMMON_EXPR MXNET_USE_MKLDNN_RNN
+MXNET_KVSTORE_USETREE MXNET_KVSTORE_LOGTREE MXNET_CUDA_ALLOW_TENSOR_CORE MXNET_ENGINE_INFO
+MXNET_MEM_PLAN_VERBOSE_LOGGING MXNET_STORAGE_FALLBACK_LOG_VERBOSE MXNET_INFER_STORAGE_TYPE_VERBOSE_LOGGING""".split()
+_NAMES = {"MXNET_ENGINE_TYPE": ("NaiveEngine", "ThreadedEngine", "ThreadedEnginePerDevice"),
+          "DMLC_ROLE": ("worker", "server", "scheduler")}
+
+
 def set_threads() -> None:
     """Sets MXNet's number of threads to this process's share of the processors, unless the user has set it.
 
@@ -62,6 +84,31 @@ def set_threads() -> None:
     # benchmarks/speed/threads.py).
     if not os.environ.get("OMP_WAIT_POLICY"):
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+
+
+def check_variables(variables: Mapping[str, str] = os.environ) -> None:
+    """Raises ConfigError for the first variable whose value MXNet cannot read; an empty one counts as unset."""
+    for name, expected, fits in [
+            *((name, f"a whole number from 1 to {MOST_THREADS}", _is_threads) for name in _THREADS),
+            *((name, "a whole number", _is_number) for name in _NUMBERS),
+            *((name, "0 or 1", _is_flag) for name in _FLAGS),
+            *((name, " or ".join(known), known.__contains__) for name, known in _NAMES.items())]:
+        value = variables.get(name, "").strip()
+        if value and not fits(value):
+            raise ConfigError(f"the environment variable {name} cannot be read", expected=expected,
+                              found=f"'{printable(value)}'", remedy="change it, or unset it")
+
+
+def _is_threads(value: str) -> bool:
+    return bool(re.fullmatch(r"[0-9]{1,4}", value)) and 1 <= int(value) <= MOST_THREADS
+
+
+def _is_number(value: str) -> bool:
+    return bool(re.fullmatch(r"-?[0-9]{1,9}", value))
+
+
+def _is_flag(value: str) -> bool:
+    return value.lower() in ("true", "false") or bool(re.fullmatch(r"[0-9]", value))
 
 
 def fits(version: str, versions: Range) -> bool:
@@ -90,7 +137,7 @@ def which_mxnet() -> str:
     own = "; on this Python leave its own dependencies out, they ask for an older NumPy"
     folder = (" (or '.[cpu]' in gluon_ft's own folder)", " (or '.[cu112]')")
     return (f"MXNet is not installed; on a machine without a GPU: {install} mxnet==1.9.1"
-            f"{folder[0] if install == 'pip install' else ''}; with an NVIDIA GPU and CUDA 11.2: {install} "
+            f"{folder[0] if install == 'pip install' else ''}; with an NVIDIA GPU: {install} "
             f"mxnet-cu112==1.9.1{folder[1] if install == 'pip install' else own}; there are two because mxnet and "
             "mxnet-cu112 install the same Python package 'mxnet', so that only you can say which one you need")
 
@@ -134,11 +181,12 @@ class _MXNetLoader(importlib.machinery.SourceFileLoader):
 
         check_version(platform.python_version(), PYTHON)
         check_version(numpy.__version__, NUMPY)
-        variables.check()
+        check_variables()
         set_threads()
         with _quiet():
             # NumPy 1.24 removed bool, int and float, which MXNet uses (apache/mxnet#21165); NumPy 2 removed many more.
             old_names.install()
+            libraries.load(Path(self.path).parent)
             try:
                 super().exec_module(module)
             except (ImportError, OSError) as error:
@@ -227,6 +275,9 @@ def _real_cause(error: ImportError) -> ImportError:
 
 def _remedy(error: Exception) -> str | None:
     """What to install after a failed import; None where that is not known."""
+    of_cuda = libraries.remedy_of(str(error))
+    if of_cuda is not None:
+        return of_cuda
     for library, package in _SYSTEM_PACKAGE_OF.items():
         if library in str(error):
             headless = ("pip uninstall opencv-python && pip install --force-reinstall opencv-python-headless, or "

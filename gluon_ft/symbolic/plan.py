@@ -135,10 +135,10 @@ def make(symbol: mx.sym.Symbol, batch_size: int, ctx: mx.Context | list[mx.Conte
 
 
 def contexts_of(ctx: mx.Context | Iterable[mx.Context] | None) -> list[mx.Context]:
-    """A list of contexts, from one context, several, or None for the CPU."""
+    """A list of contexts, from one context, several, or None for the CPU; see `devices.tested`."""
     if ctx is None:
         return [mx.cpu()]
-    return [ctx] if isinstance(ctx, mx.Context) else list(ctx)
+    return devices.tested([ctx] if isinstance(ctx, mx.Context) else list(ctx))
 
 
 def _with_softmax_options(symbol, smoothing, padded):

@@ -14,7 +14,8 @@ from click.testing import CliRunner
 
 from gluon_ft.cli.main import doctor as command
 from gluon_ft.io import paths
-from gluon_ft.runtime import doctor, hardware, mxnet_import
+from gluon_ft.runtime import doctor, mxnet_import
+from gluon_ft.runtime.gpu import cards, libraries
 
 
 def found(name, findings):
@@ -104,14 +105,70 @@ def test_both_mxnets(versions):
     assert "pip uninstall mxnet mxnet-cu112" in finding.remedy
 
 
-def test_gpus_and_their_obstacles(monkeypatch):
-    gpus = [{"name": "H100", "driver": "535.1", "memory_mib": 81559, "capability": (9, 0)},
-            {"name": "T4", "driver": "535.1", "memory_mib": 15360, "capability": (7, 5)}]
-    monkeypatch.setattr(hardware, "nvidia_gpus", lambda: gpus)
+@pytest.mark.parametrize(("name", "capability", "words"), [
+    ("H100", (9, 0), "Hopper (compute capability 9.0): mxnet-cu112 1.9.1 carries code for Maxwell to Ada"),
+    ("RTX 5090", (12, 0), "Blackwell (compute capability 12.0): mxnet-cu112 1.9.1 carries code for Maxwell to Ada")])
+def test_a_card_that_mxnet_cannot_use(monkeypatch, name, capability, words):
+    gpus = [{"name": name, "driver": "570.1", "memory_mib": 81559, "capability": capability},
+            {"name": "T4", "driver": "570.1", "memory_mib": 15360, "capability": (7, 5)}]
+    monkeypatch.setattr(cards, "nvidia_gpus", lambda: gpus)
     findings = list(doctor._gpus())
     assert found("GPUs", findings).value.endswith("2 seen by NVIDIA's driver")
-    assert found("gpu 0", findings).remedy.startswith("Hopper (compute capability 9.0)")
-    assert "pip install mxnet-cu112==1.9.1" in found("gpu 1", findings).remedy
+    one = found("gpu 0", findings)
+    assert (one.level, one.value) == ("hint", f"{name}, 81559 MiB, compute capability {capability[0]}.{capability[1]}, "
+                                              "driver 570.1")
+    assert one.remedy.startswith(words)
+    assert one.remedy.endswith("; use the CPU, another card, or export the model to ONNX (gluon-ft export --onnx) and "
+                               "run it there")
+    assert "pip install '.[cu112]'" in found("gpu 1", findings).remedy
+
+
+@pytest.fixture
+def cuda(versions, monkeypatch):
+    """As if mxnet-cu112 were installed, and every library could be loaded but those that are named in the set."""
+    versions["mxnet-cu112"], missing = "1.9.1", set()
+
+    def load(name, *_, **__):
+        if Path(name).name in missing:
+            raise OSError(f"{name}: cannot open shared object file: No such file or directory")
+        return object()
+
+    monkeypatch.setattr(libraries.ctypes, "CDLL", load)
+    monkeypatch.setattr(cards, "driver_version", lambda: "535.104.05")
+    return missing
+
+
+@pytest.mark.parametrize("library", libraries.LIBRARIES, ids=lambda library: library.soname)
+def test_a_library_of_cuda_that_is_missing(cuda, library):
+    cuda.add(library.soname)
+    findings = list(doctor._cuda())
+    assert [f.name for f in findings if f.level != "ok"] == [library.soname]
+    finding = found(library.soname, findings)
+    assert (finding.level, finding.value) == ("problem", None)
+    assert finding.remedy.startswith(f"pip install '{library.package}")
+    assert "cannot open shared object" in finding.remedy
+
+
+@pytest.mark.parametrize(("version", "level", "remedy"), [
+    ("535.104.05", "ok", None), (None, "hint", "install NVIDIA's driver, without which nothing but the CPU computes"),
+    ("418.87.00", "hint", "driver 418.87.00 is too old for CUDA 11.2: it needs 450.80 or later; update it, or use the "
+     "CPU, another card, or export the model to ONNX (gluon-ft export --onnx) and run it there")])
+def test_drivers(cuda, monkeypatch, version, level, remedy):
+    monkeypatch.setattr(cards, "driver_version", lambda: version)
+    finding = found("driver", doctor._cuda())
+    assert (finding.value, finding.level, finding.remedy) == (version, level, remedy)
+
+
+def test_no_library_of_the_driver(cuda):
+    cuda.add("libcuda.so.1")
+    finding = found("libcuda.so.1", doctor._cuda())
+    assert finding.level == "problem"
+    assert finding.remedy.startswith("install NVIDIA's driver; on a machine without a GPU")
+
+
+def test_nothing_of_cuda_with_mxnet_for_the_cpu(versions):
+    versions["mxnet-cu112"] = None
+    assert list(doctor._cuda()) == []
 
 
 @pytest.mark.parametrize("user, late, level, text", [

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from gluon_ft.errors import ConfigError
-from gluon_ft.runtime import variables
+from gluon_ft.runtime import mxnet_import
 
 
 @pytest.mark.parametrize(("name", "value"), [
@@ -19,7 +19,7 @@ from gluon_ft.runtime import variables
     ("MXNET_EXEC_BULK_EXEC_MAX_NODE_TRAIN", "many"), ("DMLC_ROLE", "abc"), ("DMLC_NUM_WORKER", "\x1b[2J")])
 def test_a_value_that_mxnet_cannot_read_is_refused(name, value):
     with pytest.raises(ConfigError, match=f"the environment variable {name} cannot be read; expected .*; found '") as e:
-        variables.check({name: value})
+        mxnet_import.check_variables({name: value})
     assert "\x1b" not in str(e.value)
 
 
@@ -28,7 +28,7 @@ def test_a_value_that_mxnet_cannot_read_is_refused(name, value):
     {"MXNET_ENGINE_TYPE": "NaiveEngine"}, {"MXNET_SAFE_ACCUMULATION": "1", "MXNET_MKLDNN_ENABLED": "False"},
     {"MXNET_MKLDNN_CACHE_NUM": "-1"}, {"MXNET_HOME": "abc", "MXNET_SUBGRAPH_BACKEND": "NONE"}])
 def test_what_mxnet_can_read_is_let_through(given):
-    variables.check(given)
+    mxnet_import.check_variables(given)
 
 
 def test_a_command_ends_with_one_line_and_status_2(tmp_path):
