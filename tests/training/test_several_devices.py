@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import mxnet as mx
 import numpy as np
@@ -11,6 +12,7 @@ from mxnet.gluon import nn
 import gluon_ft
 from gluon_ft import symbolic
 from gluon_ft.data.batches import ArrayLoader
+from gluon_ft.errors import ConfigError
 from gluon_ft.models.batchnorm import set_batchnorm
 from gluon_ft.runtime import devices
 from gluon_ft.runtime.gluon_internals import values_of
@@ -43,18 +45,18 @@ def loader(batch, images):
     return ArrayLoader(rng.rand(images, 3, 8, 8), np.arange(images) % 3, batch, shuffle=True, seed=1)
 
 
-def by_gluon(batch, images, ctx):
+def by_gluon(batch, images, ctx, config=CONFIG):
     net = network()
-    found = gluon_ft.fit(net, loader(batch, images), None, CONFIG, ctx=ctx)
+    found = gluon_ft.fit(net, loader(batch, images), None, config, ctx=ctx)
     assert evaluate(net, loader(batch, images), ctx).count == images
     values = {name: [each.asnumpy() for each in values_of(p)] for name, p in net.collect_params().items()}
     return values, found.history[-1]["train_loss"]
 
 
-def by_module(batch, images, ctx):
+def by_module(batch, images, ctx, config=CONFIG):
     net = network()
     model = symbolic.to_symbol(net, softmax=True)
-    found = symbolic.fit(*model, loader(batch, images), None, batch, ctx, CONFIG, speedometer=0,
+    found = symbolic.fit(*model, loader(batch, images), None, batch, ctx, config, speedometer=0,
                          frozen=[HELD])
     assert symbolic.evaluate(found.symbol, found.arg_params, found.aux_params, loader(batch, images), batch,
                              ctx).count == images
@@ -93,6 +95,16 @@ def test_several_devices_train_as_one(path, count, batch, images):
     start = dict(zip(one, network().collect_params().values()))
     moved = {name for name, p in start.items() if np.abs(p.data().asnumpy() - one[name][0]).max() > 1e-4}
     assert moved == {name for name in one if "batchnorm" not in name} and len(moved) == 3
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_kvstores(path):
+    local, nccl = (replace(CONFIG, kvstore=kind) for kind in ("local", "nccl"))
+    one, _ = on_one(path, *BATCHES[0])
+    assert apart(one, PATHS[path](*BATCHES[0], devices.contexts("cpu:2"), local)[0]) < 1e-5
+    for spec in ("cpu", "cpu:2"):
+        with pytest.raises(ConfigError, match=f"kvstore 'nccl' is for GPUs; .*found {spec}; use 'device'"):
+            PATHS[path](*BATCHES[0], devices.contexts(spec), nccl)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
