@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from gluon_ft.evaluation.predict import predict
     from gluon_ft.evaluation.trained import load_model
     from gluon_ft.export.folder import export_model
+    from gluon_ft.export.page import export_page
     from gluon_ft.finetune import demo_weights
     from gluon_ft.finetune.advice import advise
     from gluon_ft.models import freezing, heads
@@ -63,7 +64,8 @@ _PLACES = {
     "contexts": "runtime.devices", "cross_validate": "evaluation.folds", "datasets": "data.datasets.catalog.",
     "demo_weights": "finetune.demo_weights.", "describe": "models.freezing", "digits": "data.datasets.digits.",
     "evaluate": "training.metrics", "evaluate_model": "evaluation.evaluate", "evaluation": "evaluation.",
-    "export_model": "export.folder", "find_lr": "training.lr_finder", "fine_tune_net": "models.heads",
+    "export_model": "export.folder", "export_page": "export.page", "find_lr": "training.lr_finder",
+    "fine_tune_net": "models.heads",
     "finetune": "finetune.",
     "fit": "training.fit", "folds": "evaluation.folds.", "freeze": "models.freezing",
     "freeze_stages": "models.freezing", "freezing": "models.freezing.", "get_fine_tune_model": "symbolic",
@@ -79,8 +81,9 @@ __all__ = [
     "ArrayLoader", "Augmentation", "Batch", "Group", "Preprocessing", "Run", "TrainConfig", "UserError",
     "__version__", "advise", "append_output", "apply_groups", "audit", "backbones", "contexts", "cross_validate",
     "datasets", "demo_weights", "describe", "digits", "errors", "evaluate", "evaluate_model", "evaluation",
-    "export_model", "find_lr", "fine_tune_net", "finetune", "fit", "folds", "freeze", "freeze_stages", "freezing",
-    "get_fine_tune_model", "heads", "linear", "lists", "load_model", "loaders", "lr_finder", "output_from_classes",
+    "export_model", "export_page", "find_lr", "fine_tune_net", "finetune", "fit", "folds", "freeze", "freeze_stages",
+    "freezing", "get_fine_tune_model", "heads", "linear", "lists", "load_model", "loaders", "lr_finder",
+    "output_from_classes",
     "pack", "penultimate", "predict", "pretrained_net", "replace_output", "reporting", "save_model", "seed_all",
     "select_classes", "split", "stages", "summarise", "symbolic", "tasks", "unfreeze",
 ]

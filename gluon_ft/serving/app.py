@@ -175,6 +175,8 @@ class App:
         except asyncio.TimeoutError:
             raise HTTPException(408, f"the request took more than {self._limits.seconds:g} s to arrive",
                                 {"Connection": "close"}) from None
+        except ValueError as error:  # which older versions of Starlette do not make an answer of
+            raise HTTPException(400, f"not a form that can be read: {error}") from error
 
     def _reserve(self, number: int) -> None:
         try:
