@@ -136,7 +136,7 @@ class App:
             self._batcher.release(1)
 
     async def _received(self, request: Request) -> Response:
-        # Files and fields may be as many as fit into the bytes: what is too much is said here in one way.
+        # One file more than may be: where there are still more, Starlette stops reading and refuses them itself.
         form = await self._in_time(request.form(max_files=self._limits.most_images + 1, max_fields=100))
         try:
             files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]

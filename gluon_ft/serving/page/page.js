@@ -77,7 +77,6 @@ document.addEventListener("drop", event => {
   added(event.dataTransfer.files);
 });
 document.addEventListener("paste", event => added(event.clipboardData.files));
-drop.addEventListener("keydown", event => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); input.click(); } });
 
 const started = way.start();
 started.then(text => { if (text) state.textContent = text; root.dataset.ready = "yes"; }, error => {
