@@ -29,12 +29,15 @@ def train(photos, config, run, runs, resume, as_json, **options):
     gluon-ft train --config runs/first/config.json lr=0.001 --seed 1
     gluon-ft train --run runs/first --resume
     gluon-ft train photos/ --cross-validate 5
+    gluon-ft launch -n 2 -- train photos/ --run runs/first
     """
     from gluon_ft import finetune
 
     data, assignments = console.photos_and_assignments(photos)
     done = finetune.train(data, run=run, runs=runs, resume=resume, config=config, assignments=assignments,
                           say=console.say, **options)
+    if done is None:
+        return  # worker 0 of `gluon-ft launch` says it all
     for row in done.result["rows"]:
         console.say(_summary(row, done.result))
     if done.settings.cross_validate is not None:

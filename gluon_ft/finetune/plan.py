@@ -123,6 +123,9 @@ def check(wanted: JobSettings, values: dict, origins: dict) -> tuple:
     precision.check(wanted.precision, contexts)
     engines.check(wanted.engine)
     devices.check_kvstore(wanted.kvstore, contexts)
+    if wanted.kvstore.startswith("dist") and wanted.cross_validate is not None:
+        raise ConfigError("cross-validation is not divided among workers", expected="kvstore 'device' or 'local'",
+                          found=f"'{wanted.kvstore}'", remedy="run it without launch")
     if "epochs" in values:
         wanted.training()
     strategy = network.strategy_of(wanted)
@@ -326,7 +329,8 @@ def by_steps(wanted: JobSettings, values: dict, origins: dict | None = None) -> 
         Name -> where it was given; a learning rate counts as asked for in 'key=value' and 'option'.
     """
     named = (origins or {}).get("lr") in ("key=value", "option")  # a rate is asked for even where it is the default
-    return sorted(name for name, value in values.items() if name in BY_STEPS and value not in (None, AUTO)
+    together = ["kvstore"] if wanted.kvstore.startswith("dist") else []  # several workers have steps to divide
+    return together + sorted(name for name, value in values.items() if name in BY_STEPS and value not in (None, AUTO)
                   and (getattr(wanted, name) != BY_STEPS[name] or (name == "lr" and named)))
 
 
@@ -400,10 +404,11 @@ def cached(settings: JobSettings, given: Container[str] = ()) -> JobSettings:
     """Lets frozen parts be computed once, where that trains the same; else the settings stay as they are.
 
     It would not with mixup and cutmix, since mixing images is not mixing features; nor with rates by stage or with
-    stages that are unfrozen later, which need the whole network.
+    stages that are unfrozen later, which need the whole network. Workers do not divide the making of features.
     """
     frozen = settings.freeze not in ("none", "0") and settings.strategy not in ON_FEATURES
-    if not frozen or settings.mixup or settings.cutmix or settings.layer_decay != 1 or settings.in_phases:
+    if not frozen or settings.mixup or settings.cutmix or settings.layer_decay != 1 or settings.in_phases \
+            or settings.kvstore.startswith("dist"):
         return settings
     views = settings.views if "views" in given or settings.augment == "none" else min(VIEWS, settings.epochs)
     return replace(settings, cache_features="memory", views=views)

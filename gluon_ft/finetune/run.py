@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import re
 import shlex
 import tempfile
@@ -25,13 +27,15 @@ from gluon_ft.finetune import held_out, job_data, network, pictures, plan, setti
 from gluon_ft.finetune.advice import ON_FEATURES
 from gluon_ft.finetune.examine import examine
 from gluon_ft.finetune.settings import ORIGINS, REASONS, JobSettings
-from gluon_ft.io import signals
+from gluon_ft.io import reporter, signals
 from gluon_ft.io.paths import AnyPath
 from gluon_ft.models.spec import resolve
 from gluon_ft.reporting import Run, data_record, report, run_files
 from gluon_ft.reporting import run as reporting
 from gluon_ft.reporting.report import Evaluated
 from gluon_ft.runtime import devices
+from gluon_ft.runtime.distributed import roles
+from gluon_ft.runtime.distributed.workers import joined
 from gluon_ft.training import checkpoint, lr_finder
 from gluon_ft.training.feature_cache import by_image, features
 from gluon_ft.training.fit import fit
@@ -39,7 +43,7 @@ from gluon_ft.training.metrics import best_epoch
 
 LAST, BEST = "last.params", held_out.BEST
 # What may differ when a run goes on: nothing that changes its result.
-FREE = {"workers", "save_every", "save_minutes", "keep"}
+FREE = {"workers", "save_every", "save_minutes", "keep", "kvstore"}
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,12 @@ class Outcome:
 
 def train(data: AnyPath | None = None, *, run: AnyPath | None = None, runs: AnyPath = "runs", resume: bool = False,
           config: AnyPath | None = None, assignments: Iterable[str] = (), say: Callable[[str], None] = print,
-          **options: Any) -> Outcome:
+          **options: Any) -> Outcome | None:
     """Fine-tunes a network on a folder of photos; every choice that is not given is made, and explained by `say`.
+
+    Where `gluon-ft launch` has started this process as one of several workers they train together, with kvstore
+    'dist_sync' unless another is given: worker 0 decides and writes everything, the others get its settings, take their
+    share of each batch, and return None.
 
     The run's folder then holds config.json (every setting, resolved), environment.json, data.json and the lists,
     metrics.jsonl, last.params and best.params with their cards, best.params.features (see `evaluation.unknowns`),
@@ -97,6 +105,16 @@ def train(data: AnyPath | None = None, *, run: AnyPath | None = None, runs: AnyP
     """
     begun = time.perf_counter()
     values, origins = settings.collect(config, assignments, {**options, **({} if data is None else {"data": data})})
+    if os.environ.get(roles.ROLE) == roles.WORKER and "kvstore" not in values:
+        values["kvstore"], origins["kvstore"] = "dist_sync", "advice"
+    with joined(values.get("kvstore", "device")) as workers:
+        if workers.rank:
+            _assist(workers)
+            return None
+        return _train(run, runs, resume, config, values, origins, say, begun)
+
+
+def _train(run, runs, resume, config, values, origins, say, begun) -> Outcome:
     going_on = _goes_on(run, resume, values)
     place, wanted, found = Path(run if run is not None else runs), None, None
     with contextlib.ExitStack() as stack:
@@ -110,6 +128,8 @@ def train(data: AnyPath | None = None, *, run: AnyPath | None = None, runs: AnyP
         stack.enter_context(_told_how_to_go_on(place))
         folder = stack.enter_context(folders.claimed(place, made=run is None))
         if going_on and folders.state(folder) == "finished":
+            with joined(values.get("kvstore", "device")) as workers:
+                workers.first()
             return _finished(folder, values, say)
         _refuse_other(folder, going_on)
         job = _resumed(folder, values, say) if going_on else _begun(folder, wanted, values, origins, found, say)
@@ -117,6 +137,22 @@ def train(data: AnyPath | None = None, *, run: AnyPath | None = None, runs: AnyP
             _note_other_data(job, config, source)
         stack.enter_context(engines.using(job.settings.engine))
         return _carried_out(job, going_on, begun)
+
+
+def _assist(workers) -> None:
+    """What the workers but the first do: the job that worker 0 has planned, up to the end of its training."""
+    told = workers.first()
+    if not told:
+        return  # there was nothing to train
+    order = json.loads(told)
+    values, _ = settings.collect(options=order["settings"])
+    origins, wanted = dict.fromkeys(values, "config"), JobSettings(**values)
+    with tempfile.TemporaryDirectory() as folder, reporter.silenced(), signals.raised("stopped"):
+        job = plan.begin(wanted, values, origins, plan.check(wanted, values, origins), lambda _: None)
+        job.data = job_data.write(job.data, folder)
+        with engines.using(job.settings.engine):
+            fit(job.net, job.loader("train", True), job.loader("validation", False), job.settings.training(),
+                ctx=job.contexts, save_to=folder, resume=order["resume"], name=order["name"])
 
 
 @contextlib.contextmanager
@@ -289,8 +325,11 @@ def _by_training(job, going_on) -> dict:
     chosen = job.settings
     inputs = (job.net, job.loader("train", True), job.loader("validation", False))
     job.say(network.describe(job.net))
-    has_begun, begun = bool(checkpoint.Store(job.run.folder).paths()), time.perf_counter()
-    found = fit(*inputs, chosen.training(), ctx=job.contexts, save_to=job.run.folder, resume=going_on and has_begun,
+    resume, begun = going_on and bool(checkpoint.Store(job.run.folder).paths()), time.perf_counter()
+    with joined(chosen.kvstore) as workers:
+        order = {"settings": chosen.to_dict(), "resume": resume, "name": job.run.name}
+        workers.first(json.dumps(order).encode())
+    found = fit(*inputs, chosen.training(), ctx=job.contexts, save_to=job.run.folder, resume=resume,
                 on_epoch=lambda record: _log(job, record), name=job.run.name)
     before = found.seconds - (time.perf_counter() - begun)
     last, best = found.history[-1], found.history[found.best_epoch - 1]

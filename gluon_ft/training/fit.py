@@ -285,7 +285,8 @@ class _Training:
         """Caching features may take minutes; meanwhile the last checkpoint has everything, so a signal ends it there.
         """
         message = f"{self.name}: stopped before epoch {epoch}; resume to go on"
-        with contextlib.nullcontext() if self.stop is None else self.stop.at_once(message):
+        # Several workers stop at the same step or not at all; and they cache nothing.
+        with contextlib.nullcontext() if self.stop is None or self.workers.several else self.stop.at_once(message):
             self.stepper.begin(epoch)
 
     def _stop_if_asked(self):
