@@ -53,7 +53,7 @@ def test_a_job_by_two_workers(tmp_path):
 @pytest.mark.slow
 def test_a_job_that_is_stopped_goes_on(tmp_path):
     images, run = photos.make(tmp_path / "photos"), tmp_path / "cut"
-    options = [*OPTIONS[:4], "--epochs", "40", *OPTIONS[6:], "schedule=constant", "warmup=0", "patience=0"]
+    options = [*OPTIONS[:4], "--epochs", "25", "lr=0.001", "workers=0", "schedule=constant", "warmup=0", "patience=0"]
     process = subprocess.Popen([*LAUNCH, str(images), *options, "--run", str(run)], stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     while not list(run.glob("checkpoints/epoch-0003*")):
