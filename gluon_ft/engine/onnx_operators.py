@@ -5,6 +5,7 @@ of the result, or the names of several.
 """
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Union
@@ -320,16 +321,20 @@ def _pooling(graph: OnnxGraph, node: Node, inputs: Inputs) -> str:
     kernel = _tuple(node, "kernel")
     stride, pad = _tuple(node, "stride", (1,) * len(kernel)), list(_tuple(node, "pad", (0,) * len(kernel)))
     size, result = graph.shape(node.entries[0])[2:], graph.shape((node.index, 0))[2:]
-    # Behind the padding, where the last window ends beyond it ('full'): counted by no mean.
+    # Behind the padding, where the last window ends beyond it ('full'): not to be counted by a mean.
     beyond = [max(0, (o - 1) * s + k - i - 2 * p) for o, s, k, i, p in zip(result, stride, kernel, size, pad)]
     counted = kind == "avg" and numbers(node, "count_include_pad", True)
-    if counted and any(pad) and any(beyond):
-        data = graph.emit("Pad", [data, _ints(graph, node.name + "_pads", [0, 0, *pad, 0, 0, *pad])],
-                          node.name + "_padded")
-        pad, counted = [0] * len(pad), False
-    mean = {"count_include_pad": int(counted and not any(beyond))} if kind == "avg" else {}
-    return graph.emit("MaxPool" if kind == "max" else "AveragePool", [data], node.name, kernel_shape=kernel,
-                      strides=stride, pads=[*pad, *(p + b for p, b in zip(pad, beyond))], **mean)
+    corrected = counted and any(pad) and any(beyond)
+    mean = {"count_include_pad": int(corrected or (counted and not any(beyond)))} if kind == "avg" else {}
+    found = graph.emit("MaxPool" if kind == "max" else "AveragePool", [data], node.name + "_all" * corrected,
+                       kernel_shape=kernel, strides=stride, pads=[*pad, *(p + b for p, b in zip(pad, beyond))], **mean)
+    if not corrected:
+        return found
+    # Not by an operator Pad: ONNX Runtime before 1.20 joins it with the pooling and then leaves the padding out.
+    shares = [k / (np.minimum(np.arange(o) * s + k, i + 2 * p) - np.arange(o) * s)
+              for o, s, k, i, p in zip(result, stride, kernel, size, pad)]
+    factors = graph.constant(node.name + "_counted", functools.reduce(np.multiply.outer, shares))
+    return graph.emit("Mul", [found, factors], node.name)
 
 
 @_operator("_contrib_AdaptiveAvgPooling2D")
