@@ -14,17 +14,29 @@ from train_runs import gluon_ft_command
 
 import gluon_ft
 from gluon_ft import backbones
+from gluon_ft.engine import onnx_runtime
+from gluon_ft.errors import NetworkError
 from gluon_ft.evaluation.model import save_model
 from gluon_ft.export import export_model
+from gluon_ft.export.folder import symbol_and_values
 from gluon_ft.models import tracing
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 # Fast is one, beside the LeNet and the ResNet of CIFAR-10 of the other tests.
-# In docs/export.md.
-APART = pytest.mark.xfail(reason="probabilities differ by 1.9e-3 with random weights", strict=True)
-MARKS = {"mobilenetv2_0.25": (), "cifar_residualattentionnet452": (pytest.mark.slow, APART)}
+FAST = "mobilenetv2_0.25"
+# With random weights float32 itself is further than the proof allows from float64, in MXNet too: see its own test.
+DEEP = "cifar_residualattentionnet452"
+# One a family, as in docs/export.md.
+FAMILIES = """
+alexnet cifar_residualattentionnet56 cifar_resnet20_relu cifar_resnet20_v1 cifar_resnet20_v2
+cifar_resnext29_16x64d cifar_wideresnet16_10 darknet53 densenet121 dla34 efficientnet_lite0 gluoncv/inceptionv3
+googlenet hrnet_w18_small_v1_c inceptionv3 lenet mobilenet0.25 mobilenetv2_0.25 mobilenetv3_small nasnet_4_1056
+residualattentionnet56 resnest14 resnet18_v1 resnet18_v1b resnet18_v2 resnet50_v1b_gn resnet50_v1c
+resnext50_32x4d se_resnet18_v1 se_resnext50_32x4d senet_154 shufflenet_v1 shufflenet_v2 squeezenet1.1 vgg11
+vgg11_bn xception
+""".split()
 
 
 @pytest.fixture(scope="module", name="pictures")
@@ -33,7 +45,16 @@ def pictures_fixture(tmp_path_factory):
 
 
 def cases():
-    return [pytest.param(name, marks=MARKS.get(name, pytest.mark.slow)) for name in backbones.names()]
+    return [pytest.param(name, marks=() if name == FAST else pytest.mark.slow) for name in backbones.names()
+            if name != DEEP]
+
+
+def input_of(name):
+    """The smallest images that a backbone takes."""
+    entry = backbones.get(name)
+    grey = entry.channels == 1
+    return gluon_ft.Preprocessing(size=entry.min_size, resize=entry.min_size, channel_order="gray" if grey else "rgb",
+                                  **({"mean": (0.5,), "std": (0.2,)} if grey else {}))
 
 
 def network(name, how):
@@ -48,10 +69,7 @@ def network(name, how):
 
 @pytest.mark.parametrize("name", cases())
 def test_a_backbone(name, pictures, tmp_path):
-    entry = backbones.get(name)
-    grey = entry.channels == 1
-    how = gluon_ft.Preprocessing(size=entry.min_size, resize=entry.min_size, channel_order="gray" if grey else "rgb",
-                                 **({"mean": (0.5,), "std": (0.2,)} if grey else {}))
+    how = input_of(name)
     try:
         run = divide(make_run(tmp_path / "run", pictures, network(name, how), how), pictures, range(4), [4])
         found = export_model(run, tmp_path / "model", onnx=True, int8=True, int8_loss=100, check=pictures).certificate
@@ -65,6 +83,47 @@ def test_a_backbone(name, pictures, tmp_path):
         assert int8["mean_difference"] <= 0.05
     finally:
         shutil.rmtree(tmp_path)  # up to 2 GB
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_family_on_a_hundred_photos_from_disk(name, tmp_path):
+    files = sorted(shared_data("hotdog/test").glob("*/*")) + sorted(shared_data("hotdog/train").glob("*/*"))
+    how = input_of(name)
+    try:
+        save_model(network(name, how), tmp_path / "net.params", preprocessing=how, classes=["a", "b", "c"])
+        found = export_model(tmp_path / "net.params", tmp_path / "model", onnx=True, check=files[:100]).certificate
+        print(f"{name}: {found.largest_difference:.1e}, {len(found.changed)} of {found.images} decisions changed")
+        assert found.images == 100 and found.changed == []
+        assert max(found.largest_difference, found.logits_difference) <= 1e-4
+    finally:
+        shutil.rmtree(tmp_path)
+
+
+@pytest.mark.slow
+def test_where_float32_itself_is_not_exact_enough_onnx_runtime_is_no_further_from_float64(pictures, tmp_path):
+    how = input_of(DEEP)
+    net = network(DEEP, how)
+    run = make_run(tmp_path / "run", pictures, net, how)
+    with pytest.raises(NetworkError, match="not exported: the ONNX model answers differently"):
+        export_model(run, tmp_path / "model", onnx=True, check=pictures)
+    export_model(run, tmp_path / "model", onnx=True, no_check=True)
+    data = np.random.RandomState(0).randn(8, 3, 32, 32).astype(np.float32)
+    session = onnx_runtime.open_session(str(tmp_path / "model" / "model-logits.onnx"))
+    exact = in_float64(net, data)
+    errors = {name: np.abs(found - exact).max() for name, found in (
+        ("mxnet", net(mx.nd.array(data)).asnumpy()), ("onnxruntime", session.run(None, {"data": data})[0]))}
+    print(f"{DEEP}: largest output {np.abs(exact).max():.2g}, from float64 {errors}")
+    assert min(errors.values()) > 1e-4 and errors["onnxruntime"] < 2 * errors["mxnet"]
+
+
+def in_float64(net, data):
+    symbol, values = symbol_and_values(net)
+    states = set(symbol.list_auxiliary_states())
+    given = {name: mx.nd.array(value, dtype="float64") for name, value in {**values, "data": data}.items()}
+    executor = symbol.bind(mx.cpu(), {name: value for name, value in given.items() if name not in states},
+                           aux_states={name: given[name] for name in states}, grad_req="null")
+    return executor.forward(is_train=False)[0].asnumpy()
 
 
 @pytest.mark.slow

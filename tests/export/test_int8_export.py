@@ -192,9 +192,10 @@ def test_no_two_products_overflow_16_bits(shape):
         assert (255 * np.abs(rows[:, ::2] + rows[:, 1::2])).max() < 2 ** 15
 
 
-def test_a_large_bias_on_small_weights_fits_32_bits():
+@pytest.mark.parametrize("factor", [1e-9, 0])
+def test_a_large_bias_on_small_weights_fits_32_bits(factor):
     net = small()
-    net[0].weight.data()[:] *= 1e-9
+    net[0].weight.data()[:] *= factor
     images = np.random.RandomState(0).randint(0, 256, (4, 32, 32, 3)).astype(np.uint8)
     plan, found = of(net, images)
     np.testing.assert_allclose(answer(graph.quantised(plan, found.of, found.means), images),

@@ -235,3 +235,16 @@ def test_safetensors_with_pytorchs_names(run, pictures, tmp_path):
     tensors = read_tensors(tmp_path / "model" / "model.safetensors").tensors
     np.testing.assert_array_equal(tensors["linear.weight"], net.output.weight.data().asnumpy())
     assert gluon_ft.load_model(tmp_path / "model").classes
+
+
+def test_openvino_answers_the_same(whole, run):
+    openvino = pytest.importorskip("openvino")
+    net = gluon_ft.load_model(run)
+    given = {"model.onnx": certificate.prepared(net, ArraySource(
+        np.random.RandomState(0).randint(0, 256, (4, 28, 28)).astype(np.uint8), np.zeros(4), None), np.arange(4)),
+        "model-logits.onnx": np.random.RandomState(0).randn(4, 1, 28, 28).astype(np.float32)}
+    for name, data in given.items():
+        session = onnx_runtime.open_session(str(whole.folder / name))
+        expected, = session.run(None, {session.get_inputs()[0].name: data})
+        found = openvino.Core().compile_model(str(whole.folder / name), "CPU")(data)[0]
+        np.testing.assert_allclose(found, expected, atol=1e-5)
