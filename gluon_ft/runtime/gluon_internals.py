@@ -161,6 +161,12 @@ def write_parameters(block: Block, path: str) -> None:
     block.save_parameters(path)
 
 
+def mark_gradients(parameter: Parameter) -> None:
+    """Tells a trainer that the gradients on all devices are new, where something else than autograd has made them."""
+    for array in parameter.list_data():
+        array._fresh_grad = True
+
+
 def device_arrays(parameter: Parameter) -> list[mx.nd.NDArray]:
     """A parameter's own arrays, one per device, for MXNet's operators, which run in order anyway.
 

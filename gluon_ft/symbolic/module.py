@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import mxnet as mx
 
 from gluon_ft.data.batches import Batch
+from gluon_ft.engine import sync_batchnorm
 from gluon_ft.errors import ConfigError, TrainingError
 from gluon_ft.models import graph
 from gluon_ft.runtime.distributed.workers import Exchange, Workers
@@ -72,7 +73,9 @@ def make(plan: Plan, shape: tuple[int, ...], arg_params: Parameters, aux_params:
     TrainingError
         The optimiser ignores a multiplier of the plan.
     """
-    module = bind(plan.running, plan.label, plan.contexts, (plan.batch_size, *shape[1:]), plan.frozen)
+    symbol = sync_batchnorm.synchronised(plan.running, len(plan.contexts)) if plan.config.sync_batchnorm \
+        else plan.running
+    module = bind(symbol, plan.label, plan.contexts, (plan.batch_size, *shape[1:]), plan.frozen)
     own, arg_params = set(plan.running.list_arguments()), graph.with_ones(plan.running, arg_params)
     module.init_params(initializer or mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2),
                        arg_params={k: v for k, v in arg_params.items() if k in own},

@@ -26,7 +26,7 @@ from gluon_ft.training.step import check_workers
 
 # The settings of TrainConfig that `symbolic.fit` supports; the others must have their defaults.
 USED = ("epochs", "optimizer", "lr", "momentum", "wd", "schedule", "warmup", "lr_factor", "lr_every", "milestones",
-        "label_smoothing", "kvstore", "seed", "top_k", "allow_empty_classes")
+        "label_smoothing", "kvstore", "sync_batchnorm", "seed", "top_k", "allow_empty_classes")
 PADDING = -1.0  # label of padding rows, which SoftmaxOutput ignores
 
 
@@ -67,7 +67,9 @@ class Plan:
     def settings(self) -> dict:
         """The settings that must not change when training is resumed from a checkpoint."""
         looks_ahead = self.config.schedule not in OPEN_ENDED
-        config = {k: v for k, v in self.config.to_dict().items() if k in USED and (looks_ahead or k != "epochs")}
+        # Checkpoints of before sync_batchnorm do not have it.
+        unsaid = {*(() if looks_ahead else ("epochs",)), *(() if self.config.sync_batchnorm else ("sync_batchnorm",))}
+        config = {k: v for k, v in self.config.to_dict().items() if k in USED and k not in unsaid}
         return {"config": config, "batch_size": self.batch_size, "devices": len(self.contexts), "lr_mult": self.lr,
                 "wd_mult": self.wd, "frozen": self.frozen,
                 "symbol": hashlib.sha256(self.running.tojson().encode()).hexdigest()}

@@ -79,6 +79,8 @@ class TrainConfig:
                           choices=ENGINES, default_words="the faster one on this machine")
     kvstore: str = setting("device", "KVStore type: how MXNet adds up the gradients of several devices.",
                            choices=KVSTORES)
+    sync_batchnorm: bool = setting(False, "Where several devices train: BatchNorm that follows the batches normalises "
+                                   "by the images of all of them together (SyncBatchNorm), not by each device's own.")
     seed: int | None = setting(0, "Of everything that is drawn.", least=0, most=MAX_SEED)
     save_every: int = setting(0, "Steps between checkpoints within an epoch; 0: none.", least=0)
     save_minutes: float = setting(0.0, "Minutes between checkpoints within an epoch; 0: none.", least=0)

@@ -8,7 +8,7 @@ import mxnet as mx
 import numpy as np
 
 from gluon_ft.data.batches import Batch
-from gluon_ft.engine import fused, precision
+from gluon_ft.engine import fused, precision, sync_batchnorm
 from gluon_ft.errors import ConfigError, NetworkError, TrainingError
 from gluon_ft.models import graph, tracing
 from gluon_ft.runtime import devices
@@ -123,7 +123,9 @@ class Stepper:
                 if parameter.grad_req != "null":
                     parameter.grad_req = "write" if self.config.accumulate == 1 else "add"
             self.running = select.select(self.net, self.train, self.val, self.config, self.contexts)
-            self.form = fused.trainable(self.running.net, self.config.precision)
+            self.form = (sync_batchnorm.form_for(self.running.net, self.config.precision)
+                         if self.config.sync_batchnorm else None) or fused.trainable(
+                             self.running.net, self.config.precision)
 
     def step(self, batch: Batch, epoch: int, position: int, images: int | None = None) -> list[tuple]:
         """Trains on one batch. The parameters move after every `accumulate` batches, and in `end`.
@@ -150,9 +152,11 @@ class Stepper:
             data, label, label_b, share = self.mixer.mix(data, label, epoch - 1, position)
         shares = _shares(data, label, label_b, self.contexts, batch.valid)
         with image_form_explained(data, "training"), mx.autograd.record():
-            predictions = [first(self.form(x)) for x, *_ in shares]
+            predictions = _predictions(self.form, [x for x, *_ in shares])
             losses = [self.loss(p, y, weight, y_b, share) for p, (_, y, y_b, weight) in zip(predictions, shares)]
         mx.autograd.backward(self.scaler.scaled(losses) if self.scaler else losses)
+        if isinstance(self.form, sync_batchnorm.Synchronised):
+            self.form.backward([prediction.grad for prediction in predictions])
         self.pending += batch.valid if images is None else images
         if (position + 1) % self.config.accumulate == 0:
             self._update(epoch, position // self.config.accumulate)
@@ -263,6 +267,14 @@ def _class_weights(config, train, classes):
                           "network whose output is found", found=type(train).__name__,
                           remedy="use gluon_ft.loaders.make_loader, or an ArrayLoader")
     return class_weights(labels, classes)
+
+
+def _predictions(form, images):
+    """The network's output for each device's images."""
+    if not isinstance(form, sync_batchnorm.Synchronised):
+        return [first(form(each)) for each in images]
+    with mx.autograd.pause():
+        return form.forward(images)
 
 
 def _shares(data, label, label_b, contexts, valid):

@@ -23,7 +23,8 @@ VERSIONS = {"opencv": cv2.__version__, "pillow": PIL.__version__, "numpy": np.__
 CLASSES = ["ant", "bee", "cat"]
 # Settings, fields and files that are new since the values were made; what there was before stays as it was.
 ADDED = ("mirror", "labels_from", "classes_are_folders", "exclude_files", "predictions.csv",
-         "measures", "calibration", "temperature", "engine", "cross_validate", "best.params.features", "known")
+         "measures", "calibration", "temperature", "engine", "cross_validate", "best.params.features", "known",
+         "sync_batchnorm")
 
 
 def sha256(data: bytes) -> str:

@@ -1,4 +1,4 @@
-"""The same training on one and on several devices, whatever the batches, on both paths."""
+"""The same training on one and on several devices, whatever the batches, on both paths; and SyncBatchNorm."""
 from __future__ import annotations
 
 import functools
@@ -12,6 +12,7 @@ from mxnet.gluon import nn
 import gluon_ft
 from gluon_ft import symbolic
 from gluon_ft.data.batches import ArrayLoader
+from gluon_ft.engine import sync_batchnorm
 from gluon_ft.errors import ConfigError
 from gluon_ft.models.batchnorm import set_batchnorm
 from gluon_ft.runtime import devices
@@ -21,12 +22,13 @@ from gluon_ft.training.step import Stepper
 
 STEPS = 5
 CONFIG = gluon_ft.TrainConfig(epochs=1, lr=0.1, momentum=0.9, wd=1e-3, top_k=0, seed=0)
+SYNC = replace(CONFIG, sync_batchnorm=True)
 HELD = r"batchnorm\d_(gamma|beta)$"
 # Batches that devices do not divide, and last batches of 2, 1 and 5 images.
 BATCHES = [(6, 26), (7, 29), (9, 41)]
 
 
-def network():
+def network(held=True):
     mx.random.seed(0)
     net = nn.HybridSequential(prefix="net_")
     with net.name_scope():
@@ -35,8 +37,9 @@ def network():
     net.initialize(mx.init.Xavier())
     net.hybridize()
     net[1].running_mean.set_data(mx.nd.array([0.1, -0.2, 0.3, 0]))
-    set_batchnorm(net, "frozen")
-    gluon_ft.freeze(net[1])
+    if held:
+        set_batchnorm(net, "frozen")
+        gluon_ft.freeze(net[1])
     return net
 
 
@@ -45,19 +48,19 @@ def loader(batch, images):
     return ArrayLoader(rng.rand(images, 3, 8, 8), np.arange(images) % 3, batch, shuffle=True, seed=1)
 
 
-def by_gluon(batch, images, ctx, config=CONFIG):
-    net = network()
+def by_gluon(batch, images, ctx, config=CONFIG, held=True):
+    net = network(held)
     found = gluon_ft.fit(net, loader(batch, images), None, config, ctx=ctx)
     assert evaluate(net, loader(batch, images), ctx).count == images
     values = {name: [each.asnumpy() for each in values_of(p)] for name, p in net.collect_params().items()}
     return values, found.history[-1]["train_loss"]
 
 
-def by_module(batch, images, ctx, config=CONFIG):
-    net = network()
+def by_module(batch, images, ctx, config=CONFIG, held=True):
+    net = network(held)
     model = symbolic.to_symbol(net, softmax=True)
     found = symbolic.fit(*model, loader(batch, images), None, batch, ctx, config, speedometer=0,
-                         frozen=[HELD])
+                         frozen=[HELD] if held else [], batchnorm="frozen" if held else "train")
     assert symbolic.evaluate(found.symbol, found.arg_params, found.aux_params, loader(batch, images), batch,
                              ctx).count == images
     arrays = {**found.arg_params, **found.aux_params}
@@ -70,8 +73,8 @@ PATHS = {"gluon": by_gluon, "module": by_module}
 
 
 @functools.lru_cache(None)
-def on_one(path, batch, images):
-    return PATHS[path](batch, images, [mx.cpu()])
+def on_one(path, batch, images, held=True):
+    return PATHS[path](batch, images, [mx.cpu()], held=held)
 
 
 def apart(one, other):
@@ -117,3 +120,36 @@ def test_every_image_of_a_batch_counts_once(count):
     for position, batch in enumerate(loader(7, 29)):
         labels = [label.asnumpy().ravel() for _, label, _ in stepper.step(batch, 1, position)]
         assert np.concatenate(labels).tolist() == batch.label.asnumpy().tolist()
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(("count", "batch", "images"), [(2, 8, 40), (4, 8, 40), (3, 8, 36)])
+def test_synchronised_batchnorm_is_that_of_the_whole_batch(path, count, batch, images):
+    one, loss = on_one(path, batch, images, held=False)
+    ctx = devices.contexts(f"cpu:{count}")
+    found, same = PATHS[path](batch, images, ctx, SYNC, held=False)
+    assert apart(one, found) < 1e-5 and same == pytest.approx(loss, rel=1e-5)
+    own, _ = PATHS[path](batch, images, ctx, CONFIG, held=False)
+    assert apart(one, own) > 1e-3  # without it each device normalises by its own images
+
+
+def test_synchronised_batchnorm_with_gradients_that_are_added_up():
+    config = replace(SYNC, accumulate=2)
+    one, _ = by_gluon(8, 40, [mx.cpu()], config, held=False)
+    assert apart(one, by_gluon(8, 40, devices.contexts("cpu:2"), config, held=False)[0]) < 1e-5
+
+
+def test_what_synchronised_batchnorm_cannot_do():
+    symbol = mx.sym.BatchNorm(mx.sym.var("data"), axis=3)
+    assert sync_batchnorm.synchronised(symbol, 1) is symbol
+    with pytest.raises(ConfigError, match="sync_batchnorm is for channels on axis 1; found axis 3 of '"):
+        sync_batchnorm.synchronised(symbol, 2)
+    with pytest.raises(ConfigError, match="sync_batchnorm is for few devices; expected at most 16; found 17"):
+        sync_batchnorm.synchronised(symbol, 17)
+    net = network(held=False)
+    assert sync_batchnorm.form_for(net) is None
+    net.collect_params().reset_ctx(devices.contexts("cpu:2"))
+    with pytest.raises(ConfigError, match="sync_batchnorm is for precision float32; found bfloat16"):
+        sync_batchnorm.form_for(net, "bfloat16")
+    set_batchnorm(net, "frozen")
+    assert sync_batchnorm.form_for(net) is None  # nothing follows the batches
