@@ -1,9 +1,10 @@
-"""Images/s with one and two contexts on the CPU, the KVStore's share, and what adding up gradients costs elsewhere.
+"""Images/s with one and two contexts or workers on the CPU, the KVStore's share, and the cost of adding up elsewhere.
 
-    python benchmarks/speed/scaling.py                   # two minutes
+    python benchmarks/speed/scaling.py                   # four minutes
 
-Measured: training steps on 1 and 2 contexts with the same batch (on one CPU two contexts gain nothing: the row shows
-what dividing and adding up cost); how fast this machine copies memory, and sends through its own TCP loopback.
+Measured: training steps on 1 and 2 contexts, and by 1 and 2 worker processes, with the same batch (on one CPU both gain
+nothing: the rows show what dividing and adding up cost); how fast this machine copies memory, and sends through its own
+TCP loopback.
 
 On paper, from these and from the networks' sizes: seconds a step for adding up the gradients of 8 GPUs in one machine
 (a ring: each passes on 2 x 7/8 of the gradients), and of 64 machines with as many servers (each sends all gradients and
@@ -19,7 +20,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the project's folder
 import gluon_ft  # isort: skip  (prepares the import of mxnet)
 
+import json
+import os
 import socket
+import subprocess
+import tempfile
 import threading
 import time
 
@@ -57,6 +62,16 @@ class Training:
         with mx.autograd.record():
             losses = [self.loss_of(self.net(x), y) for x, y in zip(*shares)]
         mx.autograd.backward(losses)
+
+
+def by_workers(count: int, rounds: int) -> list[tuple[float, float]]:
+    """(seconds of STEPS steps, seconds of these in the KVStore) of each round, by so many worker processes."""
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder) / "result.json"
+        subprocess.run([sys.executable, "-m", "gluon_ft.cli.main", "launch", "-n", str(count), "--", sys.executable,
+                        str(Path(__file__).with_name("scaling_worker.py")), str(result), str(rounds), str(STEPS)],
+                       check=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])})
+        return json.loads(result.read_text())
 
 
 def copied() -> float:
@@ -110,6 +125,12 @@ def main(repeats):
                                [STEPS * BATCH / sum(whole for whole, _ in steps) for steps in rounds]))
         rows.append(runner.row("scaling", settings, f"{where}, share of the step in the KVStore", "share",
                                [sum(part for _, part in steps) / sum(whole for whole, _ in steps) for steps in rounds]))
+    for count in (1, 2):
+        where, rounds = f"{count} worker{'s' * (count > 1)}", by_workers(count, repeats)
+        settings = f"{NETWORK} {SIZE} px batch {BATCH}, kvstore dist_sync, 1 server, loopback"
+        rows.append(runner.row("scaling", settings, where, "images/s", [STEPS * BATCH / whole for whole, _ in rounds]))
+        rows.append(runner.row("scaling", settings, f"{where}, share of the step in the KVStore", "share",
+                               [part / whole for whole, part in rounds]))
     memory, network = [copied() for _ in range(repeats)], [sent() for _ in range(repeats)]
     rows += [runner.row("scaling", "this machine", name, "GB/s", [value / 1e9 for value in values])
              for name, values in (("copying memory, one thread", memory), ("TCP over loopback", network))]
