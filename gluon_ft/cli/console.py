@@ -10,7 +10,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import click
 
@@ -41,12 +41,29 @@ class Command(click.Command):
 
     Its function returns the exit status: None or 0 for success. `--json` is added by `json_option` or `command`.
     An exception that is neither a `UserError` nor click's own is a bug and shows its traceback.
+
+    Parameters
+    ----------
+    groups : mapping of str to sequence of str, optional
+        Heading -> names of the options that `--help` shows under it; the others come last.
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args, groups: Mapping[str, Sequence[str]] | None = None, **kwargs):
         kwargs.setdefault("context_settings", dict(_SETTINGS))
         super().__init__(*args, **kwargs)
+        self.groups = dict(groups or {})
         self.params.append(_debug_option())
+
+    def format_options(self, ctx, formatter):
+        left = {param.name: record for param in self.get_params(ctx)
+                if isinstance(param, click.Option) and (record := param.get_help_record(ctx)) is not None}
+        for heading, names in self.groups.items():
+            rows = [left.pop(name) for name in names if name in left]
+            if rows:
+                with formatter.section(heading):
+                    formatter.write_dl(rows)
+        with formatter.section("Other options" if self.groups else "Options"):
+            formatter.write_dl(list(left.values()))
 
     def main(self, args=None, prog_name=None, standalone_mode=True, **extra):
         return _run(super().main, args, prog_name, standalone_mode, **extra)

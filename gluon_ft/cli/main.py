@@ -25,6 +25,7 @@ COMMANDS = {
     "data": ("gluon_ft.cli.data:data", "Public data sets: list them, get them."),
     "weights": ("gluon_ft.cli.weights:weights", "Pretrained weights: list, get, import, export, check."),
     "launch": ("gluon_ft.cli.launch:launch", "Train by several processes, here or on several machines."),
+    "completion": ("gluon_ft.cli.main:completion", "Print what completes commands and options in a shell."),
     "doctor": ("gluon_ft.cli.main:doctor", "Show what is installed, what is missing, and what to do about it."),
 }
 
@@ -50,6 +51,23 @@ def doctor(as_json):
     console.say(*as_text(findings).splitlines())
     console.emit(result, as_json)
     return 0 if result["usable"] else console.EXIT_FAILURE
+
+
+@click.command("completion", cls=console.Command)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell):
+    """Print the script by which SHELL completes the commands and options of gluon-ft with the tabulator key.
+
+    \b
+    gluon-ft completion bash >> ~/.bashrc
+    gluon-ft completion zsh >> ~/.zshrc
+    gluon-ft completion fish > ~/.config/fish/completions/gluon-ft.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    found = get_completion_class(shell)
+    assert found is not None, "click has these three"
+    click.echo(found(main, {}, "gluon-ft", "_GLUON_FT_COMPLETE").source())
 
 
 if __name__ == "__main__":

@@ -7,8 +7,22 @@ import click
 
 from gluon_ft.cli import console
 
+# Headings of --help.
+GROUPS = {
+    "The run": ("config", "run", "runs", "resume", "seed", "as_json"),
+    "Photos": ("train", "val", "validation", "cross_validate", "root", "exclude", "exclude_files", "labels_from",
+               "classes_are_folders", "allow_empty_classes", "audit"),
+    "Network and strategy": ("backbone", "pretrained", "strategy", "freeze", "size", "mirror", "dropout"),
+    "Training": ("epochs", "batch_size", "optimizer", "lr", "head_lr_mult", "layer_decay", "momentum", "wd",
+                 "decay_bias_and_norm", "schedule", "warmup", "lr_factor", "lr_every", "milestones", "batchnorm",
+                 "head_epochs", "unfreeze", "patience", "stop_within_schedule", "clip_norm", "accumulate", "ema"),
+    "Images and labels in training": ("augment", "views", "mixup", "cutmix", "label_smoothing", "balance", "top_k"),
+    "The machine": ("devices", "workers", "engine", "precision", "kvstore", "cache_features", "save_every",
+                    "save_minutes", "keep"),
+}
 
-@click.command("train", cls=console.Command)
+
+@click.command("train", cls=console.Command, groups=GROUPS)
 @click.argument("photos", nargs=-1, metavar="[PHOTOS] [KEY=VALUE]...")
 @click.option("--config", type=click.Path(), help="A .toml or .json file of settings, such as a run's config.json.")
 @click.option("--run", type=click.Path(), help="Folder of this run; default a new one in --runs.")
@@ -55,7 +69,8 @@ def _summary(row, result):
     return f"{row['name']}: {', '.join(parts)}{at}, {row['seconds']:.1f} s"
 
 
-@click.command("find-lr", cls=console.Command)
+@click.command("find-lr", cls=console.Command, groups={
+    "The search": ("config", "lowest", "highest", "steps", "out", "seed", "as_json"), **GROUPS})
 @click.argument("photos", nargs=-1, metavar="[PHOTOS] [KEY=VALUE]...")
 @click.option("--config", type=click.Path(), help="A .toml or .json file of settings, such as a run's config.json.")
 @click.option("--lowest", default=1e-6, help="First learning rate.")
