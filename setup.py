@@ -1,9 +1,12 @@
 """Packaging of gluon_ft. `pip install '.[cpu]'` or `pip install '.[cu112]'`; `make` uses the locked versions."""
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
+VERSION = re.search(r'^__version__ = "(.+)"$', Path(__file__).with_name("gluon_ft").joinpath("__init__.py").read_text(
+    encoding="utf-8"), re.MULTILINE).group(1)
 # Python executes this line when it starts.
 HOOK = "import sys; exec({!r}, {{}})\n".format(
     Path(__file__).with_name("gluon_ft").joinpath("runtime", "start_up.py").read_text(encoding="utf-8"))
@@ -33,11 +36,23 @@ _CUDA = [f"nvidia-{name}-cu11{versions}; sys_platform == 'linux' and platform_ma
 
 setup(
     name="gluon-ft",
-    version="0.1.0",
+    version=VERSION,
     description="Fine-tuning suite for MXNet/Gluon: checked, seeded, reproducible",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    classifiers=[
+        "Development Status :: 5 - Production/Stable",
+        "Environment :: Console",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(9, 15)),
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+        "Typing :: Typed",
+    ],
+    keywords=["mxnet", "gluon", "fine-tuning", "transfer learning", "image classification"],
     python_requires=">=3.9,<3.15",
     cmdclass={"build_py": BuildWithHook},
     packages=find_packages(include=["gluon_ft", "gluon_ft.*"]),

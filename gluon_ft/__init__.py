@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from gluon_ft.training.lr_finder import find_lr
     from gluon_ft.training.metrics import evaluate
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 # Public name -> the module that it is an attribute of, or, with a trailing dot, the module that it is.
 _PLACES = {

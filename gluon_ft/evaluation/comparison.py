@@ -79,7 +79,10 @@ def mcnemar(first_right: np.ndarray | Sequence[bool], second_right: np.ndarray |
     first_right, second_right : bool (n,)
         Which images each predicts rightly, in the same order.
 
-    Raises DataError for different numbers of images, or none.
+    Raises
+    ------
+    DataError
+        For different numbers of images, or none.
     """
     from scipy.stats import binomtest
 
@@ -104,7 +107,10 @@ def paired_t(first: Sequence[float], second: Sequence[float]) -> Comparison:
     first, second : sequence of float
         Accuracies 0..1; those at the same place belong together.
 
-    Raises DataError for different numbers, or fewer than two.
+    Raises
+    ------
+    DataError
+        For different numbers, or fewer than two.
     """
     from scipy.stats import ttest_rel
 

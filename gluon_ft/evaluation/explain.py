@@ -252,7 +252,10 @@ def overlay(found: Explanation, strength: float = STRENGTH) -> np.ndarray:
     strength : float, default 0.5
         0 to 1: how strongly the hottest places cover the image.
 
-    Raises ConfigError for an image that could not be read.
+    Raises
+    ------
+    ConfigError
+        For an image that could not be read.
     """
     if found.heat is None or found.image is None:
         raise ConfigError("nothing to draw", found=f"{found.path}: {found.error}")

@@ -162,7 +162,10 @@ def subset(loader: ArrayLoader | Loader, positions: np.ndarray | Sequence[int],
     batch_size : int, optional
         Default: the loader's.
 
-    Raises ConfigError for another kind of loader.
+    Raises
+    ------
+    ConfigError
+        For another kind of loader.
     """
     positions = np.asarray(positions, dtype=np.int64)
     if isinstance(loader, ArrayLoader):
@@ -183,6 +186,8 @@ def subset(loader: ArrayLoader | Loader, positions: np.ndarray | Sequence[int],
 def groups_of(report: Report, *loaders) -> np.ndarray:
     """A group number for each image of the loaders' sources, int64 (n,); copies and near duplicates share a number.
 
+    Images that are linked by a chain of pairs are one group.
+
     Parameters
     ----------
     report : Report
@@ -190,7 +195,10 @@ def groups_of(report: Report, *loaders) -> np.ndarray:
     loaders : Loader
         Their images are numbered one loader after the other.
 
-    Images that are linked by a chain of pairs are one group. Raises DataError for a report of other images.
+    Raises
+    ------
+    DataError
+        For a report of other images.
     """
     refs = [loader.source.ref(i) for loader in loaders for i in range(len(loader.source))]
     position = {ref.absolute(): i for i, ref in enumerate(refs) if ref is not None}

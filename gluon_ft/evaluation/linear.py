@@ -158,7 +158,10 @@ def fit_once(features: np.ndarray, labels: np.ndarray, kind: str, scaling: str =
         Inverse regularisation.
     seed : int, default 0
 
-    Raises DataError as `fit` does.
+    Raises
+    ------
+    DataError
+        As `fit` does.
     """
     from threadpoolctl import threadpool_limits
 

@@ -49,7 +49,10 @@ def save_model(net: HybridBlock, path: AnyPath, *, classes: list[str] | None = N
     extra
         Plain values to keep with the model; they are in `net.weights.extra` after loading.
 
-    Returns `path`. Freezing, learning-rate multipliers and BatchNorm's mode belong to training, and are not saved.
+    Returns
+    -------
+    Path
+        `path`. Freezing, learning-rate multipliers and BatchNorm's mode belong to training, and are not saved.
 
     Raises
     ------

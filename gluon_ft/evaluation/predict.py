@@ -85,6 +85,12 @@ def predict(net: HybridBlock | str | os.PathLike, images: Any, *, batch_size: in
             false_alarms: float | None = unknowns.RATE, coverage: float | None = None) -> list[Prediction]:
     """Predicts the classes of images: one Prediction each, in order; the images of a folder in order of their names.
 
+    On a single CPU context many images go through the fused network, which agrees with the plain one to rounding.
+
+    An image that cannot be read does not stop the others: its Prediction has an `error`.
+
+    Probabilities are calibrated where the model's card has a temperature; that changes no prediction.
+
     Parameters
     ----------
     net : HybridBlock or path-like
@@ -111,12 +117,6 @@ def predict(net: HybridBlock | str | os.PathLike, images: Any, *, batch_size: in
         where the model keeps features of its training images, as those of `gluon-ft train` do.
     coverage : float, optional
         `Prediction.possible` names so many classes that in this share of cases the right one is among them.
-
-    On a single CPU context many images go through the fused network, which agrees with the plain one to rounding.
-
-    An image that cannot be read does not stop the others: its Prediction has an `error`.
-
-    Probabilities are calibrated where the model's card has a temperature; that changes no prediction.
 
     Raises
     ------

@@ -34,7 +34,10 @@ def acquire(file: str | os.PathLike, *, busy: UserError | None = None,
     waiting : str, optional
         A notice to the user once the call has waited for a second.
 
-    Raises OSError where the file cannot be made.
+    Raises
+    ------
+    OSError
+        Where the file cannot be made.
     """
     import filelock
 

@@ -72,7 +72,10 @@ class InUse:
     error : type of UserError
         Raised by `check`.
 
-    Raises OSError where the folder does not exist.
+    Raises
+    ------
+    OSError
+        Where the folder does not exist.
     """
 
     def __init__(self, folder: AnyPath, error: type[UserError] = UserError) -> None:

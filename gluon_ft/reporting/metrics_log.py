@@ -48,7 +48,10 @@ class MetricsLog:
         What is there already is tidied: a last line that was cut short goes, and so do earlier records of an epoch
         that was logged twice.
 
-    Raises OSError where it cannot be written; as `read_metrics` where what is there cannot be read.
+    Raises
+    ------
+    OSError
+        Where it cannot be written; as `read_metrics` where what is there cannot be read.
     """
 
     def __init__(self, path: AnyPath) -> None:

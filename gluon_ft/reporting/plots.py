@@ -55,7 +55,10 @@ def curves(series: dict[str, list[dict]], path: AnyPath, title: str | None = Non
     metrics : tuple of str
         One panel each, training dashed and validation solid.
 
-    Raises DataError where no record has an epoch and one of the metrics.
+    Raises
+    ------
+    DataError
+        Where no record has an epoch and one of the metrics.
     """
     return write_atomic(path, curves_png(series, title, metrics))
 
@@ -105,7 +108,10 @@ def image_grid(images: Sequence[np.ndarray], titles: Sequence[str], path: AnyPat
     path : path-like; written whole or not at all
     columns : int, default 8
 
-    Raises DataError where there is no image, where titles and images differ in number, or an image is not as above.
+    Raises
+    ------
+    DataError
+        Where there is no image, where titles and images differ in number, or an image is not as above.
     """
     images = [np.asarray(image) for image in images]
     titles = [""] * len(images) if titles is None else [str(title) for title in titles]

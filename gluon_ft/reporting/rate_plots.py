@@ -28,7 +28,10 @@ def rate_curve(rows: list[dict], path: AnyPath, guessing: float | None = None, t
         Accuracy of guessing, drawn as a dashed line.
     title : str, optional
 
-    Raises DataError where there is no row.
+    Raises
+    ------
+    DataError
+        Where there is no row.
     """
     if not rows:
         raise DataError("there are no rates to draw", expected="at least one")

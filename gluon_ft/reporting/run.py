@@ -39,10 +39,19 @@ class Run:
         looked at, and this start is added to `resumed` in environment.json (date, command, and what differs from the
         first start).
 
-    Attributes: `folder` (Path), `name`, `config`, `environment`.
+    Attributes
+    ----------
+    folder : Path
+    name : str
+    config, environment : dict
+        As in config.json and environment.json.
 
-    Raises UserError where the folder is not empty or cannot be made, or holds no run to resume, or a finished one;
-    ConfigError for an unusable name.
+    Raises
+    ------
+    UserError
+        Where the folder is not empty or cannot be made, or holds no run to resume, or a finished one.
+    ConfigError
+        For an unusable name.
     """
 
     def __init__(self, root="runs", name: str = "run", config: dict | None = None, folder=None, resume: bool = False):
@@ -121,8 +130,12 @@ class Run:
         story : report.Story, optional
             What the report tells of the images beside the results.
 
-        Raises DataError where a row lacks one of the keys or a series was not logged, UserError where the folder
-        cannot be written.
+        Raises
+        ------
+        DataError
+            Where a row lacks one of the keys or a series was not logged.
+        UserError
+            Where the folder cannot be written.
         """
         _check_rows(rows)
         rows, notes, history = plain(rows), list(notes or []), self.history()

@@ -65,7 +65,10 @@ def audit(sources: Iterable, *, workers: int | None = None, near: int | None = n
     root : path, optional
         Folder that the paths in lists are relative to; default each list's own folder.
 
-    Returns a Report; `report.leaked` is true where two sources share an image.
+    Returns
+    -------
+    Report
+        `report.leaked` is true where two sources share an image.
 
     Raises
     ------

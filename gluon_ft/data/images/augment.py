@@ -49,8 +49,10 @@ class Augmentation:
         The erased rectangle's share of the image, and its width over its height.
     fill : grey level in 0..255 of the areas that rotation, translation and shear leave empty, default 128
 
-    Raises ConfigError for a value out of range, and for a setting that would be ignored because what it belongs to is
-    off.
+    Raises
+    ------
+    ConfigError
+        For a value out of range, and for a setting that would be ignored because what it belongs to is off.
     """
 
     crop: str = "resized"

@@ -35,7 +35,10 @@ class Preprocessing:
         Average the network's outputs for an image and for its mirror image. This does not change how images are
         prepared: evaluation and prediction run both (`engine.fused.evaluating`).
 
-    Raises ConfigError for a value out of range.
+    Raises
+    ------
+    ConfigError
+        For a value out of range.
     """
 
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)

@@ -47,7 +47,10 @@ def of(number: int, mirror: bool) -> list[View]:
     mirror : bool
         Whether mirror images show the same class.
 
-    Raises ConfigError for another number.
+    Raises
+    ------
+    ConfigError
+        For another number.
     """
     if isinstance(number, bool) or number not in NUMBERS:
         raise ConfigError("no such number of views", expected=", ".join(map(str, NUMBERS)), found=repr(number))
