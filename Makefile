@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 VENV2 := .venv-numpy2
+VENVDOCS := .venv-docs
 # The tests run in so many processes, each with one thread for MXNet: two threads gain tiny networks nothing.
 PROCESSES ?= 2
 PYTEST_WITH = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -q -n $(PROCESSES) --dist worksteal
@@ -13,7 +14,7 @@ PYTEST := $(call PYTEST_WITH,$(VENV))
 # Curves are drawn into files: no display is needed, and none is asked for.
 export MPLBACKEND := Agg
 
-.PHONY: demo test test-numpy2 test-slow coverage test-pythons bench bench-speed lint lock clean help
+.PHONY: demo test test-numpy2 test-slow coverage test-pythons bench bench-speed lint docs pictures dist lock clean help
 
 help:
 	@echo 'make demo          fine-tune networks on handwritten digits and on a few photos, minutes'
@@ -25,6 +26,9 @@ help:
 	@echo 'make bench-speed   training speed as ratios, on a quiet machine, half an hour'
 	@echo 'make lint          ruff, the layers of the package (import-linter), types (basedpyright)'
 	@echo 'make coverage      the fast tests, with the lines that they do not reach'
+	@echo 'make docs          the documentation as web pages, into site/'
+	@echo 'make pictures      draw the pictures of the documentation again; needs Chromium'
+	@echo 'make dist          sdist and wheel, into dist/'
 	@echo 'make lock          renew requirements/lock.txt and lock-numpy2.txt'
 	@echo 'make clean         remove the environments that these made'
 
@@ -68,8 +72,24 @@ lint: $(READY)
 	$(BIN)/lint-imports
 	$(BIN)/basedpyright
 
+$(VENVDOCS)/ready: requirements/lock-docs.txt
+	@test -n "$(PYTHON)" || { echo 'error: no Python from 3.10 to 3.14 found' >&2; exit 2; }
+	@sh requirements/make_env.sh '$(PYTHON)' $(VENVDOCS) lock-docs.txt
+
+docs: $(VENVDOCS)/ready
+	NO_MKDOCS_2_WARNING=1 $(VENVDOCS)/bin/mkdocs build --strict
+	@echo 'documentation: site/index.html'
+
+pictures: $(READY)
+	$(BIN)/python tools/make_pictures.py
+
+dist: $(VENVDOCS)/ready
+	rm -rf dist build
+	$(VENVDOCS)/bin/python -m build
+	$(VENVDOCS)/bin/twine check --strict dist/*
+
 lock:
 	sh requirements/lock.sh
 
 clean:
-	rm -rf $(VENV) $(VENV2) pythons
+	rm -rf $(VENV) $(VENV2) $(VENVDOCS) pythons site dist build

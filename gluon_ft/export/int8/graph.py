@@ -29,7 +29,8 @@ _LEVELS = 255
 _MOST_WEIGHT = 127
 _MOST_PAIR = 127.5  # of two weights beside each other: times 255 that is less than 2 ** 15, rounding included
 _MOST_BIAS = 2 ** 30
-_LEAST_SCALE = 1e-15
+_LEAST_SCALE = 1e-30
+_LEAST_STEP = 1e-36  # of the bias, the product of two scales: a normal float32
 
 
 class Plan:
@@ -204,7 +205,8 @@ class _Builder:
             else np.zeros(len(weight))
         step = np.float32(self._scales[node.input[0]][0])
         # 32 bits have to hold the bias.
-        scales = np.maximum(weight_scales(weight), np.abs(bias) / (step * _MOST_BIAS)).astype(np.float32)
+        least = np.maximum(np.abs(bias) / (step * _MOST_BIAS), _LEAST_STEP / step)
+        scales = np.maximum(weight_scales(weight), least).astype(np.float32)
         each = scales.astype(np.float64).reshape(-1, *[1] * (weight.ndim - 1))
         integers = np.rint(weight / each).clip(-_MOST_WEIGHT, _MOST_WEIGHT)
         lost = _through(weight - integers * each, self._means[node.name], _groups(node))
