@@ -80,7 +80,9 @@ def lines(facts) -> list[str]:
     if facts.probe is not None:
         shown.append(f"probe: accuracy {facts.probe:.3f} +- {facts.probe_spread:.3f} on pretrained features, "
                      f"{facts.pixels:.3f} on pixels, {facts.chance:.3f} by chance ({facts.seconds} s)")
-    return [*shown, *(f"note: {text}" for text in facts.notes)]
+    one = ["a class has one image; train needs two, one to learn from and one to check with: add images, or leave the "
+           "class out of train (--exclude CLASS)"] if facts.smallest_class == 1 else []
+    return [*shown, *(f"note: {text}" for text in (*facts.notes, *one))]
 
 
 FACTOR = 2.0  # times the photos that the forecast is for

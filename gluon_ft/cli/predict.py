@@ -62,8 +62,8 @@ def predict(model, images, top, batch_size, tta, unknowns, false_alarms, coverag
     strange = sum(bool(p.unlike) for p in good)
     console.show([_row(p, strange > 0) for p in good], wide=wide, keep_end=["image"])
     if strange:
-        console.say(f"{strange} of {len(good)} images are {REMARK}: perhaps no class is right (of images of the "
-                    f"trained kind, about {false_alarms:.0%} are called so by mistake)")
+        console.say(f"unknown: {strange} of {len(good)} images are {REMARK}: perhaps no class is right (of images "
+                    f"of the trained kind, about {false_alarms:.0%} are called so by mistake)")
     console.emit({"command": "predict", "model": str(model), "unreadable": [p.to_dict() for p in bad], "left_out": [
         {"path": path, "reason": why} for path, why in given.left_out.items()],
         "predictions": [p.to_dict() for p in good]}, as_json)
@@ -75,7 +75,7 @@ def _row(prediction, remarks) -> dict:
     if prediction.possible is not None:
         row["possible"] = ", ".join(prediction.possible)
     if remarks:
-        row["remark"] = REMARK if prediction.unlike else ""
+        row["remark"] = "unknown" if prediction.unlike else ""
     rest = prediction.top[1:]
     return {**row, "then": ", ".join(f"{name} {value:.3f}" for name, value in rest)} if rest else row
 

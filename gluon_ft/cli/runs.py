@@ -103,15 +103,26 @@ def compare(first, second, as_json):
         first, second = first[:1], first[1:]
     groups = [[run for place in map(_place, places) for run in library.members(place)] for places in (first, second)]
     if len(groups[0]) == len(groups[1]) == 1:
-        found = comparison.compare_tables(*(comparison.read_predictions(group[0]) for group in groups))
+        tables = [comparison.read_predictions(group[0]) for group in groups]
+        found = comparison.compare_tables(*tables)
+        notes = _not_shared(found.pairs, *map(len, tables))
     else:
-        found = comparison.paired_t(*library.paired_accuracies(*groups))
+        found, notes = comparison.paired_t(*library.paired_accuracies(*groups)), []
     for name, group, value in zip(("first", "second"), groups, (found.first, found.second)):
         console.say(f"{name}: {', '.join(map(str, group))}: accuracy {value:.3f}")
-    console.say(str(found))
-    console.emit({"command": "runs compare", "first": groups[0], "second": groups[1], "winner": found.winner,
+    console.say(str(found), *(f"note: {note}" for note in notes))
+    console.emit({"command": "runs compare", "notes": notes, "first": groups[0], "second": groups[1], "winner": found.winner,
                   **{key: value for key, value in vars(found).items() if key not in ("first", "second")},
                   "accuracies": [found.first, found.second], "said": str(found)}, as_json)
+
+
+def _not_shared(shared, first, second):
+    """What to know where only some of the images that two networks were evaluated on count."""
+    if shared == max(first, second):
+        return []
+    return [f"this is of the {shared} images that both were evaluated on, of {first} and {second}; runs of different "
+            "seeds keep different images aside: for more give both the same --val, or compare the tables of gluon-ft "
+            "evaluate RUN IMAGES --csv FILE on labelled images that neither was trained on"]
 
 
 def _place(folder):

@@ -6,6 +6,7 @@ import math
 import operator
 import os
 import re
+import shlex
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
@@ -192,8 +193,15 @@ def _check_enough(root: Path, counts: dict[str, int], options: dict, allow_short
     more = f" and {len(short) - 6} more classes" if len(short) > 6 else ""
     raise DataError(f"{len(short)} of {len(counts)} classes with too few images", path=root,
                     expected=f"at least {needed} a class ({_reason(options, allow_short)})", found=shown + more,
-                    remedy="add images or leave the class out (--exclude)" if allow_short else
-                    "ask for fewer, leave the class out (--exclude), or take what there is (--allow-short)")
+                    remedy=f"add images or {_left_out(short)}" if allow_short else
+                    f"ask for fewer, {_left_out(short)}, or take what there is (--allow-short)")
+
+
+def _left_out(short: list[tuple[str, int]]) -> str:
+    """How to leave classes out, as it is typed where there are few of them."""
+    if len(short) > 3:
+        return "leave the class out (--exclude)"
+    return f"leave the class out ({' '.join(f'--exclude {shlex.quote(name)}' for name, _ in short)})"
 
 
 def _needed(options: dict) -> int:
@@ -306,13 +314,13 @@ def divide(source: FileSource, validation: float, seed: int, groups: np.ndarray 
     for path, label in zip(source.names, labels):
         labels_of[group_of[path]].add(label)
     held_out: set[str] = set()
-    short = []
+    short: list[tuple[str, int]] = []
     for label, name in enumerate(classes):
         paths = source.of_class(label)
         if allow_empty and not paths:
             continue
         if len(paths) < SMALLEST:
-            short.append(f"'{name}' has {len(paths)}")
+            short.append((name, len(paths)))
             continue
         # Groups and single images, ordered by their first image.
         units: dict[int, list[str]] = {}
@@ -322,9 +330,10 @@ def divide(source: FileSource, validation: float, seed: int, groups: np.ndarray 
         held_out |= _validation_images([unit for group, unit in units.items() if len(labels_of[group]) == 1],
                                 len(paths) - training, len(paths))
     if short:
-        less = "leave the class out (--exclude)" if source.kind == "folder" else "take the class out of the list"
+        less = _left_out(short) if source.kind == "folder" else "take the class out of the list"
         raise DataError(f"{len(short)} of {len(classes)} classes with too few images", path=source.path,
-                        expected="2 or more, one to train on and one to validate with", found=", ".join(short[:6]),
+                        expected="2 or more, one to train on and one to validate with",
+                        found=", ".join(f"'{name}' has {count}" for name, count in short[:6]),
                         remedy=f"add images, {less}, or --validation 0")
     train = [i for i, path in enumerate(source.names) if path not in held_out]
     train.sort(key=lambda i: _training_key(seed, source.names[i]))

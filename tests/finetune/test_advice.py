@@ -204,3 +204,10 @@ def test_the_benchmarks_digits_share_no_image(tmp_path):
     assert np.bincount(labels).tolist() == [50] * 10 and len(labels) + len(val_labels) == 1797
     both = np.concatenate([train, val]).reshape(1797, -1)
     assert len(np.unique(both, axis=0)) == 1797
+
+
+def test_a_class_of_one_image_is_said():
+    from gluon_ft.cli.advise import lines
+
+    alone, two = (lines(Facts(30, 2, smallest, 30 - smallest, 96, 96)) for smallest in (1, 2))
+    assert "a class has one image; train needs two" in alone[-1] and not any("one image" in line for line in two)

@@ -49,14 +49,16 @@ def test_copies_stay_on_one_side_of_the_split(tmp_path, seed):
         assert any(path.startswith(name) for path in val) and any(path.startswith(name) for path in train)
 
 
-def test_a_class_of_one_image_cannot_be_split(tmp_path):
+@pytest.mark.parametrize("name, typed", [("red", "red"), ("a few red", "'a few red'")])
+def test_a_class_of_one_image_cannot_be_split(tmp_path, name, typed):
     root = photos.make(tmp_path / "p", count=3)
     for number in (1, 2):
         (root / "red" / f"{number:02}.png").unlink()
+    (root / "red").rename(root / name)
     with pytest.raises(DataError) as error:
         divided(source_of(root), 0.2, 0)
     assert str(error.value).startswith(f"{root}: 1 of 3 classes with too few images; expected 2 or more") and (
-        "'red' has 1" in str(error.value))
+        f"'{name}' has 1; add images, leave the class out (--exclude {typed}), or" in str(error.value))
 
 
 def test_a_class_whose_images_are_all_copies_trains_only(tmp_path):

@@ -164,6 +164,13 @@ def test_two_runs_are_compared_on_their_shared_images(tmp_path):
     third = with_predictions(tmp_path, "third", 18)
     assert "no difference can be seen: accuracy 1.000 and 0.900" in run("compare", first, third)
     assert "no difference can be seen" in run("compare", first / "predictions.csv", third)
+    assert "note" not in run("compare", first, third)
+
+
+def test_it_is_said_that_few_images_are_shared(tmp_path):
+    """As of two runs with different seeds."""
+    first, second = with_predictions(tmp_path, "first", 20), with_predictions(tmp_path, "second", 3, images=3)
+    assert "note: this is of the 3 images that both were evaluated on, of 20 and 3;" in run("compare", first, second)
 
 
 def test_procedures_are_compared_over_their_seeds(tmp_path):
