@@ -111,9 +111,9 @@ def compare(first, second, as_json):
     for name, group, value in zip(("first", "second"), groups, (found.first, found.second)):
         console.say(f"{name}: {', '.join(map(str, group))}: accuracy {value:.3f}")
     console.say(str(found), *(f"note: {note}" for note in notes))
-    console.emit({"command": "runs compare", "notes": notes, "first": groups[0], "second": groups[1], "winner": found.winner,
+    console.emit({"command": "runs compare", "first": groups[0], "second": groups[1], "winner": found.winner,
                   **{key: value for key, value in vars(found).items() if key not in ("first", "second")},
-                  "accuracies": [found.first, found.second], "said": str(found)}, as_json)
+                  "accuracies": [found.first, found.second], "said": str(found), "notes": notes}, as_json)
 
 
 def _not_shared(shared, first, second):
