@@ -1,6 +1,7 @@
 """Saves and loads trained networks: the parameters, and beside them the card from which the network is built again."""
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,8 @@ from gluon_ft.weights.card import Card
 from gluon_ft.weights.readers.tensor_files import check_finite, read_tensors
 
 IN_FOLDER = ("best.params", "model.params", "last.params")  # of a run; the first one found is loaded
+_EPOCH = r"-\d{4}\.params$"  # how the name of a symbol's parameters ends
+_OF_A_SYMBOL = "it is the checkpoint of a symbol: docs/old_scripts.md says how it is trained, asked and exported"
 
 
 def save_model(net: HybridBlock, path: AnyPath, *, classes: list[str] | None = None,
@@ -281,9 +284,13 @@ def _missing(path) -> tuple[str]:
 
 
 def _remedy(path) -> str:
+    if path.is_file() and (path.parent / f"{re.sub(_EPOCH, '', path.name)}-symbol.json").is_file():
+        return _OF_A_SYMBOL
     if path.is_file():
         return "copy it beside the parameters, or save the network with save_model"
     if path.is_dir():
         found = sorted(p for p in path.glob("**/*.params") if card.beside(p).is_file())
+        if not found and any(path.glob("*-symbol.json")):
+            return _OF_A_SYMBOL
         return f"give a saved model, such as {found[0]}" if found else "give a .params file that has its card beside it"
     return "check the path"

@@ -36,7 +36,8 @@ class Likeness:
     def remedy(self, backbone: str) -> str:
         """What to do with the file for somebody who wants `backbone`."""
         if self.backbone is None:
-            return "load it with net.load_parameters of the network that it was saved from"
+            return ("load it with net.load_parameters of the network that it was saved from, or a symbol's checkpoint "
+                    "with gluon_ft.symbolic.load_checkpoint")
         if self.backbone != backbone:
             return f"give --backbone {self.backbone}, or a file of {backbone}"
         if self.inner:
