@@ -27,12 +27,15 @@ def arrays(count, seed):
     return (rng.randn(count, 1, 6, 6) + labels[:, None, None, None]).astype(np.float32), labels
 
 
-def network(live):
-    """Convolutions with BatchNorm, whose statistics are held unless `live`, and an output."""
+def network(live, width):
+    """Convolutions with BatchNorm, whose statistics are held unless `live`, and an output.
+
+    With a width of 32 oneDNN lays the second convolution's weights out as it wants them.
+    """
     net = nn.HybridSequential(prefix="net_")
     with net.name_scope():
-        net.add(nn.Conv2D(4, 3, use_bias=False), nn.BatchNorm(use_global_stats=not live), nn.Activation("relu"),
-                nn.Conv2D(6, 3), nn.Flatten(), nn.Dense(3))
+        net.add(nn.Conv2D(width, 3, use_bias=False), nn.BatchNorm(use_global_stats=not live), nn.Activation("relu"),
+                nn.Conv2D(width + width // 2, 3), nn.Flatten(), nn.Dense(3))
     mx.random.seed(int(os.environ.get("GLUON_FT_WORKER", 0)))  # worker 0's parameters are to count
     net.initialize(mx.init.Xavier())
     net(mx.nd.zeros((1, 1, 6, 6)))
@@ -45,6 +48,7 @@ def main():
     given = dict(option.split("=") for option in options)
     live, folder = "live" in given, given.pop("folder", None)
     given.pop("live", None)
+    width = int(given.pop("width", 4))
     kill, contexts = int(given.pop("kill", 0)), [mx.cpu(i) for i in range(int(given.pop("devices", 1)))]
     resume = "resume" in given
     given.pop("resume", None)
@@ -61,7 +65,7 @@ def main():
                     os.kill(os.getpid(), signal.SIGKILL)
                 yield batch
         ArrayLoader.__iter__ = until
-    done = (_gluon if path == "gluon" else _symbolic)(train, val, config, contexts, live, folder, resume)
+    done = (_gluon if path == "gluon" else _symbolic)(train, val, config, contexts, live, width, folder, resume)
     if os.environ.get("GLUON_FT_WORKER", "0") == "0":
         parameters, history = done
         Path(result).write_text(json.dumps({
@@ -69,8 +73,8 @@ def main():
             "history": [{key: value for key, value in record.items() if key != "seconds"} for record in history]}))
 
 
-def _gluon(train, val, config, contexts, live, folder, resume):
-    net = network(live)
+def _gluon(train, val, config, contexts, live, width, folder, resume):
+    net = network(live, width)
     net.collect_params().reset_ctx(contexts)
     if not live:
         freezing.freeze(net[1])
@@ -79,10 +83,10 @@ def _gluon(train, val, config, contexts, live, folder, resume):
             for name, parameter in net._collect_params_with_prefix().items()}, done.history
 
 
-def _symbolic(train, val, config, contexts, live, folder, resume):
+def _symbolic(train, val, config, contexts, live, width, folder, resume):
     from gluon_ft import symbolic
 
-    net = network(live)
+    net = network(live, width)
     output = mx.sym.SoftmaxOutput(net(mx.sym.var("data")), name="softmax")
     values = {name: parameter.data().copy() for name, parameter in net.collect_params().items()}
     moving = {name: value for name, value in values.items() if "running" in name}

@@ -4,6 +4,7 @@ Everything here is done by all workers in the same order: one that leaves a step
 """
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import hashlib
@@ -39,7 +40,8 @@ class Workers:
     """
 
     def __init__(self, store: Any = None) -> None:
-        self._store, self.rank, self.size, self.kind = store, 0, 1, ""
+        self._store: Any = store
+        self.rank, self.size, self.kind = 0, 1, ""
         self._next, self._told = 0, {}
         self._flags: deque = deque()
         self._turn = 0
@@ -144,7 +146,8 @@ class Workers:
         keys = list(range(self._next, self._next + len(weights)))
         self._next += len(weights)
         if self._store is not None:
-            self._store.init(keys, [arrays[0] for arrays in weights])
+            # Copies: what a convolution has used is laid out as oneDNN wants it, and is silently not sent.
+            self._store.init(keys, [mx.nd.array(arrays[0].asnumpy(), dtype=arrays[0].dtype) for arrays in weights])
         return Exchange(self, self._store, keys)
 
     def wait(self) -> None:
@@ -157,6 +160,15 @@ class Workers:
         """Lets this process end without the others: MXNet would wait for them as it ends."""
         if self._store is not None:
             mx.base.check_call(mx.base._LIB.MXKVStoreSetBarrierBeforeExit(self._store.handle, ctypes.c_int(0)))
+
+    def end(self) -> None:
+        """Ends what joins this process to the others, once they end too."""
+        if self._store is not None:
+            mx.nd.waitall()
+            self._flags.clear()
+            mx.base.check_call(mx.base._LIB.MXKVStoreFree(self._store.handle))
+            self._store.handle = ctypes.c_void_p()  # freed
+            self._store = None
 
     def _serve(self, optimizer: mx.optimizer.Optimizer, first: bool) -> None:
         # By one of them alone, since a server forgets its state with each.
@@ -279,6 +291,8 @@ def _join(kind: str) -> Workers:
     check(kind)
     if _joined is None:
         _joined = Workers(mx.kv.create(kind))
+        # Called before MXNet's own, without whose engine a store cannot end.
+        atexit.register(_joined.end)
     if _joined.kind != kind:
         raise ConfigError("a process keeps the KVStore type that it joined with", expected=_joined.kind, found=kind)
     return _joined
