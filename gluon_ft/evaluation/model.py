@@ -144,7 +144,7 @@ def load_model(path: AnyPath, ctx: mx.Context | list[mx.Context] | None = None) 
         raise WeightsError("not the parameters that their card describes", path=path,
                            expected=f"SHA-256 {about.sha256[:16]}...", found=f"{file.sha256[:16]}...",
                            remedy=f"copy both files again, {path.name} and {card.beside(path).name}")
-    net = _build(about, path)
+    net = _of_as_many_classes(_build(about, path), about, file.tensors)
     own = parameters_by_path(net)
     tensors = file.tensors if folder is None else _under_every_path(own, file.tensors)
     _check_tensors(own, tensors, about, path)
@@ -229,6 +229,17 @@ def _build(about: Card, path=None) -> HybridBlock:
             raise
         raise WeightsError(f"the card does not describe a network that can be built ({error})", path=card.beside(path),
                            remedy="save the model again") from error
+
+
+def _of_as_many_classes(net, about, tensors) -> HybridBlock:
+    """The network, or where its card tells neither output nor classes, the one with as many as the file has."""
+    if about.head is not None or about.classes:
+        return net
+    layer = tracing.output_layer(net)
+    weight = tensors.get(next(name for name, p in parameters_by_path(net).items() if p is layer.block.weight))
+    if weight is None or weight.shape[0] == layer.classes:
+        return net
+    return registry.build(about.backbone, classes=weight.shape[0])
 
 
 def _check_same(built, net):

@@ -92,8 +92,8 @@ class TrainConfig:
     def __post_init__(self):
         settings.check(self)
         if self.head_epochs and self.unfreeze:
-            raise ConfigError("head_epochs and unfreeze out of range", expected="one of them",
-                              found=f"{self.head_epochs} and {self.unfreeze}")
+            raise ConfigError("head_epochs and unfreeze are two ways", expected="one of them",
+                              found=f"{self.head_epochs} and {self.unfreeze}", remedy="leave out one of the two")
         if list(self.unfreeze) != sorted(set(self.unfreeze)):
             raise ConfigError("unfreeze out of range", expected="rising epochs from 2 on, such as 2,4",
                               found=self.unfreeze)

@@ -231,3 +231,15 @@ def test_a_pruned_network_whose_shapes_are_not_known_before_it_ran(tmp_path):
     path = save_model(net, tmp_path / "a.params", classes=["a", "b", "c"],
                       preprocessing=gluon_ft.Preprocessing(size=32, resize=32))
     np.testing.assert_allclose(gluon_ft.load_model(path)(data).asnumpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("classes", [3, 10])
+def test_a_file_without_head_or_class_names_gives_as_many_classes_as_it_has(tmp_path, classes):
+    """As `gluon-ft weights import` writes what another network of the zoo with its own classes was saved to."""
+    net, x = network(classes=classes), images()
+    net(x)
+    save_model(net, tmp_path / "m.params")
+    edited(tmp_path / "m.params", head=None, classes=None)
+    again = load_model(tmp_path / "m.params")
+    assert head_of(again)["classes"] == classes
+    assert np.array_equal(again(x).asnumpy(), net(x).asnumpy())
