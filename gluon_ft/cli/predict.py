@@ -62,8 +62,8 @@ def predict(model, images, top, batch_size, tta, unknowns, false_alarms, coverag
     strange = sum(bool(p.unlike) for p in good)
     console.show([_row(p, strange > 0) for p in good], wide=wide, keep_end=["image"])
     if strange:
-        console.say(f"unknown: {strange} of {len(good)} images are {REMARK}: perhaps no class is right (of images "
-                    f"of the trained kind, about {false_alarms:.0%} are called so by mistake)")
+        console.say(f"unknown: {strange} of {len(good)} images, {REMARK}; perhaps no class is right (of images of "
+                    f"the trained kind, about {false_alarms:.0%} are called so by mistake)")
     console.emit({"command": "predict", "model": str(model), "unreadable": [p.to_dict() for p in bad], "left_out": [
         {"path": path, "reason": why} for path, why in given.left_out.items()],
         "predictions": [p.to_dict() for p in good]}, as_json)
@@ -104,7 +104,7 @@ def serve(model, host, port, top, batch_size, max_mb, max_images, max_megapixels
     """Serve MODEL on this machine: a page to drop pictures on, and POST /predict for programs.
 
     MODEL is the folder of a run or of an export, or a .params file with its card beside it. The answers are those of
-    gluon-ft predict. Needs pip install 'gluon-ft[serve]'.
+    gluon-ft predict. Needs pip install starlette uvicorn python-multipart prometheus-client.
 
     The page is at the address itself; /openapi.json describes POST /predict, /healthz says whether the server can
     answer, /metrics has counters for Prometheus. Images are not kept. Ctrl-C and SIGTERM end it, once everything that

@@ -73,8 +73,16 @@ def forget_graphs(net: Block) -> None:
             gluon_internals.clear_cached_graph(candidate)
 
 
+def refuse_numpy_interface() -> None:
+    """NetworkError after `npx.set_np()`: networks then run on mx.np arrays alone, and ours are fed with mx.nd."""
+    if mx.util.is_np_array():
+        raise NetworkError("MXNet's NumPy interface is on", expected="classic arrays, mx.nd", found="npx.set_np()",
+                           remedy="leave npx.set_np() out, or call npx.reset_np() before the network is made")
+
+
 def symbol(net: Block) -> mx.sym.Symbol:
     """The network's graph on an input named 'data'. NetworkError where it cannot be traced."""
+    refuse_numpy_interface()
     if isinstance(net, HybridBlock):
         try:
             result = net(mx.sym.var(DATA))

@@ -85,7 +85,7 @@ def check_packages() -> None:
     missing = [name for module, name in _PACKAGES.items() if importlib.util.find_spec(module) is None]
     if missing:
         raise DependencyError(f"serving needs the package{'s' if len(missing) > 1 else ''} {', '.join(missing)}",
-                              remedy="pip install 'gluon-ft[serve]', or pip install " + " ".join(missing))
+                              remedy="pip install " + " ".join(missing))
 
 
 @contextlib.contextmanager

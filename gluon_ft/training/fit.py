@@ -15,6 +15,7 @@ from gluon_ft.data.sources import class_names
 from gluon_ft.engine import choice
 from gluon_ft.errors import ConfigError
 from gluon_ft.io import reporter, signals
+from gluon_ft.models import tracing
 from gluon_ft.runtime import devices, seeds
 from gluon_ft.runtime.distributed.workers import Workers, joined
 from gluon_ft.runtime.gluon_internals import averaged, is_deferred, parameters_by_path
@@ -99,10 +100,13 @@ def fit(net: HybridBlock, train: Any, val: Any = None, config: TrainConfig | Non
         An empty set, a class without training images, or a class that the network, or the training part, has not.
     ConfigError
         Settings that do not fit network, data or machine.
+    NetworkError
+        After `npx.set_np()`.
     CheckpointError
         A checkpoint cannot be saved, or another process is training there; when resuming: there is no checkpoint, a
         damaged one, or one of another network, configuration or data.
     """
+    tracing.refuse_numpy_interface()
     config = config or TrainConfig()
     if resume and save_to is None:
         raise ConfigError("resume needs the folder of the checkpoints", remedy="give save_to")

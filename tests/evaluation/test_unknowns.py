@@ -142,7 +142,7 @@ def test_the_command_says_what_is_unknown(images, tmp_path):
     last = json.loads(out.splitlines()[-1])["predictions"]
     assert len(last) == 11 and {"unknown", "distance", "possible"} <= set(last[0])
     strange = sum(p["unknown"] for p in last)
-    assert strange and f"unknown: {strange} of 11 images are like nothing it was trained on" in out
+    assert strange and f"unknown: {strange} of 11 images, like nothing it was trained on" in out
     assert len(re.findall(r" unknown *$", out, re.MULTILINE)) == strange and "possible" in out
     quiet = gluon_ft_command("predict", run, other, "--no-unknowns", "--json")
     assert "unknown" not in json.loads(quiet.splitlines()[-1])["predictions"][0]

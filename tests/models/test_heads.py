@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from mxnet.gluon import nn
 
+import gluon_ft
 from gluon_ft import backbones, heads
 from gluon_ft.errors import ConfigError, NetworkError, WeightsError
 from gluon_ft.models import tracing
@@ -194,3 +195,15 @@ def test_group_norm_equals_gluoncv():
     x = mx.nd.random.normal(loc=2, shape=(2, 64, 5, 5))
     ours.hybridize()
     np.testing.assert_allclose(ours(x).asnumpy(), theirs(x).asnumpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("call", [
+    lambda: heads.fine_tune_net("lenet", 2), lambda: gluon_ft.fit(nn.Dense(2), [])], ids=["an output", "training"])
+def test_the_numpy_interface_is_refused_in_one_line(call):
+    """It stands in the first lines of D2L's notebooks."""
+    mx.util.set_np()
+    try:
+        with pytest.raises(NetworkError, match=r"found npx.set_np\(\); leave npx.set_np\(\) out"):
+            call()
+    finally:
+        mx.util.reset_np()
