@@ -21,7 +21,7 @@ from gluon_ft.cli import console
               "where the images have no labels) may be lost on the images to check on.  [default: 1]")
 @click.option("--int8-keep", multiple=True, metavar="LAYER", help="With --int8: a layer that stays in float32; may be "
               "repeated.")
-@click.option("--safetensors", is_flag=True, help="Write model.safetensors too, with torchvision's or timm's names.")
+@click.option("--safetensors", is_flag=True, help="Write model.safetensors too, for the same network in PyTorch.")
 @click.option("--page", is_flag=True, help="Write one HTML file instead, which classifies pictures in the browser by "
               "itself. ONNX Runtime Web is fetched once from npm's registry.")
 @click.option("--force", is_flag=True, help="Replace a folder that is not an export, with all that is in it.")
@@ -47,6 +47,7 @@ def export(model, folder, onnx, check, no_check, int8, int8_loss, int8_keep, saf
     gluon-ft export runs/photos -o page.html --page
     """
     from gluon_ft.export import export_model
+    from gluon_ft.models.conversion import torch_network
 
     if page and (onnx or int8 or safetensors):
         raise click.UsageError("--page writes one file, and nothing beside it")
@@ -75,6 +76,8 @@ def export(model, folder, onnx, check, no_check, int8, int8_loss, int8_keep, saf
             console.say(_int8(proof.int8))
     elif onnx:
         console.say("not compared with MXNet: there is no certificate")
+    if safetensors:
+        console.say(f"model.safetensors: for {torch_network(found.manifest['network']['backbone'])}")
     console.say(f"exported: {folder}")
     console.emit({"command": "export", "model": str(model), "folder": str(folder), "files": found.files,
                   "certificate": None if proof is None else proof.to_dict(), "manifest": found.manifest}, as_json)

@@ -8,6 +8,7 @@ from mxnet.gluon import HybridBlock
 
 from gluon_ft.data.images.preprocessing import Preprocessing
 from gluon_ft.errors import escaped
+from gluon_ft.models.conversion import torch_network
 from gluon_ft.weights import model_folder
 
 _MOST_CLASSES = 50
@@ -19,7 +20,7 @@ _FILES = {
     model_folder.ONNX: "ONNX, from pixels to probabilities: preprocessing and softmax are inside",
     model_folder.ONNX_LOGITS: "ONNX, from the prepared input to the network's output",
     model_folder.ONNX_INT8: "as model.onnx, in 8-bit integers: faster, and a little less exact",
-    model_folder.SAFETENSORS: "the parameters under PyTorch's names",
+    model_folder.SAFETENSORS: "the parameters for {network}, in PyTorch",
     model_folder.CERTIFICATE: "the proof that ONNX Runtime answers as MXNet does",
     model_folder.MANIFEST: "versions, hashes, where the model comes from",
 }
@@ -40,7 +41,7 @@ def text(manifest: dict[str, Any], net: HybridBlock, names: Sequence[str], proof
         Contents of certificate.json.
     """
     parts = [_head(manifest, net), _data(manifest), _measures(manifest), _limits(manifest, net), _proof(proof),
-             _weights(manifest), _input(net), _use(net, names), _list_of_files(names)]
+             _weights(manifest), _input(net), _use(net, names), _list_of_files(names, manifest)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -188,8 +189,10 @@ def _softmax(net) -> str:
     return f"\nprobabilities = mx.nd.softmax(output{'' if net.temperature is None else f' / {net.temperature!r}'})"
 
 
-def _list_of_files(names) -> str:
-    rows = [[f"`{name}`", words] for name, words in _FILES.items() if name in (*names, model_folder.MANIFEST)]
+def _list_of_files(names, manifest) -> str:
+    named = {"network": torch_network(manifest["network"]["backbone"])} if model_folder.SAFETENSORS in names else {}
+    rows = [[f"`{name}`", words.format(**named)] for name, words in _FILES.items()
+            if name in (*names, model_folder.MANIFEST)]
     return "## Files\n\n" + _table(["file", "what"], rows)
 
 

@@ -147,6 +147,19 @@ def fill(conversion: Conversion, ctx: mx.Context | list[mx.Context] | None = Non
     return conversion.net
 
 
+def torch_network(backbone: str) -> str:
+    """The PyTorch network whose names `to_torch` gives, such as "torchvision's resnet18"; WeightsError for none."""
+    mapped = _torch_map(backbone)
+    return f"{mapped.style}'s {mapped.model}"
+
+
+def _torch_map(backbone, style=None) -> name_maps.NameMap:
+    mapped = next((m for m in name_maps.of(backbone, style) if m.style in TORCH_STYLES), None)
+    if mapped is None:
+        raise WeightsError(f"no PyTorch network is known that equals '{backbone}'")
+    return mapped
+
+
 def to_torch(net: HybridBlock, backbone: str, style: str | None = None) -> Tensors:
     """The state dict of the PyTorch network that equals a backbone: the way back from `to_gluon`.
 
@@ -170,9 +183,7 @@ def to_torch(net: HybridBlock, backbone: str, style: str | None = None) -> Tenso
         Where no such network is known, where `net` is not that backbone or is not initialised, and where a part that
         the PyTorch network does not have has been trained.
     """
-    mapped = next((m for m in name_maps.of(backbone, style) if m.style in TORCH_STYLES), None)
-    if mapped is None:
-        raise WeightsError(f"no PyTorch network is known that equals '{backbone}'")
+    mapped = _torch_map(backbone, style)
     arrays, layers = _arrays(net), dict(tracing.blocks(net))
     plan = _plan(mapped, layers, output=True)
     extra = {path for entry in mapped.inserted for path in entry.paths}

@@ -235,6 +235,7 @@ def test_safetensors_with_pytorchs_names(run, pictures, tmp_path):
     tensors = read_tensors(tmp_path / "model" / "model.safetensors").tensors
     np.testing.assert_array_equal(tensors["linear.weight"], net.output.weight.data().asnumpy())
     assert gluon_ft.load_model(tmp_path / "model").classes
+    assert "for akamaster's resnet20, in PyTorch" in (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
 
 
 def test_openvino_answers_the_same(whole, run):
