@@ -81,7 +81,7 @@ def export_model(model: AnyPath, folder: AnyPath, *, onnx: bool = False, check: 
     int8_keep : sequence of str, optional
         Layers that stay in float32, such as 'features.0'.
     safetensors : bool, default False
-        Write `model.safetensors`, with torchvision's or timm's names, as well.
+        Write `model.safetensors`, for the same network in PyTorch, as well.
     force : bool, default False
         Replace a folder that is not an export; what is in it is lost.
 
