@@ -103,14 +103,14 @@ def test_the_commands_of_the_readme(folder):
 
 
 @pytest.mark.slow
-def test_the_program_of_the_readme(folder):
+def test_the_program_of_the_readme(folder, weights_packages):
     run_page(ROOT / "README.md", "python")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES[1:] if any(fence.is_run for fence in fences(page))],
                          ids=name_of)
-def test_the_fences_of_a_page(page, folder):
+def test_the_fences_of_a_page(page, folder, weights_packages):
     run_page(page)
 
 
