@@ -104,7 +104,7 @@ def options_of(program, pictures, weights, records, out):
     d2l = (pictures, weights / "resnet18_v2.params", 6)
     return {
         "d2l_np": d2l, "d2l_nd": d2l,
-        "gluoncv_transfer": (pictures, weights / "resnet18_v1b.params", out / "models", 6),
+        "gluoncv_transfer": (pictures, weights / "resnet18_v1b.params", out / "models", 12),
         "gluoncv_finetune": ("--data", pictures, "--params", weights / "cifar_resnet20_v1.params", "--save-dir", out,
                              "--epochs", 8),
         "howto": (weights / "symbol", records / "train.rec", records / "test.rec"), "module_fine_tune": module,
