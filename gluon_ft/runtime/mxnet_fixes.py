@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import multiprocessing
 import sys
 import types
 from typing import Any
@@ -24,6 +25,7 @@ def apply(mxnet: types.ModuleType) -> None:
     _replace_tostring(mxnet)
     remember_iterators(mxnet)
     _return_thresholds_as_numbers(mxnet)
+    fork_workers(mxnet.gluon.data.dataloader)
     if numpy.__version__.split(".")[0] != "1":
         _write_plain_numbers(mxnet)
         _add_up_in_double_precision(mxnet)
@@ -31,6 +33,31 @@ def apply(mxnet: types.ModuleType) -> None:
         _wrap_integers_out_of_range(numpy)
         # It uses numpy.core.numeric.normalize_axis_tuple, whose old place warns.
         _rename(mxnet.nd.moveaxis, "core", "_core")
+
+
+class _Forking(types.ModuleType):
+    """The module multiprocessing, whose processes are forked unless the program has chosen another way."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("Pool", "Process", "get_context"):
+            chosen = multiprocessing.get_start_method(allow_none=True)
+            return getattr(multiprocessing.get_context(chosen or "fork"), name)
+        return getattr(multiprocessing, name)
+
+
+def fork_workers(module: Any) -> None:
+    """Lets a DataLoader fork its workers on Python 3.14, as on every Linux before.
+
+    A program of before has its loops outside of `if __name__ == "__main__"`; other ways to start a process run it
+    again.
+
+    Parameters
+    ----------
+    module : module
+        That imports multiprocessing.
+    """
+    if sys.version_info >= (3, 14) and sys.platform == "linux":
+        module.multiprocessing = _Forking("multiprocessing")
 
 
 # ------------------------------------------------------------------------------------------------- numbers as text

@@ -252,6 +252,7 @@ class _GluonCVLoader(importlib.machinery.SourceFileLoader):
                 raise DependencyError(f"GluonCV cannot be imported: {cause}", remedy=_remedy(cause)) from cause
             finally:
                 check._require_pytorch_version = require_torch
+            mxnet_fixes.fork_workers(importlib.import_module("gluoncv.data.dataloader"))
 
 
 _LOADERS = {**dict.fromkeys(deferred.MODULES, deferred.Loader),
