@@ -35,7 +35,8 @@ def read(path: AnyPath) -> list[Named]:
     Raises
     ------
     DataError
-        With `path:line`: a row without a path. Or the file is missing, empty, not UTF-8, or names nothing.
+        With `path:line`: a row without a path. Or the file is missing, empty, not UTF-8, or has empty lines only. A
+        table without rows, as of an audit that suspects no label, names nothing.
     """
     data = lists.contents(path, _WHAT)
     try:
@@ -50,12 +51,10 @@ def read(path: AnyPath) -> list[Named]:
         header = [tables.plain(field) for field in next(csv.reader([first], delimiter=delimiter), [])]
         column = next((header.index(name) for name in (COLUMN, *tables.PATH_NAMES) if name in header), None)
         if column is not None and not has_image_suffix(first):
-            found = _of_table(path, text, delimiter, column)
-            break
-    else:
-        found = [Named(number, line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+            return _of_table(path, text, delimiter, column)
+    found = [Named(number, line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not found:
-        raise DataError("names no image", path=path, expected=_WHAT, found="a header only")
+        raise DataError("names no image", path=path, expected=_WHAT, found="empty lines")
     return found
 
 
