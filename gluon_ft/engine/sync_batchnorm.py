@@ -17,7 +17,7 @@ from mxnet.gluon import Block
 from gluon_ft.errors import ConfigError, TrainingError
 from gluon_ft.models import graph, tracing
 from gluon_ft.runtime import devices
-from gluon_ft.runtime.gluon_internals import mark_gradients
+from gluon_ft.runtime.gluon_internals import device_arrays, mark_gradients
 
 MOST_DEVICES = 16  # MXNet runs so many operators written in Python at a time (MXNET_CUSTOM_OP_NUM_THREADS)
 _PATIENCE = 600.0  # seconds that a device waits for the others; the first step of a GPU may take minutes
@@ -130,11 +130,11 @@ class Synchronised:
             arguments = {name: own[name] for name in self.symbol.list_arguments() if name != graph.DATA}
             trained = {name: p for name, p in arguments.items() if p.grad_req != "null"}
             self._executors[place, shape] = self.symbol.bind(
-                place, {graph.DATA: mx.nd.zeros(shape, ctx=place), **{n: p.data(place) for n, p in arguments.items()}},
+                place, {graph.DATA: mx.nd.zeros(shape, ctx=place), **{n: _at(p, place) for n, p in arguments.items()}},
                 args_grad={name: p.grad(place) for name, p in trained.items()},
                 grad_req={**dict.fromkeys(self.symbol.list_arguments(), "null"),
                           **{name: p.grad_req for name, p in trained.items()}},
-                aux_states={name: own[name].data(place) for name in self.symbol.list_auxiliary_states()})
+                aux_states={name: _at(own[name], place) for name in self.symbol.list_auxiliary_states()})
         return self._executors[place, shape]
 
 
@@ -246,3 +246,8 @@ class _Settings(mx.operator.CustomOpProp):
 
     def create_operator(self, ctx, in_shapes, in_dtypes):
         return _Operator(self)
+
+
+def _at(parameter: mx.gluon.Parameter, place: mx.Context) -> mx.nd.NDArray:
+    """A parameter's own array on a device."""
+    return device_arrays(parameter)[parameter.list_ctx().index(place)]

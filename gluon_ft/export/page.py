@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import base64
 import gzip
-import json
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from gluon_ft.evaluation.model import load_model
 from gluon_ft.evaluation.predict import class_names_of, predict
 from gluon_ft.export import model_card, onnx_files, page_model, web_runtime
 from gluon_ft.export.folder import export_model
-from gluon_ft.io import atomic
+from gluon_ft.io import atomic, documents
 from gluon_ft.io.paths import AnyPath
 from gluon_ft.serving.page import page
 from gluon_ft.weights import model_folder
@@ -140,7 +139,7 @@ def _proved(model: AnyPath, check: Any, no_check: bool) -> tuple[HybridBlock, An
         unknowns.of(net)
         proof = folder / model_folder.CERTIFICATE
         return net, onnx.load(str(folder / model_folder.ONNX)), (
-            json.loads(proof.read_text(encoding="utf-8")) if proof.is_file() else None)
+            documents.read_json(proof) if proof.is_file() else None)
 
 
 def _check_distance(net: HybridBlock, model: bytes) -> None:

@@ -27,7 +27,7 @@ from gluon_ft.finetune import held_out, job_data, network, pictures, plan, setti
 from gluon_ft.finetune.advice import ON_FEATURES
 from gluon_ft.finetune.examine import examine
 from gluon_ft.finetune.settings import ORIGINS, REASONS, JobSettings
-from gluon_ft.io import reporter, signals
+from gluon_ft.io import documents, reporter, signals
 from gluon_ft.io.paths import AnyPath
 from gluon_ft.models.spec import resolve
 from gluon_ft.reporting import Run, data_record, report, run_files
@@ -144,7 +144,7 @@ def _assist(workers) -> None:
     told = workers.first()
     if not told:
         return  # there was nothing to train
-    order = json.loads(told)
+    order = documents.parse_json(told)
     values, _ = settings.collect(options=order["settings"])
     origins, wanted = dict.fromkeys(values, "config"), JobSettings(**values)
     with tempfile.TemporaryDirectory() as folder, reporter.silenced(), signals.raised("stopped"):

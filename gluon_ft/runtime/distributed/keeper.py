@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import json
 import os
 import signal
 import socket
@@ -16,6 +15,7 @@ import subprocess
 import sys
 import threading
 
+from gluon_ft.io import documents
 from gluon_ft.runtime.distributed.roles import LOOPBACK, NODE, PORT, ROOT
 
 # Seconds from a request to end until the process is killed; MXNet's workers, once they wait for each other, hear none.
@@ -26,7 +26,7 @@ _PR_SET_PDEATHSIG = 1
 
 def main() -> int:
     """Runs the process to its end; its exit status, or 128 and the number of the signal that ended it."""
-    order = json.loads(sys.stdin.readline())
+    order = documents.parse_json(sys.stdin.readline())
     environment = {**os.environ, **order["environment"]}
     environment.setdefault(NODE, own_address(environment.get(ROOT, LOOPBACK), int(environment.get(PORT, 9))))
     try:

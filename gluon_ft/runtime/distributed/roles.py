@@ -5,13 +5,13 @@ the same command several times starts workers; the first of them also runs the s
 """
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from gluon_ft.errors import ConfigError
+from gluon_ft.io import documents
 
 SCHEDULER, SERVER, WORKER = "scheduler", "server", "worker"
 ROLE, ROOT, PORT = "DMLC_ROLE", "DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT"
@@ -130,7 +130,7 @@ def _mxjob(environment, read):
     rank = _number(environment, RANK, "DMLC_WORKER_ID" if role == WORKER else "DMLC_SERVER_ID")
     if rank is None:
         try:
-            rank = int(json.loads(environment.get("MX_CONFIG", "{}"))["task"]["index"])
+            rank = int(documents.parse_json(environment.get("MX_CONFIG", "{}"))["task"]["index"])
         except (ValueError, KeyError, TypeError):
             rank = 0
     return Task("DMLC_ROLE", rank, _number(environment, WORKERS) or 1, role=role,

@@ -146,6 +146,7 @@ class Workers:
         keys = list(range(self._next, self._next + len(weights)))
         self._next += len(weights)
         if self._store is not None:
+            mx.nd.waitall()
             # Copies: what a convolution has used is laid out as oneDNN wants it, and is silently not sent.
             self._store.init(keys, [mx.nd.array(arrays[0].asnumpy(), dtype=arrays[0].dtype) for arrays in weights])
         return Exchange(self, self._store, keys)
