@@ -33,6 +33,7 @@ from gluon_ft.training import checkpoint
 from gluon_ft.weights.readers.tensor_files import check_finite, read_tensors
 
 NEIGHBOURS = 5
+SHORTEST = 1e-12  # length of a feature vector that is divided by, so that none is divided by zero
 RATE = 0.05  # of false alarms, by default
 CARD_KEY = "known"  # in the card's `extra`
 # Bounds of the file: training images kept, bytes of their features, and scores of held-out images.
@@ -254,7 +255,7 @@ def _thinned(values: np.ndarray) -> np.ndarray:
 
 def _unit(features) -> np.ndarray:
     features = np.asarray(features, np.float32)
-    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), SHORTEST)
 
 
 def _nearest(units: np.ndarray, reference: np.ndarray, own: np.ndarray | None = None) -> np.ndarray:

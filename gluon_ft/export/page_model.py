@@ -7,7 +7,7 @@ import numpy as np
 from mxnet.gluon import HybridBlock
 
 from gluon_ft.errors import NetworkError
-from gluon_ft.evaluation.unknowns import NEIGHBOURS, Known
+from gluon_ft.evaluation.unknowns import NEIGHBOURS, SHORTEST, Known
 from gluon_ft.models import tracing
 from gluon_ft.runtime.gluon_internals import array_of
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 DISTANCE = "distance"
 _PREFIX = "gluon_ft/known"
-_LEAST = 1e-12  # as in evaluation.unknowns
 
 
 def with_distance(model: onnx.ModelProto, net: HybridBlock, known: Known) -> onnx.ModelProto:
@@ -42,7 +41,7 @@ def with_distance(model: onnx.ModelProto, net: HybridBlock, known: Known) -> onn
     found.CopyFrom(model)
     graph = found.graph
     layer = _output_layer(graph, array_of(tracing.output_layer(net).block.weight))
-    constants = {"vectors": known.vectors, "least": np.float32(_LEAST), "one": np.float32(1),
+    constants = {"vectors": known.vectors, "least": np.float32(SHORTEST), "one": np.float32(1),
                  "neighbours": np.array([NEIGHBOURS], np.int64)}
     nodes, last = [], layer.input[0]
 

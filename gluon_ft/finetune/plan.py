@@ -27,6 +27,7 @@ from gluon_ft.models import HEAD_LR_MULT, freezing, registry
 from gluon_ft.models.spec import ModelSpec
 from gluon_ft.models.stages import stages
 from gluon_ft.runtime import devices
+from gluon_ft.runtime.distributed.workers import KINDS
 from gluon_ft.runtime.processors import threads
 from gluon_ft.training import rates
 from gluon_ft.training.config import TrainConfig
@@ -123,7 +124,7 @@ def check(wanted: JobSettings, values: dict, origins: dict) -> tuple:
     precision.check(wanted.precision, contexts)
     engines.check(wanted.engine)
     devices.check_kvstore(wanted.kvstore, contexts)
-    if wanted.kvstore.startswith("dist") and wanted.cross_validate is not None:
+    if wanted.kvstore in KINDS and wanted.cross_validate is not None:
         raise ConfigError("cross-validation is not divided among workers", expected="kvstore 'device' or 'local'",
                           found=f"'{wanted.kvstore}'", remedy="run it without launch")
     if "epochs" in values:
@@ -329,7 +330,7 @@ def by_steps(wanted: JobSettings, values: dict, origins: dict | None = None) -> 
         Name -> where it was given; a learning rate counts as asked for in 'key=value' and 'option'.
     """
     named = (origins or {}).get("lr") in ("key=value", "option")  # a rate is asked for even where it is the default
-    together = ["kvstore"] if wanted.kvstore.startswith("dist") else []  # several workers have steps to divide
+    together = ["kvstore"] if wanted.kvstore in KINDS else []  # several workers have steps to divide
     return together + sorted(name for name, value in values.items() if name in BY_STEPS and value not in (None, AUTO)
                   and (getattr(wanted, name) != BY_STEPS[name] or (name == "lr" and named)))
 
@@ -408,7 +409,7 @@ def cached(settings: JobSettings, given: Container[str] = ()) -> JobSettings:
     """
     frozen = settings.freeze not in ("none", "0") and settings.strategy not in ON_FEATURES
     if not frozen or settings.mixup or settings.cutmix or settings.layer_decay != 1 or settings.in_phases \
-            or settings.kvstore.startswith("dist"):
+            or settings.kvstore in KINDS:
         return settings
     views = settings.views if "views" in given or settings.augment == "none" else min(VIEWS, settings.epochs)
     return replace(settings, cache_features="memory", views=views)

@@ -97,10 +97,9 @@ def make(plan: Plan, shape: tuple[int, ...], arg_params: Parameters, aux_params:
         arrays = module_arrays(module)
         trainee.exchange = workers.exchange([weights for weights, _ in arrays.values()])
         if workers.asynchronous:
-            # As many steps as there are workers are made of a batch, each of which decays the weights.
             trainee.exchange.optimise_on_server(
                 mx.optimizer.create(config.optimizer, **config.optimizer_options()),
-                [(plan.lr[name], plan.wd[name] / workers.size) for name in arrays])
+                [(plan.lr[name], plan.wd[name]) for name in arrays])
     return trainee
 
 
@@ -217,18 +216,14 @@ def _update_together(trainee, exchange, images):
         return
     exchange.set_rate(trainee.optimizer.learning_rate)
     for position, (weights, gradients) in enumerate(arrays):
-        for gradient in gradients:
-            gradient /= images
-        exchange.step(position, gradients, weights)
+        exchange.step(position, gradients, weights, images)
     parameters_have_moved(trainee.module)
 
 
 def end_of_epoch(trainee: Trainee) -> None:
     """Gets what asynchronous servers have once all workers have ended their epoch."""
     if trainee.exchange is not None and trainee.workers.asynchronous:
-        trainee.workers.wait()
-        for position, (weights, _) in enumerate(module_arrays(trainee.module).values()):
-            trainee.exchange.get(position, weights)
+        trainee.exchange.get(weights for weights, _ in module_arrays(trainee.module).values())
 
 
 def predict(module: mx.mod.Module, contexts: list[mx.Context], batch: Batch) -> tuple:

@@ -17,6 +17,7 @@ from gluon_ft.data.sources import class_names
 from gluon_ft.errors import ConfigError, DataError, NetworkError, TrainingError, WeightsError, last_line
 from gluon_ft.models import freezing, graph
 from gluon_ft.runtime import devices
+from gluon_ft.runtime.distributed.workers import KINDS
 from gluon_ft.symbolic.head import DATA
 from gluon_ft.symbolic.legacy import Parameters, check_aux
 from gluon_ft.training.config import TrainConfig
@@ -131,7 +132,7 @@ def make(symbol: mx.sym.Symbol, batch_size: int, ctx: mx.Context | list[mx.Conte
         of_head = multipliers(list(head), {"": head_lr_mult}, "head_lr_mult")
         lr.update({name: value for name, value in of_head.items() if name in lr})
     running = _with_softmax_options(running, config.label_smoothing,
-                                    len(contexts) > 1 or config.kvstore.startswith("dist"))
+                                    len(contexts) > 1 or config.kvstore in KINDS)
     return Plan(symbol, running, label, head, [n for n in names if n not in lr], held, lr, wd, config, contexts,
                 batch_size)
 

@@ -17,6 +17,7 @@ from gluon_ft.errors import ConfigError, DataError, TrainingError
 from gluon_ft.io import reporter
 from gluon_ft.models import tracing
 from gluon_ft.runtime import devices, seeds
+from gluon_ft.runtime.distributed.workers import KINDS
 from gluon_ft.runtime.gluon_internals import (
     deferred_state,
     device_arrays,
@@ -125,7 +126,7 @@ def find_lr(net: HybridBlock, train: Any, config: TrainConfig | None = None, *, 
     config = replace(config or TrainConfig(), epochs=1, schedule="constant", warmup=0.0, head_epochs=0, unfreeze=(),
                      ema=0.0, patience=0)
     check(lowest, highest, steps, smoothing)
-    if config.kvstore.startswith("dist"):
+    if config.kvstore in KINDS:
         raise ConfigError("a learning rate is found by one process", expected="kvstore 'device' or 'local'",
                           found=f"'{config.kvstore}'", remedy="run it without launch")
     rates = lowest * (highest / lowest) ** (np.arange(steps) / (steps - 1))

@@ -12,7 +12,7 @@ from gluon_ft.engine import fused, precision, sync_batchnorm
 from gluon_ft.errors import ConfigError, NetworkError, TrainingError
 from gluon_ft.models import graph, tracing
 from gluon_ft.runtime import devices
-from gluon_ft.runtime.distributed.workers import Exchange, Workers
+from gluon_ft.runtime.distributed.workers import KINDS, Exchange, Workers
 from gluon_ft.runtime.gluon_internals import device_arrays, gradients, parameters_by_path, trained_parameters
 from gluon_ft.training import ema, rates
 from gluon_ft.training.config import TrainConfig
@@ -108,12 +108,9 @@ class Stepper:
         trained = trained_parameters(self.trainer)
         self.exchange = self.workers.exchange([device_arrays(parameter) for parameter in trained])
         if self.workers.asynchronous:
-            config = self.config
-            # As many steps as there are workers are made of a batch, each of which decays the weights.
-            decay = 1 / self.workers.size
             self.exchange.optimise_on_server(
-                mx.optimizer.create(config.optimizer, **config.optimizer_options()),
-                [(parameter.lr_mult, parameter.wd_mult * decay) for parameter in trained])
+                mx.optimizer.create(self.config.optimizer, **self.config.optimizer_options()),
+                [(parameter.lr_mult, parameter.wd_mult) for parameter in trained])
 
     def begin(self, epoch: int) -> None:
         """Prepares for an epoch (from 1), before its first step: unfreezes stages as planned, caches features."""
@@ -169,9 +166,7 @@ class Stepper:
         if self.pending:
             self._update(epoch, (batches - 1) // self.config.accumulate)
         if self.exchange is not None and self.workers.asynchronous:
-            self.workers.wait()
-            for position, parameter in enumerate(trained_parameters(self.trainer)):
-                self.exchange.get(position, device_arrays(parameter))
+            self.exchange.get(map(device_arrays, trained_parameters(self.trainer)))
 
     def rate(self, epoch: int, step: int) -> float:
         """The learning rate of step number `step` (from 0) of an epoch (from 1), for lr_mult 1."""
@@ -192,9 +187,7 @@ class Stepper:
         exchange.set_rate(rate)
         for position, parameter in enumerate(trained_parameters(self.trainer)):
             if parameter.grad_req != "null":
-                for gradient in gradients(parameter) or ():
-                    gradient /= self.pending
-                exchange.step(position, gradients(parameter) or [], device_arrays(parameter))
+                exchange.step(position, gradients(parameter) or [], device_arrays(parameter), self.pending)
 
     def _update_here(self, epoch, step, moving):
         self.trainer.set_learning_rate(self.rate(epoch, step))
@@ -228,7 +221,7 @@ class Stepper:
 
 def check_workers(config: TrainConfig) -> None:
     """Raises ConfigError for settings that several workers cannot train with."""
-    if not config.kvstore.startswith("dist"):
+    if config.kvstore not in KINDS:
         return
     refused: dict = {"cache_features": "none"}
     if config.kvstore == "dist_async":

@@ -11,7 +11,7 @@ import hashlib
 import os
 import struct
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import mxnet as mx
@@ -231,9 +231,11 @@ class Exchange:
         multipliers : sequence of (float, float)
             Of learning rate and weight decay, for each parameter.
         """
+        # As many steps as there are workers are made of a batch, each of which decays the weights.
+        share = 1 / self._workers.size
         optimizer.idx2name = {key: str(key) for key in self._keys}
         optimizer.lr_mult = {str(key): lr for key, (lr, _) in zip(self._keys, multipliers)}
-        optimizer.wd_mult = {str(key): wd for key, (_, wd) in zip(self._keys, multipliers)}
+        optimizer.wd_mult = {str(key): wd * share for key, (_, wd) in zip(self._keys, multipliers)}
         self._rate_key = self._workers._key((1,), "rate")
         self._workers._serve(ServerOptimizer(optimizer, self._rate_key), first=self._workers.rank == 0)
 
@@ -243,19 +245,25 @@ class Exchange:
             self._store.push(self._rate_key, mx.nd.array([rate]))
         self._rate = rate
 
-    def get(self, position: int, weights: list[mx.nd.NDArray]) -> None:
-        """What the server has of a parameter, into its arrays, one a device."""
-        self._store.pull(self._keys[position], out=weights, priority=-position)
+    def get(self, weights: Iterable[list[mx.nd.NDArray]]) -> None:
+        """What the server has of every parameter once all workers have come here, into its arrays, one a device."""
+        self._workers.wait()
+        for position, arrays in enumerate(weights):
+            self._store.pull(self._keys[position], out=arrays, priority=-position)
 
-    def step(self, position: int, gradients: list[mx.nd.NDArray], weights: list[mx.nd.NDArray]) -> None:
+    def step(self, position: int, gradients: list[mx.nd.NDArray], weights: list[mx.nd.NDArray], images: int) -> None:
         """Lets the server step a parameter by this worker's gradients, and gets what it is now.
 
         Parameters
         ----------
         position : int
         gradients, weights : list of NDArray
-            One a device.
+            One a device; the gradients are divided by `images` in place.
+        images : int
+            Of all workers together.
         """
+        for gradient in gradients:
+            gradient /= images
         self._store.push(self._keys[position], gradients, priority=-position)
         self._store.pull(self._keys[position], out=weights, priority=-position)
 
