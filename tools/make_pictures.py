@@ -100,7 +100,6 @@ def layers(text: str) -> list[str]:
 
 SUBJECTS = {
     "cli": "a module a command: parse, call one function, print",
-    "launch": "several processes and machines",
     "serving": "a model behind HTTP",
     "finetune": "the whole job, from audit to report",
     "export": "MXNet's files, ONNX, the proof, the model card",
@@ -112,7 +111,7 @@ SUBJECTS = {
     "models": "networks, outputs, freezing",
     "weights": "files of weights: catalog, readers, names",
     "data": "images and labels, lists and records",
-    "runtime": "what lets MXNet run here",
+    "runtime": "what lets MXNet run here, on GPUs and in several processes",
     "io": "files that appear whole, settings, progress",
     "errors": "what a user can put right",
 }
