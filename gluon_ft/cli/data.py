@@ -12,14 +12,24 @@ EXIT_LEAK = 1
 
 @click.group(cls=console.Group)
 def data():
-    """Public data sets: list them, get them."""
+    """Public data sets: list them, get them.
+
+    \b
+    gluon-ft data list
+    gluon-ft data get hot-dog
+    """
 
 
 @data.command("list")
 @console.wide_option
 @console.json_option
 def list_(wide, as_json):
-    """The data sets of the catalog, and which are here already."""
+    """The data sets of the catalog, and which are here already.
+
+    \b
+    gluon-ft data list
+    gluon-ft data list --wide
+    """
     from gluon_ft.data.datasets import catalog
 
     rows = [{"name": d.name, "images": d.images, "classes": d.classes, "layout": d.layout, "licence": d.licence,
@@ -44,7 +54,12 @@ def _remarks(row):
               "(by default the cache, see GLUON_FT_HOME).")
 @console.json_option
 def get(name, source, to, as_json):
-    """Fetch the data set NAME, check it, unpack it, and say where it is."""
+    """Fetch the data set NAME, check it, unpack it, and say where it is.
+
+    \b
+    gluon-ft data get hot-dog
+    gluon-ft data get caltech-256 --from 256_ObjectCategories.tar --to data/
+    """
     from gluon_ft.data.datasets import catalog
 
     entry = catalog.find(name)

@@ -42,6 +42,10 @@ def doctor(as_json):
     """Show versions, MXNet's features, processors and devices, the cache folder, weights, and what to put right.
 
     Ends with status 0 where gluon_ft can be used, with 1 where a problem prevents that.
+
+    \b
+    gluon-ft doctor
+    gluon-ft doctor --json
     """
     from gluon_ft.runtime.doctor import as_dict, as_text, examine
     from gluon_ft.weights import store

@@ -50,6 +50,7 @@ def pack(prefix, root, out, color, shards, shard, as_json, **options):
 
     \b
     gluon-ft pack caltech-256-60 256_ObjectCategories/ --resize 256 --quality 90 --workers 2
+    gluon-ft pack photos-train.lst photos/ --workers 4
     """
     from gluon_ft.data import lists
     from gluon_ft.data.records import pack as records
@@ -94,6 +95,10 @@ def verify(rec, classes, workers, max_megapixels, as_json):
     """Read every record of REC: framing, header, labels, image, and index and manifest where they are beside it.
 
     Exit status 1 where a record is damaged. Takes files by MXNet's im2rec.py too.
+
+    \b
+    gluon-ft verify photos-train.rec photos-val.rec
+    gluon-ft verify old/train.rec --classes 257 --json
     """
     from gluon_ft.data.records import verify as recverify
 
@@ -125,7 +130,12 @@ def _without(absent):
 @click.option("--seed", type=int, default=0, help="Which records are on the sheet.")
 @console.json_option
 def inspect(rec, sheet, number, columns, seed, as_json):
-    """Show the classes, counts and image sizes of REC, and write a contact sheet."""
+    """Show the classes, counts and image sizes of REC, and write a contact sheet.
+
+    \b
+    gluon-ft inspect photos-train.rec
+    gluon-ft inspect photos-train.rec --sheet sheet.png --number 96
+    """
     from gluon_ft.data.records import inspect as recinspect
 
     if sheet is not None and not sheet.lower().endswith(".png"):

@@ -51,12 +51,17 @@ def runs():
     """
 
 
-@runs.command("list")
+@runs.command("list", short_help="List runs, or show what differs between two.")
 @click.argument("folders", nargs=-1, type=click.Path(), metavar="[ROOT] | A B")
 @console.wide_option
 @console.json_option
 def listed_or_two(folders, wide, as_json):
-    """List the runs in ROOT (default: runs), or show what differs between the runs A and B."""
+    """List the runs in ROOT (default: runs), or show what differs between the runs A and B.
+
+    \b
+    gluon-ft runs list
+    gluon-ft runs list runs/photos-20260102-101500 runs/photos-20260102-113000
+    """
     from gluon_ft.reporting import runs as library
 
     if len(folders) > 2:
@@ -76,7 +81,7 @@ def listed_or_two(folders, wide, as_json):
     console.emit({"command": "runs", "runs": listed}, as_json)
 
 
-@runs.command("compare", cls=_Compare)
+@runs.command("compare", cls=_Compare, short_help="Say whether one is better by more than chance.")
 @click.argument("first", nargs=-1, required=True, type=click.Path(), metavar="A B | A...")
 @click.option("--with", "second", multiple=True, type=click.Path(), metavar="B...",
               help="The runs of the second procedure, or a folder of them: one for each seed of the first.")

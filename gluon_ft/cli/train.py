@@ -87,6 +87,7 @@ def find_lr(photos, config, lowest, highest, steps, out, as_json, **options):
 
     \b
     gluon-ft find-lr photos/ --backbone resnet18_v1b --pretrained gluon_in1k --freeze 3 --out lr.png
+    gluon-ft find-lr --config runs/first/config.json --highest 1
     """
     from gluon_ft import finetune
     from gluon_ft.errors import DataError

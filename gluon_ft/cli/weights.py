@@ -14,7 +14,12 @@ _OUT = click.Path(dir_okay=False, path_type=Path)
 
 @click.group(cls=console.Group)
 def weights():
-    """Pretrained weights: list, get, import from PyTorch, export to it, check."""
+    """Pretrained weights: list, get, import from PyTorch, export to it, check.
+
+    \b
+    gluon-ft weights list --backbone resnet50_v1b
+    gluon-ft weights get resnet50_v1b:gluon_in1k
+    """
 
 
 @weights.command("list")
@@ -26,6 +31,10 @@ def list_(backbone, wide, as_json):
 
     Fits the terminal; --wide adds what input they take, where they come from and whether that was verified, and --json
     also the hashes and notes.
+
+    \b
+    gluon-ft weights list
+    gluon-ft weights list --backbone resnet50_v1b --wide
     """
     from gluon_ft.weights import catalog, store
 
@@ -48,12 +57,17 @@ def list_(backbone, wide, as_json):
     console.emit({"weights": rows}, as_json)
 
 
-@weights.command()
+@weights.command(short_help="Fetch weights, check and convert them.")
 @click.argument("name")
 @click.option("--offline", is_flag=True, help="Fetch nothing: take it from the cache or GLUON_FT_WEIGHTS.")
 @console.json_option
 def get(name, offline, as_json):
-    """Fetch weights NAME (backbone:tag, or a backbone), check them, convert them once, and say where they are."""
+    """Fetch weights NAME (backbone:tag, or a backbone), check them, convert them once, and say where they are.
+
+    \b
+    gluon-ft weights get resnet50_v1b:gluon_in1k
+    gluon-ft weights get efficientnet_lite2 --offline
+    """
     from gluon_ft.models import pretrained
     from gluon_ft.weights import card, catalog, store
 
@@ -71,7 +85,7 @@ def get(name, offline, as_json):
                   "preprocessing": row.preprocessing.to_dict(), "note": row.note}, as_json)
 
 
-@weights.command("import")
+@weights.command("import", short_help="Convert weights to Gluon's names.")
 @click.argument("file", type=_FILE)
 @click.option("--backbone", required=True, help="The network here that equals the file's.")
 @click.option("-o", "--output", "out", required=True, type=_OUT, help="The .params file to write.")
@@ -83,6 +97,10 @@ def import_(file, backbone, out, key, without_output, epsilon, as_json):
     """Convert FILE (.pth, .safetensors, .params) to Gluon's names; load it with `load_parameters`, or pretrained=PATH.
 
     What is known about the weights (preprocessing, classes, origin) is written beside, as OUT.json.
+
+    \b
+    gluon-ft weights import some.pth --backbone resnet50_v1b -o r50.params
+    gluon-ft weights import checkpoint.pth --key state_dict --backbone resnet18_v1b --without-output -o r18.params
     """
     from gluon_ft.models import conversion as convert
     from gluon_ft.models import pretrained
@@ -113,7 +131,7 @@ def import_(file, backbone, out, key, without_output, epsilon, as_json):
                   "notes": about.notes}, as_json)
 
 
-@weights.command()
+@weights.command(short_help="Give weights PyTorch's names.")
 @click.argument("file", type=_FILE)
 @click.option("--backbone", required=True, help="The network that the file belongs to.")
 @click.option("--format", "form", type=click.Choice(["safetensors"]), default="safetensors", show_default=True)
@@ -122,7 +140,12 @@ def import_(file, backbone, out, key, without_output, epsilon, as_json):
 @click.option("-o", "--output", "out", required=True, type=_OUT, help="The file to write.")
 @console.json_option
 def export(file, backbone, form, style, out, as_json):
-    """Give the weights of FILE (.params) PyTorch's names, for the networks of those whom --style names."""
+    """Give the weights of FILE (.params) PyTorch's names, for the networks of those whom --style names.
+
+    \b
+    gluon-ft weights export tuned.params -o tuned.safetensors
+    gluon-ft weights export tuned.params --backbone resnet50_v1b --style timm -o tuned.safetensors
+    """
     from gluon_ft.models import conversion as convert
     from gluon_ft.models import pretrained
     from gluon_ft.weights import card, name_maps
@@ -141,13 +164,18 @@ def export(file, backbone, form, style, out, as_json):
                   "classes": classes}, as_json)
 
 
-@weights.command()
+@weights.command(short_help="Say what is in a file of weights, and which backbones it fits.")
 @click.argument("file", type=_FILE)
 @click.option("--backbone", help="Also check that it fits this backbone.")
 @click.option("--key", help="Dotted key of the state dict in the file.")
 @console.json_option
 def check(file, backbone, key, as_json):
-    """Say what is in FILE, whose names it has, and which backbones it fits; nothing in it is run."""
+    """Say what is in FILE, whose names it has, and which backbones it fits; nothing in it is run.
+
+    \b
+    gluon-ft weights check some.pth
+    gluon-ft weights check some.pth --backbone resnet50_v1b
+    """
     from gluon_ft.models import conversion as convert
     from gluon_ft.models import gluon_names
     from gluon_ft.weights import name_maps

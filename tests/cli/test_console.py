@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import errno
 import json
+import re
+import shlex
 import subprocess
 import sys
 import types
@@ -256,3 +258,31 @@ def test_an_option_that_is_given_twice_is_not_dropped(arguments, wording):
 def test_options_that_join_may_be_repeated(arguments, wording, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert wording in cli_runner().invoke(cli_main.main, arguments).stderr
+
+
+def every_command(group=cli_main.main, words=()):
+    """(words after gluon-ft, command) of everything that has a --help, groups included."""
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
+        yield (*words, name), command
+        if isinstance(command, click.Group):
+            yield from every_command(command, (*words, name))
+
+
+EVERY = dict(every_command())
+
+
+@pytest.mark.parametrize("words", EVERY, ids="-".join)
+def test_help_has_two_examples_whose_options_there_are(words):
+    command = EVERY[words]
+    shown = command.get_help(click.Context(command, info_name=" ".join(("gluon-ft", *words))))
+    examples = [line.strip() for line in shown.splitlines() if re.match(r"  (gluon-ft|srun|mpirun) ", line)]
+    assert len(examples) >= 2, shown
+    for line in examples:
+        arguments = shlex.split(line[line.index("gluon-ft"):])[1:]
+        named = tuple(arguments[:2]) if tuple(arguments[:2]) in EVERY else tuple(arguments[:1])
+        known = {option for param in EVERY[named].params for option in (*param.opts, *param.secondary_opts)}
+        given = arguments[:arguments.index("--")] if "--" in arguments else arguments
+        assert {word for word in given if word.startswith("-")} <= known | {"--help"}, line
+    if isinstance(command, click.Group):
+        assert "..." not in shown[shown.index("Commands:"):], "a line of the list is cut"
